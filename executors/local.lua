@@ -1,0 +1,24 @@
+-- SPDX-License-Identifier: MIT
+-- The local executor: operations on the node itself, once for each target; for hosts that the node
+-- stands for, and for trying things out.
+
+local operations = {}
+
+function operations.ping()
+  return { transport = "local", verdict = { default = "OK" }, repeatable = true }
+end
+
+function operations.execute(request)
+  return {
+    transport = "local",
+    command = request.args.command,
+    verdict = { [0] = "CHANGED", default = "FAILED" },
+  }
+end
+
+return {
+  type = "executor",
+  summary = "runs operations on the node itself, once for each target",
+  settings = {},
+  operations = operations,
+}

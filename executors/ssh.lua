@@ -1,0 +1,24 @@
+-- SPDX-License-Identifier: MIT
+-- The ssh executor: operations over SSH; hosts need nothing but a POSIX sh.
+
+local operations = {}
+
+-- A real login, nothing run: safe to repeat.
+function operations.ping()
+  return { transport = "ssh", verdict = { default = "OK" }, repeatable = true }
+end
+
+function operations.execute(request)
+  return {
+    transport = "ssh",
+    command = request.args.command,
+    verdict = { [0] = "CHANGED", default = "FAILED" },
+  }
+end
+
+return {
+  type = "executor",
+  summary = "runs operations on hosts over SSH",
+  settings = {},
+  operations = operations,
+}

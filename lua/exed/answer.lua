@@ -1,0 +1,199 @@
+-- SPDX-License-Identifier: MIT
+-- What clients see of jobs: the job object and its return_data, written piece by piece, so that no
+-- answer of 10,000 targets is ever built whole and the loop is never held.
+
+local json = require "exed.json"
+local timer = require "exed.timer"
+
+local answer = {}
+
+local STEP <const> = 1000 -- names between two turns of the loop; whole chunks of the store's 500
+local RUNNING <const> = 1
+
+-- Writes a list of names as a JSON array.
+function answer.names(out, names)
+  out:write "["
+  for first = 1, #names, STEP do
+    local some = table.move(names, first, math.min(first + STEP - 1, #names), 1, {})
+    out:write(first > 1 and "," or "", json.encode(json.array(some)):sub(2, -2))
+    if first + STEP <= #names then timer.sleep(0) end
+  end
+  out:write "]"
+end
+
+local function wants_lines(request)
+  local found = request and json.decode(request)
+  return type(found) == "table" and found.lines == true
+end
+
+-- The job as answers need it: jid, state (0 done, 1 running, 2 failure), phase, last (position of
+-- its last row), lines, total and fields (its hash). nil, err: code "gone", or the store's.
+function answer.load(node, jid)
+  if not jid:find "^[%x-]+$" then return nil, { code = "gone", message = "no job " .. jid } end
+  local fields, err = node.store:get(jid)
+  if not fields then return nil, err end
+  return {
+    jid = jid, fields = fields, phase = fields.phase, last = tonumber(fields.last) or 0,
+    state = fields.state == "ended" and tonumber(fields.result) or RUNNING,
+    total = tonumber(fields.targets) or 0, lines = wants_lines(fields.request),
+  }
+end
+
+-- A follower's reader has the names in common with the other followers of the job.
+local function write_targets(node, job, out, reader)
+  out:write '{"targets":['
+  for from = 0, job.total - 1, STEP do
+    local text, err
+    if reader then
+      text, err = reader:names(from, STEP)
+    else
+      text, err = node.store:targets(job.jid, from, math.min(from + STEP, job.total))
+      text = text and json.encode(json.array(text)):sub(2, -2)
+    end
+    if not text then return nil, err end
+    out:write(from > 0 and "," or "", text)
+    if from + STEP < job.total then timer.sleep(0) end
+  end
+  out:write "]"
+  return true
+end
+
+local function number_or_zero(text) return math.tointeger(tonumber(text)) or 0 end
+
+-- The hosts that this node runs the job on now, longest first: { host, phase, since }.
+local function running_hosts(node, job)
+  local list, names = node:running(job.jid), {}
+  table.sort(list, function(a, b) return a.seconds > b.seconds end)
+  for i, one in ipairs(list) do
+    local chunk = one.index // STEP
+    if not names[chunk] then
+      local err
+      names[chunk], err = node.store:targets(job.jid, chunk * STEP, (chunk + 1) * STEP)
+      if not names[chunk] then return nil, err end
+    end
+    list[i] = {
+      host = names[chunk][one.index % STEP + 1], phase = one.phase,
+      since = math.floor(timer.wall() - one.seconds),
+    }
+  end
+  return json.array(list)
+end
+
+-- What belongs to a job that runs; detail asks for its hosts too. Returns true, or nil, err.
+local function write_progress(node, job, out, detail)
+  if job.state ~= RUNNING then return true end
+  out:write(',"phase":', json.encode(job.phase or "running"))
+  if not detail then return true end
+  local running, err = running_hosts(node, job)
+  if not running then return nil, err end
+  out:write(',"running":', json.encode(running))
+  return true
+end
+
+-- Writes the records that there are as the inside of return_data's object.
+local function write_records(node, job, out)
+  local reader <close>, err = node.follow:open(job, 0)
+  if not reader then return nil, err end
+  local function write(piece) out:write(piece) end
+  local comma = ""
+  for row in reader:rows(job.last) do
+    if row.kind == "record" then
+      out:write(comma, row.key, ":[")
+      local ok, failed = reader:write(row, write)
+      if not ok then return nil, failed end
+      out:write "]"
+      comma = ","
+    end
+  end
+  return not reader.failed, reader.failed
+end
+
+-- Writes the job object. options: outputs (return_data is filled), detail, reader (of a follower).
+-- Returns true, or nil, err.
+function answer.object(node, job, out, options)
+  local fields = job.fields
+  local ok, err = write_targets(node, job, out, options.reader)
+  if not ok then return nil, err end
+  out:write(',"operate":', json.encode(fields.operation or ""),
+    ',"operate_args":', fields.args or "{}",
+    ',"startat":', tostring(number_or_zero(fields.startat)),
+    ',"state":', tostring(job.state),
+    ',"taskid":', json.encode(job.jid),
+    ',"error":', json.encode(fields.error or ""))
+  if fields.parent and fields.parent ~= "" then
+    out:write(',"parent":', json.encode(fields.parent))
+  end
+  ok, err = write_progress(node, job, out, options.detail)
+  if not ok then return nil, err end
+  out:write ',"return_data":{'
+  if options.outputs then
+    ok, err = write_records(node, job, out)
+    if not ok then return nil, err end
+  end
+  out:write "}}"
+  return true
+end
+
+-- Writes the job object, then each record as a line of its own, sent at once, until the job ends.
+function answer.follow(node, job, out)
+  local reader <close>, err = node.follow:open(job, 0)
+  if not reader then return nil, err end
+  local ok
+  ok, err = answer.object(node, job, out, { reader = reader })
+  if not ok then return nil, err end
+  out:write "\n"
+  out:flush()
+  local function write(piece) out:write(piece) end
+  for row in reader:rows() do
+    if reader:shows(row) then
+      out:write("{", row.key, ":")
+      ok, err = reader:write(row, write)
+      if not ok then return nil, err end
+      out:write "}\n"
+      out:flush()
+    end
+  end
+  return not reader.failed, reader.failed
+end
+
+-- Writes { host: record, ... } of a job, waiting for its end.
+function answer.records(node, job, out)
+  local reader <close>, err = node.follow:open(job, 0)
+  if not reader then return nil, err end
+  local function write(piece) out:write(piece) end
+  local comma = "{"
+  for row in reader:rows() do
+    if row.kind == "record" then
+      out:write(comma, row.key, ":")
+      local ok
+      ok, err = reader:write(row, write)
+      if not ok then return nil, err end
+      comma = ","
+    end
+  end
+  out:write(comma == "{" and "{}" or "}")
+  return not reader.failed, reader.failed
+end
+
+-- Writes a list of job objects.
+function answer.list(node, jids, out)
+  local comma = ""
+  out:write "["
+  for _, jid in ipairs(jids) do
+    local job, err = answer.load(node, jid)
+    if job then
+      out:write(comma)
+      local ok
+      ok, err = answer.object(node, job, out, {})
+      if not ok then return nil, err end
+      comma = ","
+      timer.sleep(0)
+    elseif err.code ~= "gone" then
+      return nil, err
+    end
+  end
+  out:write "]"
+  return true
+end
+
+return answer

@@ -1,0 +1,212 @@
+-- SPDX-License-Identifier: MIT
+-- The HTTP API: finds a request's handler, checks what it was sent against what the handler
+-- declares, runs it, and answers. Checks come in one order: method, Host and origin, who, JSON,
+-- targets, the other fields.
+--
+--   local found = api.start(node) -> api | nil, err     listens; node: config, plugins, holder,
+--                                                       store, follow, version, dir
+--   found:port()    found:stop()    found:close()
+
+local checks = require "exed.api.checks"
+local errors = require "exed.api.errors"
+local guard = require "exed.guard"
+local json = require "exed.json"
+local log = require "exed.log"
+local out = require "exed.api.out"
+local router = require "exed.api.router"
+local schema = require "exed.schema"
+local server = require "exed.http.server"
+
+local api = {}
+api.__index = api
+
+local NONE <const> = 1e9 -- seconds; in place of 0, which means no limit
+local UNSENT <const> = 8 << 20 -- bytes that a client may be behind before it is dropped, at least
+
+-- JSON in query parameters and nulls in bodies are read by exed's own reader.
+schema.json.null = json.null
+schema.json.decode = function(text) return (json.decode(text)) end
+
+function api.new(node)
+  local config = node.config.api
+  return setmetatable({
+    node = node, allowed = checks.allowed_hosts(config),
+    tokens = checks.read_tokens(config.token_file),
+    limit = config.handler_timeout > 0 and config.handler_timeout or NONE,
+  }, api)
+end
+
+-- The routes, made again when plugins have changed.
+local function routes(self)
+  local plugins = self.node.plugins
+  if self.generation ~= plugins.generation then
+    self.router, self.generation = router.new(plugins.handlers), plugins.generation
+  end
+  return self.router
+end
+
+local function dialects_of(self, req)
+  local list = {}
+  for name in (req.tag or ""):gmatch "[^,%s]+" do list[#list + 1] = name end
+  return #list > 0 and list or self.node.config.api.dialects
+end
+
+-- ---- one request --------------------------------------------------------------------------------
+
+-- What the handler gets: fields of the request, and query and body as they were declared.
+local function read_request(self, req, method, params)
+  local who, err = checks.who(req, self.tokens)
+  if not who then return nil, err end
+  local request = {
+    node = self.node, method = req.method, path = req.path, params = params, peer = req.peer,
+    headers = req.headers, who = who,
+  }
+  local query, body = method.checks.query, method.checks.body
+  if body then
+    request.document, err = checks.body(req, body)
+    if not request.document then return nil, err end
+  end
+  local ok
+  ok, err = checks.targets(self.node.holder.inventory, body or query,
+    body and request.document or req.query, body and "json" or "text")
+  if not ok then return nil, err end
+  request.query, err = query:check(req.query, "text")
+  if not request.query then return nil, err end
+  if body then
+    request.body, err = body:check(request.document, "json")
+    if not request.body then return nil, err end
+  end
+  return request
+end
+
+local function run(self, req, method, request)
+  local ok, status, answer, headers = guard.call(req.method .. " " .. req.path, self.limit,
+    method.run, request)
+  if ok then
+    if status then return status, answer, headers end
+    return nil, answer or { code = "failed", message = "the handler gave no answer" }
+  end
+  local err = status
+  if err.code == "timeout" then return nil, { code = 504, message = err.message } end
+  return nil, { code = 500, message = err.message or tostring(err) }
+end
+
+-- status, answer (table, function or nil) and headers; or nil, err and the dialect.
+local function judge(self, req)
+  local dialects = dialects_of(self, req)
+  local handler, params = routes(self):find(dialects, req.path)
+  if not handler then
+    if req.path == "*" then return 204, nil, { Allow = "DELETE, GET, HEAD, OPTIONS, POST" } end
+    return nil, { code = "not_found", message = "no such path " .. req.path }, dialects[1]
+  end
+  local dialect, allow = handler.dialect, router.allow(handler)
+  if req.method == "OPTIONS" then return 204, nil, { Allow = allow } end
+  local method = handler.methods[req.method == "HEAD" and "GET" or req.method]
+  if not method then
+    return nil, {
+      code = 405, message = ("%s is not for %s"):format(req.method, req.path),
+      headers = { Allow = allow },
+    }, dialect
+  end
+  local ok, request, err
+  ok, err = checks.host(req, self.allowed)
+  if ok and method.changes then ok, err = checks.origin(req) end
+  if ok then request, err = read_request(self, req, method, params) end
+  if not request then return nil, err, dialect end
+  local status, answer, headers = run(self, req, method, request)
+  if not status then return nil, answer, dialect end
+  return status, answer, headers
+end
+
+local function respond_error(req, dialect, err)
+  local status, body, headers = errors.answer(dialect, err)
+  if status >= 500 and status ~= 503 then
+    log.error("api", "%s %s: %s", req.method, req.path, tostring(err.message))
+  end
+  req:respond(status, headers, json.encode(body))
+end
+
+-- Writes the answer that a function makes. What fails before the first byte has gone is answered;
+-- later the stream is cut, so that the client sees that something is missing.
+local function stream(req, status, make, headers)
+  local body = out.new(req, status, headers)
+  local ok, made, err = xpcall(make, function(raised)
+    return raised == out.GONE and raised or debug.traceback(tostring(raised), 2)
+  end, body)
+  if ok and made then
+    ok, err = pcall(body.finish, body)
+    if ok then return end
+  elseif not ok then
+    err = made
+  end
+  if err == out.GONE then return end
+  if type(err) == "string" and err:find "^cancelled: " then return req:cut() end
+  if type(err) ~= "table" then err = { code = 500, message = tostring(err) } end
+  if not body.started then return respond_error(req, "exed", err) end
+  log.warn("api", "%s %s is cut: %s", req.method, req.path, tostring(err.message))
+  req:cut()
+end
+
+-- Answers one request of the server. Waits; runs in the request's fiber.
+function api:handle(req)
+  local status, answer, headers = judge(self, req)
+  if not status then return respond_error(req, headers, answer) end
+  headers = headers or {}
+  if type(answer) == "function" then
+    headers["Content-Type"] = headers["Content-Type"] or "application/json"
+    if req.method == "HEAD" then return req:start(status, headers) and req:finish() end
+    return stream(req, status, answer, headers)
+  end
+  req:respond(status, headers, answer and json.encode(answer) or "")
+end
+
+-- ---- listening ----------------------------------------------------------------------------------
+
+local function limit(number) return number > 0 and number or NONE end
+
+local function server_options(node)
+  local config = node.config.api
+  return {
+    server = config.server_header or "exed/" .. node.version,
+    max_body = limit(config.max_body), max_header = limit(config.max_header),
+    max_lines = limit(config.max_header_lines), header_timeout = limit(config.header_timeout),
+    body_rate = math.max(config.body_rate, 1), idle_timeout = limit(config.idle_timeout),
+    stall_timeout = limit(config.send_timeout), high_water = limit(config.send_buffer),
+    max_unsent = math.max(UNSENT, 2 * config.send_buffer),
+    peer_connections = limit(config.peer_connections),
+    max_connections = limit(config.max_connections),
+  }
+end
+
+-- Listens on the configured addresses, and on the unix socket at that path.
+local function open(self, socket)
+  self.server = server.new(server_options(self.node))
+  self.server:serve(function(req) self:handle(req) end)
+  for _, listener in ipairs(self.node.config.api.listen) do
+    local address = listener.address
+    if address:find(":", 1, true) then address = "[" .. address .. "]" end
+    local ok, err = self.server:listen(("%s:%d"):format(address, listener.port),
+      table.concat(listener.dialects, ","))
+    if not ok then return nil, err end
+  end
+  return self.server:listen("unix:" .. socket, table.concat(self.node.config.api.dialects, ","))
+end
+
+-- Opens the listeners of the configuration and exed.sock in the node's directory.
+function api.start(node)
+  local self = api.new(node)
+  local ok, err = open(self, node.dir:path() .. "/exed.sock")
+  if ok then return self end
+  self.server:close()
+  return nil, err
+end
+
+-- The port of the first listener.
+function api:port() return self.server:port() end
+
+-- Takes no new connections; requests that are under way go on.
+function api:stop() self.server:stop() end
+
+function api:close() self.server:close() end
+
+return api

@@ -1,0 +1,44 @@
+-- SPDX-License-Identifier: MIT
+-- Errors as clients get them: an err's code becomes a status, the dialect gives the body's shape.
+
+local errors = {}
+
+local STATUS <const> = {
+  bad_request = 400, not_implemented = 400, unauthorized = 401, forbidden = 403, not_found = 404,
+  gone = 404, conflict = 409, ended = 409, running = 409, stopped = 409, trimmed = 410,
+  mismatch = 422, full = 503, away = 503, unreachable = 503, timeout = 503, limit = 503,
+  closed = 503,
+}
+
+local RETRY_SECONDS <const> = "2" -- the embedded store is back by then
+
+local function store_away(err) return "the job store is away: " .. err.message end
+
+local TEXT <const> = {
+  full = function(err) return "store full: " .. err.message end,
+  away = store_away, unreachable = store_away, timeout = store_away, limit = store_away,
+  closed = store_away,
+  mismatch = function(err)
+    return "this Idempotency-Key was used with another body, jid " .. err.message
+  end,
+}
+
+local SHAPES <const> = {
+  exed = function(err, message)
+    return { message = message, holders = err.holders, jid = err.jid }
+  end,
+}
+
+-- err: code (a word above, or a status), message, and what the dialect shows besides. Returns a
+-- status, a table for the body, and headers. A code that is not known is a mistake of exed: 500.
+function errors.answer(dialect, err)
+  local status = math.tointeger(err.code) or STATUS[err.code] or 500
+  local message = status == 500 and "internal error" or tostring(err.message or err.code)
+  if TEXT[err.code] then message = TEXT[err.code](err) end
+  local headers = err.headers or {}
+  if status == 503 then headers["Retry-After"] = RETRY_SECONDS end
+  local shape = SHAPES[dialect] or SHAPES.exed
+  return status, shape(err, message), headers
+end
+
+return errors

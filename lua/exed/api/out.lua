@@ -1,0 +1,58 @@
+-- SPDX-License-Identifier: MIT
+-- The body of an answer that may be large. What is written is gathered; an answer that stays small
+-- goes out whole, with its length and, when making it failed, as an error instead. A larger one
+-- becomes a stream.
+--
+--   out:write(text, ...)    out:flush()    sends at once, as one chunk
+
+local out = {}
+out.__index = out
+
+local WHOLE <const> = 256 << 10 -- bytes up to which an answer is sent whole
+local PIECE <const> = 64 << 10 -- bytes in a chunk, when nobody flushes
+-- What is raised when the client has gone: no mistake of anybody.
+out.GONE = setmetatable({}, { __tostring = function() return "the client has gone" end })
+
+-- req is the server's request; status and headers as for its respond.
+function out.new(req, status, headers)
+  return setmetatable({
+    req = req, status = status, headers = headers, started = false, parts = {}, size = 0,
+  }, out)
+end
+
+local function take(self)
+  local text = table.concat(self.parts)
+  self.parts, self.size = {}, 0
+  return text
+end
+
+function out:write(...)
+  local parts, size = self.parts, self.size
+  for i = 1, select("#", ...) do
+    local text = select(i, ...)
+    parts[#parts + 1], size = text, size + #text
+  end
+  self.size = size
+  if size > (self.started and PIECE or WHOLE) then self:flush() end
+end
+
+function out:flush()
+  if not self.started then
+    self.started = true
+    if not self.req:start(self.status, self.headers) then error(out.GONE, 0) end
+  end
+  if self.size == 0 then return end
+  if not self.req:write(take(self)) then error(out.GONE, 0) end
+end
+
+-- The answer is whole.
+function out:finish()
+  if not self.started then
+    self.req:respond(self.status, self.headers, take(self))
+    return
+  end
+  self:flush()
+  self.req:finish()
+end
+
+return out

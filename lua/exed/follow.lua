@@ -1,0 +1,125 @@
+-- SPDX-License-Identifier: MIT
+-- Follows jobs: the node has one hub, a followed job one feed, a follower one reader. 200 followers
+-- of a job cost the store what one costs. A reader's position is the dense id of the last row that
+-- it gave, so a follower that comes back with it misses nothing and gets nothing twice.
+--
+--   local hub = follow.new(node)                    node: store, conn, config
+--   local reader <close> = hub:open(job, 0)         job: jid, lines; rows after 0
+--   for row in reader:rows() do ... end             until the job has ended; reader.failed: why not
+--   row: id, index, key (the host's name as JSON), kind, effect, status, entry
+
+local feed = require "exed.follow.feed"
+local render = require "exed.follow.render"
+local timer = require "exed.timer"
+
+local follow = {}
+
+local hub = {}
+hub.__index = hub
+
+local reader = {}
+reader.__index = reader
+
+local RECENT <const> = 1 -- seconds that a job's hash, once read, is good for its other followers
+local TURN <const> = 200 -- rows that a reader gives before others have their turn
+
+function follow.new(node) return setmetatable({ node = node, feeds = {} }, hub) end
+
+-- A reader of the job's rows after a position; nil, err when there are too many fibers.
+function hub:open(job, after)
+  local found = self.feeds[job.jid]
+  if not found or found.failed then
+    local err
+    found, err = feed.open(self.node, job, after)
+    if not found then return nil, err end
+    self.feeds[job.jid] = found
+  end
+  if found.job ~= job then found.job, found.job_at = job, timer.now() end
+  found.readers = found.readers + 1
+  return setmetatable({
+    hub = self, feed = found, position = after, own = {}, at = 0, turn = 0, lines = job.lines,
+    alias = self.node.config.api.state_alias,
+  }, reader)
+end
+
+-- The job as another follower of it has just read it, or nil.
+function hub:recent(jid)
+  local found = self.feeds[jid]
+  return found and timer.now() - found.job_at < RECENT and found.job or nil
+end
+
+-- Gives back what it holds; a second time does nothing.
+function reader:close()
+  local found = self.feed
+  if not found then return end
+  self.feed = nil
+  found.readers = found.readers - 1
+  if found.readers > 0 then return end
+  found:close()
+  if self.hub.feeds[found.jid] == found then self.hub.feeds[found.jid] = nil end
+end
+
+reader.__close = reader.close
+
+-- The next of the rows that this reader has read for itself, behind the feed's window.
+local function own_row(self)
+  self.at = self.at + 1
+  local row = self.own[self.at]
+  if not row then self.own, self.at = {}, 0 end
+  return row
+end
+
+-- The next row; nil when the job has ended and all was read; nil, err.
+function reader:next()
+  self.turn = self.turn + 1
+  if self.turn % TURN == 0 then timer.sleep(0) end
+  while true do
+    local found = self.feed
+    local row = own_row(self) or found:after(self.position)
+    if row then
+      self.position = row.id
+      return row
+    end
+    if found:is_past(self.position) then
+      local page, err = found:page(self.position)
+      if not page then return nil, err end
+      self.own, self.at = page.rows, 0
+    elseif found.failed then
+      return nil, found.failed
+    elseif found.ended then
+      return nil
+    else
+      found:wait()
+    end
+  end
+end
+
+-- Iterator over next; when it was an error that ended it, that is in self.failed. last: the row to
+-- end at, when it is not the end of the job.
+function reader:rows(last)
+  return function()
+    if last and self.position >= last then return nil end
+    local row, err = self:next()
+    self.failed = err
+    return row
+  end
+end
+
+-- Writes the row's value as one JSON object by write(piece): a record, or with `lines` a part.
+-- Returns true, or nil, err.
+function reader:write(row, write)
+  if row.kind == "part" or row.kind == "lines" then
+    write(render.lines(row))
+    return true
+  end
+  return render.record(self.feed, row, write, self.alias)
+end
+
+-- Names of `count` targets from index `from` on, as the inside of a JSON array; nil, err. from and
+-- count are multiples of the store's chunk.
+function reader:names(from, count) return self.feed:names_text(from, count) end
+
+-- Whether followers see the row: parts of outputs only when the job was asked for lines.
+function reader:shows(row) return self.lines or row.kind == "record" or row.kind == "announce" end
+
+return follow

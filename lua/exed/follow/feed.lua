@@ -1,0 +1,245 @@
+-- SPDX-License-Identifier: MIT
+-- What all followers of one job share: one subscription and one run over the job's results, the
+-- last few MiB of which stay in memory. The feed reads on only when a follower has seen all there
+-- is, so a job that nobody watches at its tip costs nothing.
+
+local fiber = require "exed.fiber"
+local json = require "exed.json"
+local log = require "exed.log"
+local timer = require "exed.timer"
+
+local feed = {}
+feed.__index = feed
+
+local WINDOW <const> = 4 << 20 -- bytes of entries that are kept for followers close to the tip
+local CACHE <const> = 1 << 20 -- bytes of output parts that are kept for the followers behind
+local ROW_BYTES <const> = 200 -- what a row costs beside its entry
+local PAGE_ROWS <const> = 500
+local PAGE_BYTES <const> = 256 << 10
+local POLL <const> = 1 -- seconds; covers a lost wake-up
+local GAP <const> = 0.01 -- seconds between two pages: a fast job is read in batches
+local PATIENCE <const> = 60 -- seconds that followers wait for a store that is away
+local CHUNK <const> = 500 -- names that are asked for at once
+
+-- ---- asking the store ---------------------------------------------------------------------------
+
+-- Calls the store, again while it is away, for at most PATIENCE.
+function feed:ask(method, ...)
+  local deadline, pause = timer.now() + PATIENCE, 0.05
+  while true do
+    local answer, err = self.store[method](self.store, self.jid, ...)
+    if answer or not self.store.is_passing(err) or timer.now() > deadline then
+      return answer, err
+    end
+    timer.sleep(pause)
+    pause = math.min(pause * 2, 1)
+  end
+end
+
+-- A chunk of the targets' names as JSON texts, or nil, err.
+local function names_of(self, chunk)
+  local names = self.names[chunk]
+  if names then return names end
+  local found, err = self:ask("targets", chunk * CHUNK, (chunk + 1) * CHUNK)
+  if not found then return nil, err end
+  for i, name in ipairs(found) do found[i] = json.encode(name) end
+  self.names[chunk] = found
+  return found
+end
+
+-- The host's name as a JSON text, or nil, err.
+function feed:key(index)
+  local names, err = names_of(self, index // CHUNK)
+  if not names then return nil, err end
+  return names[index % CHUNK + 1] or '""'
+end
+
+-- `count` names from index `from` on, with commas between them; whole chunks only.
+function feed:names_text(from, count)
+  local texts = {}
+  for chunk = from // CHUNK, (from + count - 1) // CHUNK do
+    local names, err = names_of(self, chunk)
+    if not names then return nil, err end
+    if #names == 0 then break end
+    texts[#texts + 1] = table.concat(names, ",")
+  end
+  return table.concat(texts, ",")
+end
+
+-- Gives rows their host's name. Returns true, or nil, err.
+local function name_rows(self, rows)
+  for i, row in ipairs(rows) do
+    local key, err = self:key(row[2])
+    if not key then return nil, err end
+    rows[i] = {
+      id = row[1], index = row[2], kind = row[3], effect = row[4], status = row[5],
+      entry = row[6], key = key,
+    }
+  end
+  return true
+end
+
+-- The rows after a position: { state, last, rows }, or nil, err.
+function feed:page(after)
+  local page, err = self:ask("page", after, PAGE_ROWS, PAGE_BYTES, not self.lines)
+  if not page then return nil, err end
+  local named
+  named, err = name_rows(self, page.rows)
+  if not named then return nil, err end
+  local first = page.rows[1]
+  if first and first.id ~= after + 1 then
+    return nil, {
+      code = "trimmed", message = ("entries %d to %d are missing"):format(after + 1, first.id - 1),
+    }
+  end
+  return page
+end
+
+-- ---- output in parts ----------------------------------------------------------------------------
+
+-- What fetch() answers, for all that ask for this key at the same time or soon after.
+local function shared(self, key, fetch)
+  local item = self.cache[key]
+  while item and not item.done do
+    item.event:wait(POLL)
+    item = self.cache[key]
+  end
+  if item then return item.value, item.err end
+  item = { event = fiber.event() }
+  self.cache[key] = item
+  -- The one who asks may be ended meanwhile: then the next one does.
+  local _ <close> = setmetatable({}, {
+    __close = function()
+      if not item.value then self.cache[key] = nil end
+      item.done = true
+      item.event:notify()
+    end,
+  })
+  local value, err = fetch()
+  if not value then return nil, err end
+  item.value, item.size = value, type(value) == "string" and #value or ROW_BYTES
+  self.cached[#self.cached + 1] = key
+  self.cache_bytes = self.cache_bytes + item.size
+  while self.cache_bytes > CACHE and #self.cached > 1 do
+    local oldest = table.remove(self.cached, 1)
+    self.cache_bytes = self.cache_bytes - self.cache[oldest].size
+    self.cache[oldest] = nil
+  end
+  return value
+end
+
+-- Where the parts of a record lie: { { id, stream }, ... }, or nil, err.
+function feed:parts(row)
+  return shared(self, "parts " .. row.id, function()
+    return self:ask("parts", row.effect, row.index)
+  end)
+end
+
+-- The entry of that id, or nil, err.
+function feed:entry(id)
+  local row = self.rows[id]
+  if row and row.entry ~= "" then return row.entry end
+  return shared(self, "entry " .. id, function() return self:ask("entry", id) end)
+end
+
+-- ---- the window ---------------------------------------------------------------------------------
+
+-- The row after a position when it is in the window, else nil.
+function feed:after(position) return self.rows[position + 1] end
+
+-- Whether the row after a position was here, and is not any more.
+function feed:is_past(position) return position + 1 < self.first end
+
+local function add_rows(self, rows)
+  for _, row in ipairs(rows) do
+    self.rows[row.id], self.last = row, row.id
+    self.bytes = self.bytes + #row.entry + ROW_BYTES
+  end
+  while self.bytes > WINDOW and self.first < self.last do
+    self.bytes = self.bytes - #self.rows[self.first].entry - ROW_BYTES
+    self.rows[self.first] = nil
+    self.first = self.first + 1
+  end
+end
+
+-- ---- reading on ---------------------------------------------------------------------------------
+
+-- Waits until there may be rows after the last one.
+local function wait_for_wake(self, sub)
+  local deadline = timer.now() + POLL
+  while true do
+    local left = deadline - timer.now()
+    if left <= 0 then return end
+    local text, err
+    if sub then
+      text, err = sub:next(left)
+    else
+      timer.sleep(left)
+    end
+    if not text then
+      if err and err.code ~= "timeout" then timer.sleep(POLL) end
+      return
+    end
+    local id = tonumber(text)
+    if not id or id > self.last then return end
+  end
+end
+
+local function read_on(self, sub)
+  local page, err = self:page(self.last)
+  if not page then
+    self.failed = err
+  else
+    add_rows(self, page.rows)
+    self.ended = page.state == "ended" and self.last >= page.last
+  end
+  if self.failed or self.ended or #page.rows > 0 then self.fresh:notify() end
+  if self.failed or self.ended or page.last > self.last then return end
+  local paged = timer.now()
+  wait_for_wake(self, sub)
+  local pause = GAP - (timer.now() - paged)
+  if pause > 0 then timer.sleep(pause) end
+end
+
+local function run(self)
+  local sub <close>, err = self.conn:subscribe("exed:wake:" .. self.jid)
+  if not sub then log.warn("follow", "jid=%s: %s", self.jid, err.message) end
+  while not self.failed and not self.ended do
+    if self.waiting > 0 then
+      read_on(self, sub)
+    else
+      self.wanted:wait(POLL)
+    end
+  end
+end
+
+-- Waits for rows after the last one, or for the end; the caller looks again.
+function feed:wait()
+  if not self.handle:running() and not self.ended then
+    self.failed = self.failed or { code = "failed", message = "reading the job's results failed" }
+    return
+  end
+  self.waiting = self.waiting + 1
+  local _ <close> = setmetatable({}, {
+    __close = function() self.waiting = self.waiting - 1 end,
+  })
+  self.wanted:notify()
+  self.fresh:wait(POLL)
+end
+
+function feed:close() self.handle:cancel "nobody follows any more" end
+
+-- A feed that begins after a position. job: jid, lines (outputs come as rows).
+function feed.open(node, job, after)
+  local self = setmetatable({
+    store = node.store, conn = node.conn, jid = job.jid, lines = job.lines, readers = 0,
+    rows = {}, first = after + 1, last = after, bytes = 0, waiting = 0, names = {},
+    cache = {}, cached = {}, cache_bytes = 0, fresh = fiber.event(), wanted = fiber.event(),
+  }, feed)
+  local err
+  self.handle, err = fiber.spawn("follow " .. job.jid, run, self)
+  if not self.handle then return nil, err end
+  return self
+end
+
+return feed

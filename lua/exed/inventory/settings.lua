@@ -1,0 +1,156 @@
+-- SPDX-License-Identifier: MIT
+-- The inventory variables that exed itself reads: how a host is reached. Their values are
+-- checked where they are set, and turned into the fields of a host once all are merged.
+
+local names = require "exed.inventory.names"
+local value = require "exed.inventory.value"
+
+local settings = {}
+
+-- Never shown with the variables; asked for by inventory:secret().
+local SECRETS = {
+  ansible_password = true, ansible_ssh_pass = true, ansible_ssh_password = true,
+  ansible_become_password = true, ansible_become_pass = true, ansible_sudo_pass = true,
+  ansible_su_pass = true, ansible_ssh_private_key_passphrase = true,
+  ansible_private_key_passphrase = true,
+}
+
+local SAMPLE = "x" -- stands for the host's name while an address that uses it is checked
+
+-- An address with the only template that is understood, `{{ inventory_hostname }}`, filled in.
+local function fill(text, name)
+  return (text:gsub("{{%s*inventory_hostname%s*}}", (name:gsub("%%", "%%%%"))))
+end
+
+local function no_template(text)
+  if type(text) == "string" and text:find("{{", 1, true) then
+    return nil, "templates are not evaluated, write the value itself"
+  end
+  return true
+end
+
+local function text_of(found)
+  if type(found) ~= "string" and math.type(found) ~= "integer" then
+    return nil, "must be text"
+  end
+  local text = tostring(found)
+  if text == "" then return nil, "must not be empty" end
+  if text:find("%c") then return nil, "must not have control characters" end
+  local ok, problem = no_template(text)
+  if not ok then return nil, problem end
+  return text
+end
+
+local function address(found)
+  local filled = type(found) == "string" and fill(found, SAMPLE) or found
+  local text, problem = text_of(filled)
+  if not text then return nil, problem end
+  local ok, why = names.check_address(text)
+  if not ok then return nil, why end
+  return found
+end
+
+local function port(found)
+  local ok, problem = no_template(found)
+  if not ok then return nil, problem end
+  return names.to_port(found)
+end
+
+local function user(found)
+  local text, problem = text_of(found)
+  if not text then return nil, problem end
+  local ok, why = names.check_user(text)
+  return ok and text or nil, why
+end
+
+local function key(found, home)
+  local text, problem = text_of(found)
+  if not text then return nil, problem end
+  if not text:find "^~" then return text end
+  if text ~= "~" and not text:find "^~/" then
+    return nil, "only ~/ is expanded, not the home directory of another user"
+  end
+  if not home then return nil, "the home directory for ~ is not known" end
+  return home .. text:sub(2)
+end
+
+local function connection(found)
+  local text, problem = text_of(found)
+  if not text then return nil, problem end
+  return text
+end
+
+local function shell(found)
+  if found == "raw" or found == "sh" then return found end
+  return nil, "must be raw or sh"
+end
+
+local function absolute(found)
+  local text, problem = text_of(found)
+  if not text then return nil, problem end
+  if not text:find "^/" then return nil, "must be an absolute path" end
+  return text
+end
+
+local BOOLEANS = {
+  ["true"] = true, ["false"] = false, yes = true, no = false, ["1"] = true, ["0"] = false,
+  on = true, off = false,
+}
+
+local function boolean(found)
+  local known = BOOLEANS[tostring(found):lower()]
+  if known == nil then return nil, "must be true or false" end
+  return known
+end
+
+local CHECKS = {
+  ansible_host = address, ansible_ssh_host = address,
+  ansible_port = port, ansible_ssh_port = port,
+  ansible_user = user, ansible_ssh_user = user,
+  ansible_private_key_file = key, ansible_ssh_private_key_file = key,
+  ansible_connection = connection,
+  exed_shell = shell, exed_jump = text_of, exed_fence_dir = absolute, exed_disabled = boolean,
+}
+
+local SSH_KINDS = { ssh = true, smart = true, paramiko = true, paramiko_ssh = true }
+
+function settings.is_secret(name) return SECRETS[name] == true end
+
+-- Checks a variable. Returns the value to keep, or nil and what is wrong.
+function settings.check(name, found, home)
+  local check = CHECKS[name]
+  if not check or found == value.null then return found end
+  return check(found, home)
+end
+
+-- The jump host in options for the ssh command: `-J host`, `-o ProxyJump=host`.
+local function jump_of(arguments)
+  if type(arguments) ~= "string" then return nil end
+  local padded = " " .. arguments
+  return padded:match("%s%-J%s*['\"]?([^%s'\"]+)")
+    or padded:match("%s%-o%s*['\"]?ProxyJump[=%s]%s*['\"]?([^%s'\"]+)")
+end
+
+local function connection_of(found)
+  local kind = (found or "ssh"):match("[^.]*$")
+  return SSH_KINDS[kind] and "ssh" or kind
+end
+
+-- Fills in how a host is reached, from its merged variables. `get` gives a variable by name;
+-- of two names for the same thing the one with "ssh" in it wins, as in Ansible.
+function settings.apply(host, get)
+  local where = get "ansible_ssh_host" or get "ansible_host"
+  host.address = where and fill(tostring(where), host.name) or host.name
+  host.port = get "ansible_ssh_port" or get "ansible_port"
+  host.user = get "ansible_ssh_user" or get "ansible_user"
+  host.key = get "ansible_ssh_private_key_file" or get "ansible_private_key_file"
+  host.connection = connection_of(get "ansible_connection")
+  local form = get "exed_shell"
+  host.shell = form == "raw" and form or nil
+  host.jump = get "exed_jump" or jump_of(get "ansible_ssh_common_args")
+    or jump_of(get "ansible_ssh_extra_args")
+  host.fence_dir = get "exed_fence_dir"
+  host.disabled = get "exed_disabled" or nil
+end
+
+return settings

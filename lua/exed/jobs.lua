@@ -1,0 +1,143 @@
+-- SPDX-License-Identifier: MIT
+-- Jobs: from a request to a job in the store, and what else may be asked of one. The job exists when
+-- submit answers with its jid, and then it ends, whatever happens to this node.
+
+local json = require "exed.json"
+local plan = require "exed.plan"
+local sys = require "exed.sys"
+local timer = require "exed.timer"
+
+local jobs = {}
+
+-- Hosts in a slice: enough to be worth a node's while, few enough that idle nodes find some.
+local SLICE_HOSTS <const> = 256
+-- A sync request of at most so many targets may use the places that are kept for such.
+local URGENT_HOSTS <const> = 10
+
+local NO_MATCH <const> = '{"status":-1,"error":"no host of that name in the inventory"}'
+
+local LOCKS <const> = { ping = "none", facter = "none", execute = "shared" }
+local STRENGTH <const> = { none = 0, shared = 1, exclusive = 2 }
+
+local function bad(message) return nil, { code = "bad_request", message = message } end
+
+-- Flat list of from, to. A window that the request gives is shared out over the slices, so there
+-- are no more slices than places in it.
+local function make_slices(count, window)
+  local n = (count + SLICE_HOSTS - 1) // SLICE_HOSTS
+  if window then n = math.min(n, window) end
+  -- No slice may be larger than what one call of the store walks.
+  n = math.max(n, (count + 1999) // 2000)
+  local slices, from = {}, 0
+  for k = 1, n do
+    local to = count * k // n
+    slices[#slices + 1], slices[#slices + 2] = from, to
+    from = to
+  end
+  return slices
+end
+
+-- Names of the targets, those of the inventory first, and how many these are.
+local function resolve(node, request)
+  local inventory = node.holder.inventory
+  local found, unknown = inventory:resolve(request.targets)
+  if not found then return bad(unknown.message) end
+  if #found == 0 then
+    return nil, { code = "not_found", message = "no hosts match that target" }
+  end
+  local names = {}
+  for i, host in ipairs(found) do names[i] = host.name end
+  table.move(unknown, 1, #unknown, #found + 1, names)
+  local most = node.config.api.max_hosts
+  if request.max_hosts and request.max_hosts < most then most = request.max_hosts end
+  if #names > most then
+    return bad(("%d targets are more than max_hosts, %d"):format(#names, most))
+  end
+  return names, #found
+end
+
+-- What the operation's lock is; a request may only ask for a known one.
+local function lock_of(request)
+  local lock = request.lock or LOCKS[request.operation] or "exclusive"
+  if not STRENGTH[lock] then
+    return bad('lock should be "exclusive", "shared" or "none"')
+  end
+  if request.fence or lock == "exclusive" then
+    return bad "operations that must not run twice (fence, lock exclusive) are not available"
+  end
+  return lock
+end
+
+-- What is kept of the request for the nodes that run it.
+local function kept(request, count)
+  return {
+    operation = request.operation, args = request.args, executor = request.executor,
+    timeout = request.timeout, window = request.window, lines = request.lines,
+    urgent = not request.listed and count <= URGENT_HOSTS or nil,
+  }
+end
+
+local function job_fields(request, count)
+  return {
+    operation = request.operation,
+    args = json.encode(request.args),
+    executor = request.executor or "",
+    request = json.encode(kept(request, count)),
+    startat = math.floor(timer.wall()),
+    who = request.who or "",
+    parent = request.parent or "",
+  }
+end
+
+-- Words of the store's errors in the API's terms.
+local function explain(err, jid)
+  if err.code == "conflict" then
+    return {
+      code = "conflict", message = "operate conflict, job already running on some host(s)",
+      holders = json.decode(err.message),
+    }
+  end
+  if err.unsure then err.jid = jid end
+  return err
+end
+
+-- Makes a job of a request: operation, targets (text or list), args, and optionally executor, lock,
+-- priority, timeout (seconds), window, lines, max_hosts, listed (false: a sync GET), who, idem_key,
+-- idem_hash. Returns { jid, replay }, or nil, err.
+function jobs.submit(node, request)
+  if not node.incarnation then
+    return nil, { code = "away", message = "the node has not reached its store yet" }
+  end
+  local targets, known = resolve(node, request)
+  if not targets then return nil, known end
+  request.count = #targets
+  local made, lock, answer, err
+  made, err = plan.ask(node, request)
+  if not made then return nil, err end
+  lock, err = lock_of(request)
+  if not lock then return nil, err end
+  local jid = sys.uuid()
+  answer, err = node.store:create({
+    jid = jid, fields = job_fields(request, #targets), targets = targets, known = known,
+    no_match = NO_MATCH, slices = make_slices(known, request.window), lock = lock,
+    listed = request.listed ~= false, priority = request.priority,
+    idem_key = request.idem_key, idem_hash = request.idem_hash,
+    max_jobs = node.config.store.max_jobs,
+    max_memory = math.floor(node.config.store.memory * 0.8),
+  }, node)
+  if not answer then return nil, explain(err, jid) end
+  node.runner:kick()
+  return { jid = answer.jid, replay = answer.how == "REPLAY" }
+end
+
+-- Stops a job: what runs is killed, what has not started is skipped. Returns { jid, state }.
+function jobs.cancel(node, jid, reason)
+  local slices, err, some = node.store:cancel(node, jid, reason or "cancelled")
+  for _, slice in ipairs(slices or some or {}) do node.runner:start(slice) end
+  if not slices then return nil, err end
+  return { jid = jid, state = 1 }
+end
+
+function jobs.remove(node, jid) return node.store:remove(jid) end
+
+return jobs

@@ -1,0 +1,263 @@
+-- SPDX-License-Identifier: MIT
+-- A node: one exed process with its store, inventory, plugins, runner and API. It starts in the order
+-- in which things need each other and ends in the reverse.
+
+local child = require "exed.redis_child"
+local config = require "exed.config"
+local fiber = require "exed.fiber"
+local follow = require "exed.follow"
+local hosts = require "exed.hosts"
+local inventory = require "exed.inventory"
+local jobs = require "exed.jobs"
+local json = require "exed.json"
+local log = require "exed.log"
+local plugins = require "exed.plugins"
+local redis = require "exed.redis"
+local runner = require "exed.runner"
+local signal = require "exed.signal"
+local state = require "exed.state"
+local store = require "exed.store"
+local sys = require "exed.sys"
+local timer = require "exed.timer"
+
+local node = {}
+node.__index = node
+
+-- Seconds that an outside Redis gets to answer before the node serves without it.
+local FIRST_CONTACT <const> = 5
+-- Seconds that the private redis-server gets: it loads what it has, a second for a million entries.
+local LOADING <const> = 120
+-- How often the inventory is looked at, in seconds.
+local INVENTORY_PERIOD <const> = 1
+-- How often expired jobs are looked for, in seconds.
+local SWEEP_PERIOD <const> = 5
+
+-- Runs fn(self) in a fiber; what goes wrong in it is logged and does not end it for good.
+local function keep_running(self, name, pause, fn)
+  fiber.spawn(name, function()
+    while not self.ending do
+      local ok, err = xpcall(fn, debug.traceback, self)
+      if not ok then
+        if self.ending then return end
+        log.error("node", "%s: %s", name, err)
+      end
+      timer.sleep(pause)
+    end
+  end)
+end
+
+-- ---- the store ----------------------------------------------------------------------------------
+
+local function read_library()
+  local file = assert(io.open(sys.share() .. "/lua/store/functions.lua"))
+  local text = file:read "a"
+  file:close()
+  return text
+end
+
+-- The state directory is this node's alone while it lives.
+local function open_state(self)
+  local dir, err = state.open(config.store.dir)
+  if not dir then return nil, err end
+  self.dir = dir
+  self.id = dir:node_id()
+  return true
+end
+
+local function open_store(self)
+  local url = config.runner.redis_url
+  self.embedded = url == nil or url == "embedded"
+  if self.embedded then
+    local err
+    self.child, err = child.start(self.dir:path(), config.store.redis_server,
+      config.store.memory, LOADING)
+    if not self.child then return nil, err end
+    if self.child:notice() ~= "" then log.error("store", "%s", self.child:notice()) end
+    url = self.child:url()
+  end
+  local conn, err = redis.connect {
+    url = url, library = read_library(), allow_eviction = config.store.allow_eviction,
+    buffer = 2 * config.store.buffer,
+  }
+  if not conn then return nil, err end
+  self.conn, self.store = conn, store.new(conn)
+  local ok
+  ok, err = conn:ready(self.embedded and LOADING or FIRST_CONTACT)
+  if ok then return true end
+  if err.code == "refused" or self.embedded then return nil, err end
+  log.warn("node", "the store is away: %s", err.message)
+  return true
+end
+
+-- Why the store cannot be used now, or nil.
+function node:store_error()
+  local up, reason = self.conn:up()
+  if up then return nil end
+  return reason ~= "" and reason or "not connected yet"
+end
+
+-- "full" or "degraded: ..."
+function node:durability() return self.conn:info().durability end
+
+-- Makes this process the current life of its node id.
+function node:register()
+  local incarnation, err = self.store:insist("register", self.id, self.version)
+  if not incarnation then error(err.message) end
+  self.incarnation = incarnation
+  local durability = self:durability()
+  log.info("node", "id=%s incarnation=%d durability=%s", self.id, incarnation, durability)
+end
+
+local function beat(self)
+  if not self.incarnation then return end
+  local _, err = self.store:call("beat", self.id, self.incarnation, self.runner.count)
+  if err and err.code == "stale" then self:register() end
+end
+
+local function sweep(self)
+  local s = config.store
+  local us = 1000000
+  repeat
+    local answer = self.store:call("sweep", store.now(), math.floor(s.ttl * us), s.sync_jobs,
+      math.floor(s.sync_ttl * us), s.max_jobs)
+  until not answer or answer[2] == 0
+end
+
+-- Jobs that were being accepted when their node ended are undone by that node's next life.
+local function undo_accepting(self)
+  local rows = self.store:insist "accepting"
+  for _, row in ipairs(rows or {}) do
+    if row[2] == self.id and tonumber(row[3]) < self.incarnation then
+      log.warn("node", "jid=%s was never accepted and is undone", row[1])
+      self.store:insist("create_undo", row[1])
+      self.store:remove(row[1])
+    end
+  end
+end
+
+-- What other nodes ask of all: "cancel JID".
+local function listen_control(self)
+  local sub = assert(self.conn:subscribe "exed:control")
+  while true do
+    local message = sub:next()
+    local jid = message and message:match "^cancel (.+)$"
+    if jid then self.runner:stop(jid, self:stop_reason(jid)) end
+  end
+end
+
+function node:stop_reason(jid)
+  local fields = self.store:get(jid)
+  return fields and fields.stop or "cancelled"
+end
+
+local function listen_ready(self)
+  local sub = assert(self.conn:subscribe "exed:ready")
+  while true do
+    sub:next()
+    self.runner:kick()
+  end
+end
+
+-- ---- the inventory ------------------------------------------------------------------------------
+
+local function log_warnings(loaded)
+  for _, warning in ipairs(loaded.warnings) do log.warn("inventory", "%s", warning) end
+end
+
+local function open_inventory(self)
+  local path = config.inventory.path
+  inventory.use_json(json)
+  local holder, err = hosts.open(path, {
+    stat = function(name)
+      local found, problem = sys.stat(name)
+      if not found then return nil, problem.message end
+      return found
+    end,
+    pause = function() timer.sleep(0) end,
+  })
+  self.holder = holder
+  if err then log.warn("inventory", "%s", err.message) end
+  log_warnings(holder.inventory)
+  log.info("inventory", "%s: %d hosts", path, #holder.inventory.hosts)
+end
+
+local function refresh_inventory(self)
+  local known = self.holder.error and self.holder.error.message
+  local changed, err = self.holder:refresh()
+  if changed then
+    log_warnings(self.holder.inventory)
+    log.info("inventory", "%d hosts, read again", #self.holder.inventory.hosts)
+  elseif err and err.message ~= known then
+    log.error("inventory", "%s (the last good one stays in force)", err.message)
+  end
+end
+
+-- ---- start and end ------------------------------------------------------------------------------
+
+local function open(self)
+  local ok, err = open_state(self)
+  if not ok then return nil, err end
+  self.plugins = plugins.open(self)
+  open_inventory(self)
+  ok, err = open_store(self)
+  if not ok then return nil, err end
+  self.runner = runner.new(self)
+  self.follow = follow.new(self)
+  return true
+end
+
+-- Registers, as soon as the store answers; a worker then takes up what it had, and what is new.
+local function join(self)
+  fiber.spawn("runner", function()
+    self:register()
+    undo_accepting(self)
+    if config.runner.role == "api" then return end
+    self.runner:reclaim()
+    self.runner:loop()
+  end)
+end
+
+-- Opens everything and begins to serve. Returns the node, or nil, err.
+function node.start()
+  local self = setmetatable({ config = config, version = sys.version(), ending = false }, node)
+  local ok, err = open(self)
+  if not ok then return nil, err end
+  join(self)
+  keep_running(self, "beat", config.store.node_timeout / 5, function() beat(self) end)
+  keep_running(self, "sweep", SWEEP_PERIOD, sweep)
+  keep_running(self, "control", 1, listen_control)
+  keep_running(self, "ready", 1, listen_ready)
+  keep_running(self, "inventory", INVENTORY_PERIOD, refresh_inventory)
+  if config.runner.role ~= "worker" then
+    local api = require "exed.api"
+    self.api, err = api.start(self)
+    if not self.api then return nil, err end
+  end
+  return self
+end
+
+-- Until a signal says that it is enough; then lets what runs end within drain_timeout.
+function node:serve()
+  local name
+  repeat
+    name = signal.wait()
+  until name ~= "HUP"
+  log.info("node", "SIG%s: ending, at most %g s for what runs", name, config.runner.drain_timeout)
+  self:close()
+end
+
+function node:close()
+  self.ending = true
+  if self.api then self.api:close() end
+  self.runner:drain(config.runner.drain_timeout)
+  self.conn:close()
+  if self.child then self.child:stop() end
+  log.info("node", "ended")
+end
+
+-- For handlers: who runs a job's hosts here.
+function node:running(jid) return self.runner:running(jid) end
+
+node.jobs = jobs
+
+return node

@@ -1,0 +1,77 @@
+-- SPDX-License-Identifier: MIT
+-- What the endpoints of operations share: the fields that each request may have, a job for a POST,
+-- and for a GET a job whose records are the answer.
+
+local answer = require "exed.answer"
+local jobs = require "exed.jobs"
+local json = require "exed.json"
+local text = require "exed.text"
+
+local operate = {}
+
+local KEY_BYTES <const> = 255 -- of an Idempotency-Key
+
+local OPTIONS <const> = {
+  targets = {
+    "hosts", required = true, first = true, alias = "target", message = "no target(s) given",
+    help = "hosts, groups and patterns",
+  },
+  executor = { "string", help = "who does it; default [runner] executor" },
+  lock = { "choice", of = { "exclusive", "shared", "none" }, help = "lease on the hosts" },
+  fence = { "boolean", help = "start at most once on each host, whatever happens" },
+  priority = { "integer", min = -10, max = 10, help = "higher goes first" },
+  timeout = { "duration", min = 0.001, help = "time limit of each host's operation" },
+  window = { "integer", min = 1, help = "hosts at once" },
+  lines = { "boolean", help = "followers see output as it comes" },
+  max_hosts = { "integer", min = 1, help = "refuse more targets than this" },
+}
+
+-- The declaration of an operation's query or body: its own fields and those that all have.
+function operate.fields(own)
+  local decl = {}
+  for name, field in pairs(OPTIONS) do decl[name] = field end
+  for name, field in pairs(own) do decl[name] = field end
+  return decl
+end
+
+-- values: the checked query or body; args: what the operation itself gets.
+local function to_request(req, values, operation, args)
+  local request = { operation = operation, args = args, who = req.who }
+  for name in pairs(OPTIONS) do request[name] = values[name] end
+  return request
+end
+
+-- A POST: a job, 201 with its jid.
+function operate.post(req, operation, args)
+  local request = to_request(req, req.body, operation, args)
+  local key = req.headers["idempotency-key"]
+  if key then
+    if #key > KEY_BYTES or key == "" then
+      return nil, {
+        code = "bad_request",
+        message = ("Idempotency-Key must have 1 to %d bytes"):format(KEY_BYTES),
+      }
+    end
+    request.idem_key = key
+    request.idem_hash = text.sha256(operation .. "\n" .. json.encode(req.document))
+  end
+  local made, err = jobs.submit(req.node, request)
+  if not made then return nil, err end
+  return 201, { jid = made.jid }, {
+    Location = "/jobs/" .. made.jid, ["Idempotent-Replay"] = made.replay and "true" or nil,
+  }
+end
+
+-- A GET: a job that is not listed; the answer is its records, when it has ended. The job goes on
+-- when the client leaves.
+function operate.get(req, operation, args)
+  local request = to_request(req, req.query, operation, args)
+  request.listed = false
+  local made, err = jobs.submit(req.node, request)
+  if not made then return nil, err end
+  return 200, function(out)
+    return answer.records(req.node, { jid = made.jid, lines = request.lines == true }, out)
+  end, { ["Exed-Jid"] = made.jid }
+end
+
+return operate

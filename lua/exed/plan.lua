@@ -1,0 +1,90 @@
+-- SPDX-License-Identifier: MIT
+-- Turns a request into what fanout.start takes: asks the executor for its plan and fills in what it
+-- leaves open. Used when a request comes in (so that a bad one is answered 400) and for each slice.
+
+local plan = {}
+
+local STATUS <const> = { OK = 1, SKIPPED = 2, FAILED = 3, UNREACHABLE = 4, CHANGED = 5 }
+
+local function bad(format, ...)
+  return nil, { code = "bad_request", message = format:format(...) }
+end
+
+-- { [0] = "CHANGED", default = "FAILED" } -> the same with numbers
+local function to_verdict(names)
+  local verdict = {}
+  for code, name in pairs(names) do
+    if not STATUS[name] then
+      error("the plan's verdict has an unknown status: " .. tostring(name))
+    end
+    verdict[code] = STATUS[name]
+  end
+  return verdict
+end
+
+-- How the operation is done, or nil, err. node gives plugins and config; request has operation,
+-- args, executor, timeout, count.
+function plan.ask(node, request)
+  local name = request.executor or node.config.runner.executor
+  local executor = node.plugins.executors[name]
+  if not executor then return bad("there is no executor %q", name) end
+  local operation = executor.operations[request.operation]
+  if not operation then return bad("executor %s cannot do %s", name, request.operation) end
+  local made, err = operation({
+    op = request.operation, args = request.args, timeout = request.timeout,
+    window = request.window, hosts = { count = request.count },
+  }, {})
+  if not made then return nil, { code = "bad_request", message = err or "the executor refused" } end
+  return made
+end
+
+-- Seconds that the operation may take; 0: no limit.
+local function time_limit(config, request, made)
+  if request.timeout then return request.timeout end
+  return made.timeout or config.ssh.command_timeout[request.operation] or 0
+end
+
+-- fanout.start's plan for a slice. job: jid and request; made: from plan.ask.
+function plan.fill(node, job, slice, made)
+  local request, ssh = job.request, node.config.ssh
+  return {
+    transport = made.transport,
+    command = made.command,
+    stdin = made.stdin,
+    env = made.env,
+    cwd = made.cwd,
+    verdict = to_verdict(made.verdict),
+    timeout = time_limit(node.config, request, made),
+    connect_timeout = ssh.connect_timeout,
+    group = job.jid,
+    group_window = request.window == nil and ssh.window or nil,
+    window = request.window and plan.share(request.window, job.slices, slice.k),
+    urgent = request.urgent,
+    -- A job with more hosts than connections would only push out what others can use again.
+    keep = ssh.keep > 0 and job.total <= ssh.max_connections,
+    op = job.jid .. ".0",
+    try = 1,
+    lines = request.lines,
+    output_cap = node.config.store.output_cap,
+  }
+end
+
+-- The slice's part of a window that holds over all of a job's slices.
+function plan.share(window, slices, k)
+  return window // slices + (k < window % slices and 1 or 0)
+end
+
+-- Counts what an op has left running: one number on stdout. The fan-out gives each host its op id in
+-- EXED_LOOK. A process counts when its environment has that op id.
+plan.look = {
+  verdict = { default = STATUS.FAILED },
+  command = [[n=0
+for e in /proc/[0-9]*/environ; do
+  if tr '\0' '\n' 2>/dev/null <"$e" | grep -qx "EXED_OP=$EXED_LOOK" 2>/dev/null; then
+    n=$((n + 1))
+  fi
+done 2>/dev/null
+echo "$n"]],
+}
+
+return plan

@@ -1,0 +1,299 @@
+-- SPDX-License-Identifier: MIT
+-- The runner: takes slices from the store and runs each in a fiber of its own. Lua is entered once
+-- per slice; hosts are the fan-out's.
+
+local fanout = require "exed.fanout"
+local fiber = require "exed.fiber"
+local json = require "exed.json"
+local log = require "exed.log"
+local plan = require "exed.plan"
+local sink = require "exed.sink"
+local store = require "exed.store"
+local timer = require "exed.timer"
+
+local runner = {}
+runner.__index = runner
+
+-- A lost wake-up is covered by looking this often, in seconds.
+local POLL <const> = 1
+-- Slices asked for in one call.
+local TAKE <const> = 16
+-- Slices and hosts that a node holds at once; beyond, others may have them.
+local MAX_SLICES <const> = 1000
+local HOSTS_PER_PLACE <const> = 2
+-- Seconds in which what runs on hosts is killed when the node ends.
+local KILLING <const> = 4
+
+function runner.new(node)
+  return setmetatable({
+    node = node, event = fiber.event(), kicked = false, slices = {}, count = 0, hosts = 0,
+    draining = false,
+  }, runner)
+end
+
+-- There may be something to take.
+function runner:kick()
+  self.kicked = true
+  self.event:notify()
+end
+
+-- ---- one slice ----------------------------------------------------------------------------------
+
+-- The job as a slice needs it, or nil, err.
+local function load_job(self, jid)
+  local fields, err = self.node.store:insist("get", jid)
+  if not fields then return nil, err end
+  local job = { jid = jid }
+  for i = 1, #fields, 2 do job[fields[i]] = fields[i + 1] end
+  job.request = json.decode(job.request)
+  job.slices = tonumber(job.slices)
+  job.total = tonumber(job.targets)
+  return job
+end
+
+-- The handle that the fan-out knows a host by; made once for each host of an inventory.
+local function handle_of(host)
+  local handle = host.handle
+  if not handle then
+    handle = fanout.host {
+      name = host.name, address = host.address, port = host.port, user = host.user,
+      key = host.key, raw = host.shell == "raw",
+    }
+    host.handle = handle
+  end
+  return handle
+end
+
+local function add(group, handle, index)
+  group.hosts[#group.hosts + 1], group.indexes[#group.indexes + 1] = handle, index
+end
+
+-- What is to become of a target: nil when it is done, else the name of a group: run, here (by a
+-- local process), look (started by a lost node: it is not known how it ended), skip (the job was
+-- stopped), gone (not in the inventory any more), odd (a connection that we do not know).
+local function kind_of(slice, host, mark, repeatable)
+  if mark == "2" then return nil end
+  if mark == "1" and not repeatable then return host and "look" or "gone" end
+  if slice.stop then return "skip" end
+  if not host then return "gone" end
+  if host.connection == "local" then return "here" end
+  return host.connection == "ssh" and "run" or "odd"
+end
+
+-- The slice's targets by kind, each as lists of handles and indexes.
+local function sort_targets(self, slice, names, marks, repeatable)
+  local groups = {}
+  local inventory = self.node.holder.inventory
+  for i, name in ipairs(names) do
+    local host = inventory.by_name[name]
+    local kind = kind_of(slice, host, marks and marks:sub(i, i), repeatable)
+    if kind then
+      groups[kind] = groups[kind] or { hosts = {}, indexes = {} }
+      add(groups[kind], handle_of(host or { name = name }), slice.from + i - 1)
+    end
+  end
+  return groups
+end
+
+-- Where a fan-out's records go. Calls of a slice are numbered, so its fan-outs share one sink; those
+-- of records only need no numbers.
+local function sink_of(self, slice, options)
+  if options.marks == nil then
+    return sink.new(self.node.conn, {
+      jid = slice.jid, k = slice.k, epoch = slice.epoch, effect = 0,
+      job_output = self.node.config.store.job_output, unnumbered = true,
+    })
+  end
+  slice.sink = slice.sink or sink.new(self.node.conn, {
+    jid = slice.jid, k = slice.k, epoch = slice.epoch, effect = 0,
+    job_output = self.node.config.store.job_output, marks = options.marks,
+  })
+  return slice.sink
+end
+
+-- Runs one fan-out of the slice to its end.
+local function run_group(self, slice, targets, made, options)
+  if not targets then return true end
+  local run, err = fanout.start(made, targets.hosts, targets.indexes,
+    sink_of(self, slice, options))
+  if not run then return nil, err end
+  slice.run = run
+  if options.skip then run:cancel(options.skip) end
+  if options.refuse then run:refuse(options.refuse) end
+  if self.draining then run:drain() end
+  local unstarted
+  unstarted, err = run:wait()
+  slice.run = nil
+  if not unstarted then return nil, err end
+  if unstarted > 0 then return nil, { code = "drained", message = "the node ends" } end
+  return true
+end
+
+local function with(made, changes)
+  local copy = {}
+  for name, value in pairs(made) do copy[name] = value end
+  for name, value in pairs(changes) do copy[name] = value end
+  return copy
+end
+
+local LOOK <const> = {
+  command = plan.look.command, verdict = plan.look.verdict, look = true, timeout = 60,
+  lines = false,
+}
+
+-- The slice's fan-outs, one after another: who, plan, options.
+local function steps(slice, groups, made, repeatable)
+  local look = with(made, LOOK)
+  look.stdin, look.env, look.cwd = nil, nil, nil
+  local own = { marks = not repeatable }
+  return {
+    { groups.gone, made, { refuse = "not in the inventory any more" } },
+    { groups.odd, made, { refuse = "its ansible_connection is not known here" } },
+    { groups.skip, made, { skip = slice.stop } },
+    { groups.look, look, {} },
+    { groups.here, with(made, { transport = "local" }), own },
+    { groups.run, made, own },
+  }
+end
+
+-- Everything of one slice up to its end in the store. Returns true, or nil, err.
+local function run_targets(self, slice, job)
+  local names, marks, made, err
+  names, err = self.node.store:targets(slice.jid, slice.from, slice.to)
+  while not names and store.is_passing(err) do
+    timer.sleep(POLL)
+    names, err = self.node.store:targets(slice.jid, slice.from, slice.to)
+  end
+  if not names then return nil, err end
+  if slice.epoch > 1 then
+    marks, err = self.node.store:marks(slice, 0)
+    if not marks then return nil, err end
+  end
+  made, err = plan.ask(self.node, job.request)
+  if not made then return nil, err end
+  local filled = plan.fill(self.node, job, slice, made)
+  local groups = sort_targets(self, slice, names, marks, made.repeatable)
+  for _, step in pairs(steps(slice, groups, filled, made.repeatable)) do
+    local ok
+    ok, err = run_group(self, slice, step[1], step[2], step[3])
+    if not ok then return nil, err end
+  end
+  return true
+end
+
+local function finish(self, slice, ok, err)
+  if ok then
+    ok, err = self.node.store:slice_end(slice)
+  elseif err.code == "drained" then
+    ok, err = self.node.store:insist("hand_back", slice.jid, slice.k, slice.epoch)
+  elseif err.code ~= "refused" then
+    log.error("runner", "jid=%s slice=%d cannot run: %s", slice.jid, slice.k, err.message)
+    ok, err = self.node.store:finish(slice, 2, err.message)
+  end
+  if not ok then
+    log.warn("runner", "jid=%s slice=%d is not ours any more: %s", slice.jid, slice.k, err.message)
+  end
+end
+
+local function run_slice(self, slice)
+  local key = slice.jid .. ":" .. slice.k
+  self.slices[key] = slice
+  self.count, self.hosts = self.count + 1, self.hosts + slice.to - slice.from
+  local _ <close> = setmetatable({}, { __close = function()
+    self.slices[key] = nil
+    self.count, self.hosts = self.count - 1, self.hosts - (slice.to - slice.from)
+    self:kick()
+  end })
+  local job, err = load_job(self, slice.jid)
+  local ok
+  if job then ok, err = run_targets(self, slice, job) end
+  finish(self, slice, ok, err)
+end
+
+-- Runs a slice that this node owns, in a fiber of its own.
+function runner:start(slice)
+  return fiber.spawn("slice " .. slice.jid, run_slice, self, slice)
+end
+
+-- ---- taking -------------------------------------------------------------------------------------
+
+local function has_room(self)
+  return self.count < MAX_SLICES
+    and self.hosts < HOSTS_PER_PLACE * self.node.config.ssh.max_connections
+end
+
+-- Takes slices while there are any and there is room. Returns whether the store answered.
+local function take_all(self)
+  while not self.draining and has_room(self) do
+    local slices, err = self.node.store:take(self.node, TAKE)
+    if not slices then return nil, err end
+    for _, slice in ipairs(slices) do self:start(slice) end
+    if #slices < TAKE then return true end
+  end
+  return true
+end
+
+-- Slices of this node's earlier life come first: nobody else may take them as long as it lives.
+function runner:reclaim()
+  repeat
+    local slices, err = self.node.store:reclaim(self.node, TAKE)
+    if not slices then return nil, err end
+    for _, slice in ipairs(slices) do
+      log.info("runner", "jid=%s slice=%d goes on after a restart", slice.jid, slice.k)
+      self:start(slice)
+    end
+  until #slices == 0
+  return true
+end
+
+-- Takes and runs until the node drains.
+function runner:loop()
+  while not self.draining do
+    self.kicked = false
+    local ok, err = take_all(self)
+    if not ok and err.code == "stale" then self.node:register() end
+    if not self.kicked then self.event:wait(POLL) end
+  end
+end
+
+-- Lets running hosts end within `limit` seconds, starts no more, and hands back what has not
+-- started. After the limit what runs is killed, and its records say so.
+function runner:drain(limit)
+  self.draining = true
+  self.event:notify()
+  for _, slice in pairs(self.slices) do
+    if slice.run then slice.run:drain() end
+  end
+  local deadline = timer.now() + limit
+  while self.count > 0 and timer.now() < deadline do self.event:wait(deadline - timer.now()) end
+  if self.count == 0 then return end
+  for _, slice in pairs(self.slices) do
+    if slice.run then slice.run:cancel "the node was stopped while it ran" end
+  end
+  deadline = timer.now() + KILLING
+  while self.count > 0 and timer.now() < deadline do self.event:wait(deadline - timer.now()) end
+end
+
+-- The hosts of a job that run here now, oldest first: { { host index, phase, seconds }, ... }.
+function runner:running(jid)
+  local list = {}
+  for _, slice in pairs(self.slices) do
+    if slice.jid == jid and slice.run then
+      for _, one in ipairs(slice.run:running(1000)) do list[#list + 1] = one end
+    end
+  end
+  table.sort(list, function(a, b) return a.seconds > b.seconds end)
+  return list
+end
+
+-- Stops the fan-outs of a job here; their records tell what became of each host.
+function runner:stop(jid, reason)
+  for _, slice in pairs(self.slices) do
+    if slice.jid == jid then
+      slice.stop = slice.stop or reason
+      if slice.run then slice.run:cancel(reason) end
+    end
+  end
+end
+
+return runner

@@ -1,0 +1,303 @@
+-- SPDX-License-Identifier: MIT
+-- The job store as the node sees it: thin calls of the functions of lua/store/functions.lua, with
+-- plain tables in and out. Every function waits and answers nil, err when the store refuses or is
+-- away; err.code is the error's word in lower case (stale, gone, ended, conflict, full, running,
+-- mismatch, stopped) or one of the runtime's (away, unreachable, timeout).
+
+local json = require "exed.json"
+local timer = require "exed.timer"
+
+local store = {}
+store.__index = store
+
+local CHUNK <const> = 500 -- names in a chunk of targets, as the functions have it
+local WHOLE <const> = 2000 -- targets that one call may create
+local CREATE_PATIENCE <const> = 10 -- seconds in which a create with a lost answer is asked again
+
+-- conn is an exed.redis connection with the function library.
+function store.new(conn) return setmetatable({ conn = conn }, store) end
+
+-- Wall clock microseconds, as the functions take times.
+function store.now() return string.format("%d", math.floor(timer.wall() * 1e6)) end
+
+-- Calls a function; an argument that is a list stands for its items.
+function store:call(name, ...) return self.conn:fcall("exed_1_" .. name, ...) end
+
+-- Whether the store may answer later: the call was not done, or nobody knows.
+function store.is_passing(err)
+  return err.code == "away" or err.code == "unreachable" or err.code == "timeout"
+    or err.code == "limit"
+end
+
+-- Calls until the store answers, for what must be done; other errors are returned.
+function store:insist(name, ...)
+  local pause = 0.05
+  while true do
+    local answer, err = self:call(name, ...)
+    if answer or not store.is_passing(err) then return answer, err end
+    timer.sleep(pause)
+    pause = math.min(pause * 2, 1)
+  end
+end
+
+-- { a, b, c, d } -> { a = b, c = d }
+local function to_fields(flat)
+  local fields = {}
+  for i = 1, #flat, 2 do fields[flat[i]] = flat[i + 1] end
+  return fields
+end
+
+-- ---- creating -----------------------------------------------------------------------------------
+
+local function chunks_of(names)
+  local chunks = {}
+  for first = 1, #names, CHUNK do
+    local part = table.move(names, first, math.min(first + CHUNK - 1, #names), 1, {})
+    chunks[#chunks + 1] = json.encode(json.array(part))
+  end
+  return chunks
+end
+
+local function add_rows(args, rows, width)
+  args[#args + 1] = #rows // width
+  table.move(rows, 1, #rows, #args + 1, args)
+end
+
+-- The head of exed_1_create's arguments.
+local function create_args(job, node, whole)
+  local fields = {}
+  for name, value in pairs(job.fields) do
+    fields[#fields + 1], fields[#fields + 2] = name, value
+  end
+  local args = {
+    job.jid, store.now(), node.id, node.incarnation, whole and "1" or "0", #job.targets, job.lock,
+    job.listed and "1" or "0", job.priority or 0, job.idem_key or "", job.idem_hash or "",
+    job.max_jobs, job.max_memory,
+  }
+  add_rows(args, fields, 2)
+  return args
+end
+
+local function no_match_rows(job, first, last)
+  local rows = {}
+  for index = math.max(job.known, first), last do
+    rows[#rows + 1], rows[#rows + 2] = index, job.no_match
+  end
+  return rows
+end
+
+-- Asks again while the answer may have been lost: create is idempotent by its jid. An err that leaves
+-- open whether the job exists has unsure = true.
+local function patient(self, name, args)
+  local deadline, pause = timer.now() + CREATE_PATIENCE, 0.05
+  local unsure = false
+  while true do
+    local answer, err = self:call(name, args)
+    if answer then return answer end
+    unsure = unsure or err.code == "unreachable" or err.code == "timeout"
+    if not store.is_passing(err) or not unsure or timer.now() > deadline then
+      err.unsure = unsure and store.is_passing(err)
+      return nil, err
+    end
+    timer.sleep(pause)
+    pause = math.min(pause * 2, 1)
+  end
+end
+
+local function create_large(self, job, node)
+  local chunks = chunks_of(job.targets)
+  local args = create_args(job, node, false)
+  add_rows(args, {}, 2)
+  add_rows(args, {}, 1)
+  add_rows(args, {}, 2)
+  local answer, err = patient(self, "create", args)
+  if not answer or answer[1] ~= "CREATED" then return answer, err end
+  local step = WHOLE // CHUNK
+  for first = 1, #chunks, step do
+    local last = math.min(first + step - 1, #chunks)
+    args = { job.jid, first - 1 }
+    add_rows(args, table.move(chunks, first, last, 1, {}), 1)
+    add_rows(args, no_match_rows(job, (first - 1) * CHUNK, math.min(last * CHUNK, #job.targets) - 1),
+      2)
+    local added
+    added, err = patient(self, "create_add", args)
+    if not added then return nil, err end
+  end
+  if job.lock ~= "none" then
+    local sorted = table.move(job.targets, 1, job.known, 1, {})
+    table.sort(sorted)
+    for first = 1, #sorted, WHOLE do
+      args = table.move(sorted, first, math.min(first + WHOLE - 1, #sorted), 2, { job.jid })
+      local claimed
+      claimed, err = patient(self, "create_claim", args)
+      if not claimed then return nil, err end
+    end
+  end
+  args = { job.jid, store.now() }
+  add_rows(args, job.slices, 2)
+  return patient(self, "create_commit", args)
+end
+
+-- Creates a job. job: jid, fields (name -> text, kept in its hash), targets (names), known (so many of
+-- them, the first, are in the inventory), no_match (record of the others, JSON), slices (flat: from,
+-- to), lock, listed, priority, idem_key, idem_hash, max_jobs, max_memory. node: id, incarnation.
+-- Returns { how = "CREATED"|"EXISTS"|"REPLAY", jid, state }.
+function store:create(job, node)
+  local answer, err
+  if #job.targets > WHOLE then
+    answer, err = create_large(self, job, node)
+    if not answer and not err.unsure then self:call("create_undo", job.jid) end
+  else
+    local args = create_args(job, node, true)
+    add_rows(args, job.slices, 2)
+    add_rows(args, chunks_of(job.targets), 1)
+    add_rows(args, no_match_rows(job, 0, #job.targets - 1), 2)
+    answer, err = patient(self, "create", args)
+  end
+  if not answer then return nil, err end
+  return { how = answer[1], jid = answer[2], state = answer[3] }
+end
+
+-- ---- slices -------------------------------------------------------------------------------------
+
+local function to_slice(row)
+  return {
+    jid = row[1], k = row[2], from = row[3], to = row[4], epoch = row[5], deaths = row[6],
+    stop = row[7] ~= "" and row[7] or nil,
+  }
+end
+
+local function to_slices(rows)
+  for i, row in ipairs(rows) do rows[i] = to_slice(row) end
+  return rows
+end
+
+function store:take(node, max)
+  local rows, err = self:call("take", node.id, node.incarnation, max)
+  if not rows then return nil, err end
+  return to_slices(rows)
+end
+
+-- Slices that this node owned in an earlier life.
+function store:reclaim(node, max)
+  local rows, err = self:insist("reclaim", node.id, node.incarnation, max)
+  if not rows then return nil, err end
+  return to_slices(rows)
+end
+
+-- Stops a job; returns the slices that nobody had taken, which the caller has to account for.
+function store:cancel(node, jid, reason)
+  local slices = {}
+  while true do
+    local rows, err = self:call("cancel", jid, store.now(), reason, node.id, node.incarnation)
+    if not rows then return nil, err, slices end
+    for i = 2, #rows do slices[#slices + 1] = to_slice(rows[i]) end
+    if #rows == 1 then return slices end
+  end
+end
+
+-- What is known of a slice's targets: from and a text with a character each: "0" not started,
+-- "1" started without a record, "2" done.
+function store:marks(slice, effect)
+  local answer, err = self:insist("marks", slice.jid, slice.k, effect)
+  if not answer then return nil, err end
+  return answer[3]
+end
+
+-- Ends the slice, and with the last one the job. Returns true, or nil, err.
+function store:slice_end(slice)
+  local answer, err = self:insist("slice_end", slice.jid, slice.k, slice.epoch, store.now())
+  if not answer then return nil, err end
+  self:release(slice.jid, answer[3])
+  return true
+end
+
+-- Ends the job with this result whatever its other slices say.
+function store:finish(slice, result, text)
+  local answer, err = self:insist("finish", slice.jid, slice.k, slice.epoch, store.now(), result,
+    text)
+  if not answer then return nil, err end
+  self:release(slice.jid, answer[3])
+  return true
+end
+
+-- Frees the leases that the end of a large job left for later calls.
+function store:release(jid, more)
+  while more == 1 do more = self:insist("release", jid) end
+end
+
+-- ---- reading ------------------------------------------------------------------------------------
+
+-- The job's hash as a table of texts; nil, err (code "gone") when there is none.
+function store:get(jid)
+  local flat, err = self:call("get", jid)
+  if not flat then return nil, err end
+  return to_fields(flat)
+end
+
+-- Names of the targets from..to-1 (from 0); all of them without a range.
+function store:targets(jid, from, to)
+  from = from or 0
+  local names, first = {}, from // CHUNK
+  local last = to and (to - 1) // CHUNK or math.huge
+  local step = WHOLE // CHUNK
+  while first <= last do
+    local chunks, err = self:call("targets", jid, first,
+      math.tointeger(math.min(first + step - 1, last)))
+    if not chunks then return nil, err end
+    for _, chunk in ipairs(chunks) do
+      local part = json.decode(chunk)
+      table.move(part, 1, #part, #names + 1, names)
+    end
+    if #chunks < step then break end
+    first = first + step
+  end
+  local skip = from % CHUNK
+  return skip == 0 and not to and names or table.move(names, skip + 1, skip + (to or #names) - from,
+    1, {})
+end
+
+-- Entries after the dense id `after`: { state, last, rows }, row = { id, index, kind, effect, status,
+-- entry }. bare: parts of outputs come without their bytes.
+function store:page(jid, after, count, max_bytes, bare)
+  local answer, err = self:call("page", jid, after, count, max_bytes, bare and "1" or "0")
+  if not answer then return nil, err end
+  return {
+    state = answer[1], last = answer[2],
+    rows = table.move(answer, 3, #answer, 1, {}),
+  }
+end
+
+-- Where the output in parts of a target lies: { { id, stream }, ... }, stream by stream, in order.
+function store:parts(jid, effect, index)
+  local flat, err = self:call("parts", jid, effect, index)
+  if not flat then return nil, err end
+  local parts = {}
+  for i = 1, #flat, 2 do parts[#parts + 1] = { id = flat[i], stream = flat[i + 1] } end
+  return parts
+end
+
+-- One entry of the results by its id.
+function store:entry(jid, id) return self:call("entry", jid, id) end
+
+-- Jids by start, newest last.
+function store:list(all)
+  local jids, from = {}, 0
+  while true do
+    local part, err = self:call("list", all and "all" or "listed", from, 2000)
+    if not part then return nil, err end
+    table.move(part, 1, #part, #jids + 1, jids)
+    if #part < 2000 then return jids end
+    from = from + 2000
+  end
+end
+
+-- Deletes an ended job.
+function store:remove(jid)
+  local more, err = self:call("remove", jid)
+  while more == 1 do more, err = self:insist("remove", jid) end
+  if not more then return nil, err end
+  return true
+end
+
+return store

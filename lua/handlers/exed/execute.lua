@@ -1,0 +1,28 @@
+-- SPDX-License-Identifier: MIT
+-- /execute: a command on hosts.
+
+local operate = require "exed.operate"
+
+local FIELDS <const> = operate.fields {
+  cmd = { "command", required = true, help = "command, read by sh on each host" },
+}
+
+return {
+  type = "handler",
+  path = "/execute",
+  dialect = "exed",
+  methods = {
+    GET = {
+      summary = "run a command on hosts and answer with their records",
+      query = FIELDS,
+      changes = true,
+      run = function(req) return operate.get(req, "execute", { command = req.query.cmd }) end,
+    },
+    POST = {
+      summary = "a job that runs a command on hosts",
+      body = FIELDS,
+      changes = true,
+      run = function(req) return operate.post(req, "execute", { command = req.body.cmd }) end,
+    },
+  },
+}

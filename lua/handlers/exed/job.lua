@@ -1,0 +1,55 @@
+-- SPDX-License-Identifier: MIT
+-- /jobs/JID: one job, its records, and its end as a thing to look at.
+
+local answer = require "exed.answer"
+local jobs = require "exed.jobs"
+
+-- The store's words in those of the API.
+local function explain(err, jid)
+  if err.code == "gone" then
+    return { code = "not_found", message = "no such jid " .. jid }
+  elseif err.code == "running" then
+    return { code = "bad_request", message = "cannot delete a running job, jid " .. jid }
+  end
+  return err
+end
+
+return {
+  type = "handler",
+  path = "/jobs/:jid",
+  dialect = "exed",
+  methods = {
+    GET = {
+      summary = "a job; with outputs its records, with follow as they come",
+      query = {
+        outputs = { "boolean", default = false, help = "return_data has the records" },
+        follow = { "boolean", default = false, help = "one line for each record, until the end" },
+        detail = { "boolean", default = false, help = "what runs now" },
+      },
+      run = function(req)
+        local node, query = req.node, req.query
+        local jid = req.params.jid
+        local job, err = query.follow and node.follow:recent(jid), nil
+        if not job then job, err = answer.load(node, jid) end
+        if not job then return nil, explain(err, jid) end
+        return 200, function(out)
+          if query.follow then return answer.follow(node, job, out) end
+          return answer.object(node, job, out, query)
+        end
+      end,
+    },
+    DELETE = {
+      summary = "delete a job that has ended",
+      changes = true,
+      run = function(req)
+        local jid = req.params.jid
+        local job, err = answer.load(req.node, jid)
+        if not job then return nil, explain(err, jid) end
+        local ok
+        ok, err = jobs.remove(req.node, jid)
+        if not ok then return nil, explain(err, jid) end
+        return 204
+      end,
+    },
+  },
+}

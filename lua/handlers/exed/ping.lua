@@ -1,0 +1,24 @@
+-- SPDX-License-Identifier: MIT
+-- /ping: whether exed can log in to hosts.
+
+local operate = require "exed.operate"
+
+return {
+  type = "handler",
+  path = "/ping",
+  dialect = "exed",
+  methods = {
+    GET = {
+      summary = "ping hosts and answer with their records",
+      query = operate.fields {},
+      changes = true,
+      run = function(req) return operate.get(req, "ping", {}) end,
+    },
+    POST = {
+      summary = "a job that pings hosts",
+      body = operate.fields {},
+      changes = true,
+      run = function(req) return operate.post(req, "ping", {}) end,
+    },
+  },
+}

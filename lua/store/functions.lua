@@ -1,0 +1,1169 @@
+#!lua name=exed_1
+-- SPDX-License-Identifier: MIT
+-- The job store: every change of a key goes through a function of this library. It runs inside
+-- Redis (Lua 5.1: numbers are doubles, exact up to 2^53, which is why times in microseconds are
+-- safe). It is one file because Redis loads a library as one text. No function walks more than
+-- 2,000 hosts; none parses a record.
+--
+-- Call: FCALL exed_1_NAME 0 ARG...; all arguments are strings. Times (now) are the caller's wall
+-- clock in microseconds. Targets are named by index, from 0; a slice is the indexes from..to-1. n
+-- is the effect (0: a plain operation). (a b)*N stands for N rows of a and b.
+-- SLICE in an answer is {jid, k, from, to, epoch, deaths, stop}: integers, but jid and stop are
+-- text (stop is '' when the job goes on). deaths: owners lost in a row without a new record; at 3
+-- the slice is poisoned.
+--
+-- name          arguments -> answer
+-- version       -> revision of this file
+-- register      node version -> incarnation
+-- beat          node incarnation running -> beat counter
+-- nodes         -> {{id, field, value, ...}, ...}
+-- forget        node seen_beat -> 1; RUNNING when it still owns slices, STALE when it beat since
+-- create        jid now node incarnation whole(1|0) total lock(none|shared|exclusive) listed(1|0)
+--               priority idem_key idem_hash max_jobs max_memory F (field value)*F S (from to)*S
+--               C chunk*C M (index entry)*M -> {"CREATED"|"REPLAY", jid, state}
+-- create_add    jid at(number of the first chunk) C chunk*C M (index entry)*M -> chunks there are
+-- create_claim  jid host... -> number of hosts (names sorted over all calls of one job)
+-- create_commit jid now S (from to)*S -> {"CREATED", jid, state}
+-- create_undo   jid -> 1 (then remove, until it answers 0)
+-- accepting     -> {{jid, node, incarnation}, ...}
+-- ready         -> {slices that wait, used_memory, jobs}
+-- take          node incarnation max -> {SLICE, ...}
+-- reclaim       node incarnation max -> {SLICE, ...}; call until empty
+-- owned         node max -> {SLICE, ...}
+-- take_over     node incarnation jid k seen_owner seen_epoch seen_beat -> SLICE
+-- hand_back     jid k epoch -> 1
+-- marks         jid k n -> {from, to, text}: a character for each target: 0 not started, 1 started
+--               without a record, 2 done
+-- mark          jid k epoch n index... -> 1
+-- append        jid k epoch n seq (index kind status bytes entry)... -> {added, last id, output
+--               bytes of the job, stop}
+-- slice_end     jid k epoch now -> {slices left, result, more}
+-- finish        jid k epoch now result error -> {0, result, more}: ends the job as its owner says
+-- cancel        jid now reason node incarnation -> {phase, SLICE, ...}; call until no SLICE comes
+-- release       jid -> 1 when leases are left to free (call again), else 0
+-- remove        jid -> 1 when there is more to do (call again), else 0
+-- get           jid -> {field, value, ...}
+-- list          listed|all from count -> {jid, ...} by start, newest last; from counts the oldest
+-- targets       jid first last -> {chunk, ...}
+-- page          jid after count max_bytes [bare] -> {state, last id, {id, index, kind, n, status,
+--               entry}, ...}; with bare = 1 the entry of a part or of lines is ''
+-- parts         jid n index -> {id, stream, ...}: where the parts of a target's output lie
+-- entry         jid id -> the entry with that id
+-- leases        cursor count -> {next cursor, host, mode, epoch, jids, ...}; jids with commas
+-- sweep         now ttl sync_keep sync_age max_jobs -> {removed, more}
+--
+-- create is idempotent by its jid. With whole = 0 it leaves the job `accepting`, takes no lease
+-- and ignores slices; add, claim and commit follow. A chunk is a JSON list of 500 names, the last
+-- one of fewer. (index entry) are the targets that are NO MATCH, with their records; no slice
+-- needs them.
+-- append: kind is record, part, lines or announce. A record whose done bit is set is skipped. seq
+-- numbers the calls of one (slice, epoch) from 1 without a gap; a number that was seen is answered
+-- and not done again; 0 (records only) is not looked at.
+-- slice_end: the last slice ends the job, by its counts. more = 1: call release until it says 0.
+--
+-- Published: exed:wake:JID "last id" or "end"; exed:ready "JID" (slices can be taken);
+-- exed:control "cancel JID".
+--
+-- Errors begin with one word: STALE (another owner, or another incarnation), GONE (no such job or
+-- slice), ENDED (the job or slice has ended), STOPPED reason (no host may start any more), RUNNING
+-- (not possible while it runs), CONFLICT {host: [jid, ...]}, FULL why, MISMATCH jid
+-- (Idempotency-Key with another body), GAP last (append with a number too high), INVALID why.
+
+local REVISION = 2
+local HOSTS = 2000 -- hosts that one call may walk
+local CHUNK = 500 -- names in a chunk of targets
+local BATCH = 100 -- slices in one answer
+local STEP = 16 -- entries read at once while a page fills
+local IDEM_SECONDS = 86400
+local PRIORITY = 1e12 -- one step of priority, in hosts of virtual time
+
+
+local LEASES, READY, NODES, VCLOCK = 'exed:leases', 'exed:ready', 'exed:nodes', 'exed:vclock'
+local JOBS, JOBS_ALL, ACCEPTING = 'exed:jobs', 'exed:jobs:all', 'exed:accepting'
+local ENDED, ENDED_SYNC, REMOVING = 'exed:ended', 'exed:ended:sync', 'exed:removing'
+
+local function fail(text)
+  return redis.error_reply(text)
+end
+
+local function whole_text(number)
+  return string.format('%.0f', number)
+end
+
+-- The integer in text, or nil: no sign but a leading minus, no blanks, no hex, nothing over 2^53.
+local function integer(text)
+  if not text or not text:find('^%-?%d+$') or #text > 17 then return nil end
+  local number = tonumber(text)
+  return number <= 9007199254740992 and number or nil
+end
+
+local function count(text)
+  local number = integer(text)
+  return number and number >= 0 and number or nil
+end
+
+local function job_key(jid)
+  return 'exed:job:' .. jid
+end
+
+local function slice_key(jid, k)
+  return 'exed:slice:' .. jid .. ':' .. k
+end
+
+local function owned_key(node)
+  return 'exed:node:' .. node .. ':slices'
+end
+
+local function bits_key(jid, n, which)
+  return 'exed:job:' .. jid .. ':' .. n .. ':' .. which
+end
+
+local function chunks_key(jid)
+  return 'exed:job:' .. jid .. ':targets'
+end
+
+-- A cursor over the arguments: each call gives the next one.
+local function reader(args, at)
+  at = at or 0
+  return function()
+    at = at + 1
+    return args[at]
+  end
+end
+
+-- Whether this incarnation of the node is the one that counts.
+local function is_current(node, incarnation)
+  return redis.call('HGET', 'exed:node:' .. node, 'incarnation') == incarnation
+end
+
+-- ---- bits ---------------------------------------------------------------------------------------
+
+-- Sets the bits of the indexes; answers the old values in the same order. BITFIELD is one command
+-- in the append-only file however many bits it sets; unpack bounds how many that may be.
+local function set_bits(key, indexes)
+  local old = {}
+  for first = 1, #indexes, CHUNK do
+    local command, size = { 'BITFIELD', key }, 2
+    for i = first, math.min(first + CHUNK - 1, #indexes) do
+      command[size + 1], command[size + 2] = 'SET', 'u1'
+      command[size + 3], command[size + 4] = indexes[i], '1'
+      size = size + 4
+    end
+    local answer = redis.call(unpack(command))
+    for i = 1, #answer do old[first + i - 1] = answer[i] end
+  end
+  return old
+end
+
+-- The bits from..to-1 as a table from index to 1, of those that are set.
+local function get_bits(key, from, to)
+  local first = math.floor(from / 8)
+  local bytes = redis.call('GETRANGE', key, first, math.floor((to - 1) / 8))
+  local set = {}
+  for at = 1, #bytes do
+    local byte, index = bytes:byte(at), (first + at - 1) * 8
+    for bit = 7, 0, -1 do
+      if byte >= 2 ^ bit then
+        byte = byte - 2 ^ bit
+        set[index + 7 - bit] = true
+      end
+    end
+  end
+  return set
+end
+
+-- ---- leases -------------------------------------------------------------------------------------
+-- A host's value is "MODE EPOCH JID[,JID...]". A holder that has ended holds nothing, so that the
+-- end of a job of any size frees its hosts at once; the values are cleaned up 2,000 hosts at a
+-- time.
+
+local function lease_parse(value)
+  local mode, epoch, jids = value:match('^(%a+) (%d+) (.*)$')
+  local holders = {}
+  for jid in (jids or ''):gmatch('[^,]+') do holders[#holders + 1] = jid end
+  return mode, epoch, holders
+end
+
+-- alive is a cache for one call: jid -> whether it may still hold a lease.
+local function is_alive(alive, jid)
+  if alive[jid] == nil then
+    local state = redis.call('HGET', job_key(jid), 'state')
+    alive[jid] = state == 'running' or state == 'accepting'
+  end
+  return alive[jid]
+end
+
+-- The holders other than jid that still count.
+local function lease_others(alive, holders, jid)
+  local others = {}
+  for _, holder in ipairs(holders) do
+    if holder ~= jid and is_alive(alive, holder) then others[#others + 1] = holder end
+  end
+  return others
+end
+
+-- What each host's lease would be with jid in it, appended to writes; who is in the way of which
+-- host goes into conflicts.
+local function lease_plan(jid, mode, epoch, names, writes, conflicts)
+  local alive, clash = {}, false
+  for first = 1, #names, CHUNK do
+    local last = math.min(first + CHUNK - 1, #names)
+    local values = redis.call('HMGET', LEASES, unpack(names, first, last))
+    for i = first, last do
+      local value, holders = values[i - first + 1], {}
+      if value then
+        local held, _, jids = lease_parse(value)
+        holders = lease_others(alive, jids, jid)
+        if #holders > 0 and (mode == 'exclusive' or held == 'exclusive') then
+          conflicts[names[i]], holders, clash = holders, {}, true
+        end
+      end
+      holders[#holders + 1] = jid
+      writes[#writes + 1] = names[i]
+      writes[#writes + 1] = mode .. ' ' .. epoch .. ' ' .. table.concat(holders, ',')
+    end
+  end
+  return not clash
+end
+
+-- Takes the hosts' leases for jid, all or none. Answers nil, or the error reply.
+local function claim(jid, mode, epoch, names)
+  local writes, conflicts = {}, {}
+  if not lease_plan(jid, mode, epoch, names, writes, conflicts) then
+    return fail('CONFLICT ' .. cjson.encode(conflicts))
+  end
+  for first = 1, #writes, 2 * CHUNK do
+    redis.call('HSET', LEASES, unpack(writes, first, math.min(first + 2 * CHUNK - 1, #writes)))
+  end
+end
+
+-- Takes jid out of the leases of these hosts.
+local function unclaim(jid, names)
+  if #names == 0 then return end
+  local values, empty, writes = redis.call('HMGET', LEASES, unpack(names)), {}, {}
+  for i, name in ipairs(names) do
+    local value = values[i]
+    if value and value:find(jid, 1, true) then
+      local mode, epoch, holders = lease_parse(value)
+      local left = {}
+      for _, holder in ipairs(holders) do
+        if holder ~= jid then left[#left + 1] = holder end
+      end
+      if #left == 0 then
+        empty[#empty + 1] = name
+      else
+        writes[#writes + 1] = name
+        writes[#writes + 1] = mode .. ' ' .. epoch .. ' ' .. table.concat(left, ',')
+      end
+    end
+  end
+  if #empty > 0 then redis.call('HDEL', LEASES, unpack(empty)) end
+  if #writes > 0 then redis.call('HSET', LEASES, unpack(writes)) end
+end
+
+-- Frees leases of an ended job, 2,000 hosts at most; answers 1 when some are left, and how many
+-- hosts it walked.
+local function release_some(jid)
+  local key = job_key(jid)
+  local lock, released, chunks = unpack(redis.call('HMGET', key, 'lock', 'released', 'chunks'))
+  released, chunks = tonumber(released or 0), tonumber(chunks or 0)
+  if not lock or lock == 'none' or released >= chunks then return 0, 0 end
+  local last = math.min(released + HOSTS / CHUNK, chunks) - 1
+  for _, chunk in ipairs(redis.call('LRANGE', chunks_key(jid), released, last)) do
+    unclaim(jid, cjson.decode(chunk))
+  end
+  redis.call('HSET', key, 'released', last + 1)
+  return last + 1 < chunks and 1 or 0, (last + 1 - released) * CHUNK
+end
+
+-- ---- the end of a job ---------------------------------------------------------------------------
+
+-- 0 Done or 2 Failure by the counts, and the error's text.
+local function judge(jid)
+  local total, records, stop, no_match, failed, unreachable =
+    unpack(redis.call('HMGET', job_key(jid), 'targets', 'records', 'stop', 'c:-1', 'c:3', 'c:4'))
+  if stop then return 2, stop end
+  local missing = tonumber(total) - tonumber(records or 0)
+  if missing > 0 then
+    return 2, whole_text(missing) .. ' of ' .. total .. ' targets have no record'
+  end
+  local bad = tonumber(no_match or 0) + tonumber(failed or 0) + tonumber(unreachable or 0)
+  if bad > 0 then
+    return 2, whole_text(bad) .. ' of ' .. total .. ' targets did not return without error'
+  end
+  return 0, ''
+end
+
+-- Writes the final state, wakes followers, frees up to 2,000 hosts. Answers {slices left, result,
+-- more}.
+local function finish_job(jid, now, result, text)
+  local key = job_key(jid)
+  local listed = redis.call('HGET', key, 'listed')
+  redis.call('HSET', key, 'state', 'ended', 'phase', 'ended', 'result', result, 'error', text,
+    'ended', now)
+  redis.call('ZADD', listed == '1' and ENDED or ENDED_SYNC, now, jid)
+  local more = release_some(jid)
+  redis.call('PUBLISH', 'exed:wake:' .. jid, 'end')
+  return { 0, tonumber(result), more }
+end
+
+-- ---- records ------------------------------------------------------------------------------------
+
+local COUNTED = {
+  ['-1'] = true, ['0'] = true, ['1'] = true, ['2'] = true, ['3'] = true, ['4'] = true, ['5'] = true,
+}
+
+-- Reads what write_entries needs of the job; one HMGET a call.
+local function job_totals(jid)
+  local last, bytes, records, effects, stop, state = unpack(redis.call('HMGET', job_key(jid),
+    'last', 'bytes', 'records', 'effects', 'stop', 'state'))
+  return {
+    last = tonumber(last or 0), bytes = tonumber(bytes or 0), records = tonumber(records or 0),
+    effects = tonumber(effects or 0), stop = stop, state = state,
+  }
+end
+
+local function parts_key(jid)
+  return job_key(jid) .. ':parts'
+end
+
+-- Notes where a part of a target's output lies: a sorted set by target, "N STREAM ID" with the id
+-- padded, so that one target's parts come stream by stream in their order. The first part of a
+-- stream makes those of an earlier try void.
+local function note_part(jid, n, index, id, entry)
+  local stream, offset = entry:match('^(%d) (%d+)\n')
+  if not stream then return end
+  local key, prefix = parts_key(jid), n .. ' ' .. stream .. ' '
+  if offset == '0' then
+    for _, member in ipairs(redis.call('ZRANGEBYSCORE', key, index, index)) do
+      if member:sub(1, #prefix) == prefix then redis.call('ZREM', key, member) end
+    end
+  end
+  redis.call('ZADD', key, index, prefix .. string.format('%015.0f', id))
+end
+
+-- Adds the entries (flat from list[first] on: index, kind, status, bytes, entry) to the job's
+-- results with the next dense ids, sets done bits and brings the counts up to date. Records that
+-- are done already are left out. Two fields in the stream, not five: that is a tenth of the cost.
+local function write_entries(jid, n, list, first, totals)
+  local indexes, kinds = {}, {}
+  for i = first, #list, 5 do
+    if list[i + 1] == 'record' then indexes[#indexes + 1] = list[i] end
+  end
+  local old = #indexes > 0 and set_bits(bits_key(jid, n, 'done'), indexes) or indexes
+  local results, last, bytes, added, seen = job_key(jid) .. ':results', totals.last, 0, 0, 0
+  for i = first, #list, 5 do
+    local is_record, fresh = list[i + 1] == 'record', true
+    if is_record then
+      seen = seen + 1
+      fresh = old[seen] == 0
+    end
+    if fresh then
+      last, added, bytes = last + 1, added + 1, bytes + (tonumber(list[i + 3]) or 0)
+      local head = list[i] .. ' ' .. list[i + 1] .. ' ' .. n .. ' ' .. list[i + 2]
+      redis.call('XADD', results, last .. '-0', 'h', head, 'e', list[i + 4])
+      if list[i + 1] == 'part' or list[i + 1] == 'lines' then
+        note_part(jid, n, list[i], last, list[i + 4])
+      end
+      if is_record and n == '0' then kinds[list[i + 2]] = (kinds[list[i + 2]] or 0) + 1 end
+    end
+  end
+  if added == 0 then return 0 end
+  local key, records = job_key(jid), 0
+  for status, number in pairs(kinds) do
+    redis.call('HINCRBY', key, 'c:' .. status, number)
+    records = records + number
+  end
+  totals.last, totals.bytes, totals.records = last, totals.bytes + bytes, totals.records + records
+  redis.call('HSET', key, 'last', whole_text(last), 'bytes', whole_text(totals.bytes),
+    'records', whole_text(totals.records))
+  redis.call('PUBLISH', 'exed:wake:' .. jid, whole_text(last))
+  return added
+end
+
+-- Deletion needs to know how many effects have bitmaps.
+local function note_effect(jid, n, totals)
+  local effect = tonumber(n)
+  if effect > totals.effects then redis.call('HSET', job_key(jid), 'effects', n) end
+end
+
+-- ---- slices -------------------------------------------------------------------------------------
+
+local function slice_answer(jid, k, from, to, epoch, deaths, stop)
+  return {
+    jid, tonumber(k), tonumber(from), tonumber(to), tonumber(epoch), tonumber(deaths or 0),
+    stop or '',
+  }
+end
+
+-- Gives the slice to the node: a new epoch, and numbers of calls from 1 again. died: the last
+-- owner was lost.
+local function slice_give(jid, k, node, incarnation, died)
+  local key = slice_key(jid, k)
+  local from, to, epoch, deaths, fresh, owner =
+    unpack(redis.call('HMGET', key, 'from', 'to', 'epoch', 'deaths', 'new', 'owner'))
+  deaths = tonumber(deaths or 0)
+  if died then deaths = fresh == '1' and 1 or deaths + 1 end
+  if owner and owner ~= '' then redis.call('SREM', owned_key(owner), jid .. ':' .. k) end
+  epoch = tonumber(epoch) + 1
+  redis.call('HSET', key, 'owner', node, 'incarnation', incarnation, 'epoch', epoch,
+    'state', 'taken', 'seq', '0', 'deaths', deaths, 'new', '0')
+  redis.call('SADD', owned_key(node), jid .. ':' .. k)
+  return slice_answer(jid, k, from, to, epoch, deaths, redis.call('HGET', job_key(jid), 'stop'))
+end
+
+-- Makes the slices (flat: from, to) and lets nodes take them. A slice's place is the virtual time
+-- at which its last host is due: the clock (the place of the slice taken last) plus the job's
+-- hosts up to there. So a small job passes the later slices of a big one, and nobody waits for
+-- ever.
+local function slices_make(jid, slices, priority)
+  local clock, hosts, member = tonumber(redis.call('GET', VCLOCK) or 0), 0, nil
+  for i = 1, #slices, 2 do
+    local k = (i - 1) / 2
+    hosts = hosts + slices[i + 1] - slices[i]
+    local score = whole_text(clock + hosts - priority * PRIORITY)
+    member = jid .. ':' .. k
+    redis.call('HSET', slice_key(jid, k), 'from', slices[i], 'to', slices[i + 1], 'owner', '',
+      'epoch', '0', 'state', 'ready', 'seq', '0', 'score', score)
+    redis.call('ZADD', READY, score, member)
+  end
+  if member then redis.call('PUBLISH', 'exed:ready', jid) end
+end
+
+-- The slice, when the caller still owns it: a table, or nil and the error reply.
+local function slice_own(jid, k, epoch)
+  local now_epoch, state, from, to, seq, owner =
+    unpack(redis.call('HMGET', slice_key(jid, k), 'epoch', 'state', 'from', 'to', 'seq', 'owner'))
+  if not now_epoch then return nil, fail('GONE no slice ' .. jid .. ':' .. k) end
+  if now_epoch ~= epoch then
+    return nil, fail('STALE slice ' .. jid .. ':' .. k .. ' has epoch ' .. now_epoch)
+  end
+  return {
+    state = state, from = tonumber(from), to = tonumber(to), seq = tonumber(seq), owner = owner,
+  }
+end
+
+local function slice_split(member)
+  return member:match('^(.*):(%d+)$')
+end
+
+-- ---- functions: nodes ---------------------------------------------------------------------------
+
+local function version()
+  return REVISION
+end
+
+local function register(_, args)
+  local node, text = args[1], args[2]
+  if not node or node == '' then return fail('INVALID node') end
+  redis.call('SADD', NODES, node)
+  local incarnation = redis.call('HINCRBY', 'exed:node:' .. node, 'incarnation', 1)
+  redis.call('HSET', 'exed:node:' .. node, 'version', text or '', 'running', '0')
+  redis.call('HINCRBY', 'exed:node:' .. node, 'beat', 1)
+  return incarnation
+end
+
+local function beat(_, args)
+  local node, incarnation, running = args[1], args[2], args[3]
+  if not is_current(node, incarnation) then return fail('STALE node ' .. node) end
+  redis.call('HSET', 'exed:node:' .. node, 'running', running or '0')
+  return redis.call('HINCRBY', 'exed:node:' .. node, 'beat', 1)
+end
+
+local function nodes()
+  local answer = {}
+  for _, node in ipairs(redis.call('SMEMBERS', NODES)) do
+    local fields = redis.call('HGETALL', 'exed:node:' .. node)
+    table.insert(fields, 1, node)
+    answer[#answer + 1] = fields
+  end
+  return answer
+end
+
+local function forget(_, args)
+  local node, seen = args[1], args[2]
+  if redis.call('HGET', 'exed:node:' .. node, 'beat') ~= seen then
+    return fail('STALE node ' .. node .. ' has beaten')
+  end
+  if redis.call('SCARD', owned_key(node)) > 0 then
+    return fail('RUNNING node ' .. node .. ' owns slices')
+  end
+  -- The counters stay, or a node of that name could come back with a number that was used before.
+  redis.call('SREM', NODES, node)
+  return 1
+end
+
+-- ---- functions: create --------------------------------------------------------------------------
+
+-- size rows of width values each, flat; nil when the count is not one.
+local function read_rows(next_arg, width)
+  local size = count(next_arg())
+  if not size then return nil end
+  local rows = {}
+  for i = 1, size * width do
+    rows[i] = next_arg()
+    if not rows[i] then return nil end
+  end
+  return rows
+end
+
+-- The names in these chunks that are not NO MATCH. at: number of the first chunk.
+local function runnable_names(chunks, at, no_match)
+  local unknown, names = {}, {}
+  for i = 1, #no_match, 2 do unknown[tonumber(no_match[i])] = true end
+  for c, chunk in ipairs(chunks) do
+    for i, name in ipairs(cjson.decode(chunk)) do
+      if not unknown[(at + c - 1) * CHUNK + i - 1] then names[#names + 1] = name end
+    end
+  end
+  return names
+end
+
+local function write_no_match(jid, no_match)
+  local list = {}
+  for i = 1, #no_match, 2 do
+    local size = #list
+    list[size + 1], list[size + 2], list[size + 3] = no_match[i], 'record', '-1'
+    list[size + 4], list[size + 5] = '0', no_match[i + 1]
+  end
+  if #list > 0 then write_entries(jid, '0', list, 1, job_totals(jid)) end
+end
+
+local function check_slices(slices, total)
+  local at = 0
+  for i = 1, #slices, 2 do
+    local from, to = count(slices[i]), count(slices[i + 1])
+    if not from or not to or from < at or to <= from or to > total or to - from > HOSTS then
+      return false
+    end
+    slices[i], slices[i + 1], at = from, to, to
+  end
+  return true
+end
+
+local function check_indexes(rows, width, total)
+  for i = 1, #rows, width do
+    local index = count(rows[i])
+    if not index or index >= total then return false end
+  end
+  return true
+end
+
+local function used_memory()
+  return tonumber(redis.call('INFO', 'memory'):match('used_memory:(%d+)'))
+end
+
+local remove_some -- below: an old job may have to make room
+
+-- nil, or the error reply that says which bound is reached.
+local function check_bounds(max_jobs, max_memory)
+  if max_memory > 0 and used_memory() >= max_memory then
+    return fail('FULL the store holds ' .. whole_text(used_memory()) .. ' bytes, and may hold '
+      .. whole_text(max_memory))
+  end
+  if max_jobs == 0 or redis.call('ZCARD', JOBS) < max_jobs then return nil end
+  local oldest = redis.call('ZRANGE', ENDED, 0, 0)[1]
+  if oldest then remove_some(oldest, HOSTS) end
+  if redis.call('ZCARD', JOBS) >= max_jobs then
+    return fail('FULL the store holds ' .. whole_text(max_jobs) .. ' jobs and none has ended')
+  end
+end
+
+-- The job becomes visible and its slices can be taken; with nothing to run it ends at once.
+local function start_job(jid, now, slices)
+  local key = job_key(jid)
+  local listed, priority = unpack(redis.call('HMGET', key, 'listed', 'priority'))
+  redis.call('HSET', key, 'state', 'running', 'phase', 'running', 'slices', #slices / 2,
+    'slices_left', #slices / 2)
+  redis.call('ZADD', JOBS_ALL, now, jid)
+  if listed == '1' then redis.call('ZADD', JOBS, now, jid) end
+  if #slices == 0 then
+    local result, text = judge(jid)
+    finish_job(jid, now, result, text)
+    return { 'CREATED', jid, 'ended' }
+  end
+  slices_make(jid, slices, tonumber(priority))
+  return { 'CREATED', jid, 'running' }
+end
+
+-- The head of create's arguments: a table, or nil and what is wrong.
+local function create_head(next_arg)
+  local h = {
+    jid = next_arg(), now = next_arg(), node = next_arg(), incarnation = next_arg(),
+    whole = next_arg() == '1', total = count(next_arg()), lock = next_arg(), listed = next_arg(),
+    priority = integer(next_arg()), idem = next_arg(), hash = next_arg(),
+    max_jobs = count(next_arg()), max_memory = count(next_arg()),
+  }
+  if not h.jid or not h.jid:find('^[%x-]+$') then return nil, 'jid' end
+  if not count(h.now) then return nil, 'now' end
+  if not h.total or h.total == 0 then return nil, 'total' end
+  if h.lock ~= 'none' and h.lock ~= 'shared' and h.lock ~= 'exclusive' then return nil, 'lock' end
+  if not h.priority or h.priority < -10 or h.priority > 10 then return nil, 'priority' end
+  if not h.max_jobs or not h.max_memory then return nil, 'bounds' end
+  h.fields, h.slices = read_rows(next_arg, 2), read_rows(next_arg, 2)
+  h.chunks, h.no_match = read_rows(next_arg, 1), read_rows(next_arg, 2)
+  if not h.fields or not h.slices or not h.chunks or not h.no_match then
+    return nil, 'number of arguments'
+  end
+  if not check_slices(h.slices, h.total) then return nil, 'slices' end
+  if not check_indexes(h.no_match, 2, h.total) then return nil, 'NO MATCH indexes' end
+  if #h.chunks > HOSTS / CHUNK then return nil, 'more than 2,000 targets in one call' end
+  if h.whole and #h.chunks ~= math.ceil(h.total / CHUNK) then return nil, 'chunks' end
+  return h
+end
+
+-- The answer for a job or an Idempotency-Key that is there already, or nil.
+local function create_again(h)
+  local state = redis.call('HGET', job_key(h.jid), 'state')
+  if state then return { 'CREATED', h.jid, state } end
+  local known = h.idem ~= '' and redis.call('GET', 'exed:idem:' .. h.idem)
+  if not known then return nil end
+  local hash, jid = known:match('^(%S*) (.*)$')
+  if hash ~= h.hash then return fail('MISMATCH ' .. jid) end
+  return { 'REPLAY', jid, redis.call('HGET', job_key(jid), 'state') or 'gone' }
+end
+
+local function create(_, args)
+  local h, why = create_head(reader(args))
+  if not h then return fail('INVALID ' .. why) end
+  local refused = create_again(h) or check_bounds(h.max_jobs, h.max_memory)
+  if refused then return refused end
+  if not is_current(h.node, h.incarnation) then return fail('STALE node ' .. h.node) end
+  local epoch = whole_text(redis.call('INCR', 'exed:epoch'))
+  if h.whole and h.lock ~= 'none' then
+    refused = claim(h.jid, h.lock, epoch, runnable_names(h.chunks, 0, h.no_match))
+    if refused then return refused end
+  end
+  local key = job_key(h.jid)
+  if #h.fields > 0 then redis.call('HSET', key, unpack(h.fields)) end
+  redis.call('HSET', key, 'state', 'accepting', 'phase', 'accepting', 'result', '1',
+    'targets', h.total, 'lock', h.lock, 'listed', h.listed, 'priority', h.priority,
+    'created', h.now, 'epoch', epoch, 'node', h.node, 'incarnation', h.incarnation,
+    'idem', h.idem, 'chunks', #h.chunks, 'last', '0', 'bytes', '0', 'records', '0')
+  if #h.chunks > 0 then redis.call('RPUSH', chunks_key(h.jid), unpack(h.chunks)) end
+  if h.idem ~= '' then
+    redis.call('SET', 'exed:idem:' .. h.idem, h.hash .. ' ' .. h.jid, 'EX', IDEM_SECONDS)
+  end
+  write_no_match(h.jid, h.no_match)
+  if h.whole then return start_job(h.jid, h.now, h.slices) end
+  redis.call('SADD', ACCEPTING, h.jid)
+  return { 'CREATED', h.jid, 'accepting' }
+end
+
+-- nil when the job is accepting, else the error reply.
+local function not_accepting(jid)
+  local state = redis.call('HGET', job_key(jid), 'state')
+  if not state then return fail('GONE no job ' .. jid) end
+  if state ~= 'accepting' then return fail('ENDED job ' .. jid .. ' is ' .. state) end
+end
+
+local function create_add(_, args)
+  local jid, at = args[1], count(args[2])
+  local next_arg = reader(args, 2)
+  local chunks, no_match = read_rows(next_arg, 1), read_rows(next_arg, 2)
+  if not at or not chunks or not no_match or #chunks > HOSTS / CHUNK then
+    return fail('INVALID arguments')
+  end
+  local refused = not_accepting(jid)
+  if refused then return refused end
+  local have, total = unpack(redis.call('HMGET', job_key(jid), 'chunks', 'targets'))
+  have, total = tonumber(have), tonumber(total)
+  if not check_indexes(no_match, 2, total) then return fail('INVALID NO MATCH indexes') end
+  if have == at + #chunks then return have end -- sent again after a lost answer
+  if have ~= at or at + #chunks > math.ceil(total / CHUNK) then
+    return fail('INVALID place of chunks')
+  end
+  if #chunks > 0 then redis.call('RPUSH', chunks_key(jid), unpack(chunks)) end
+  redis.call('HSET', job_key(jid), 'chunks', have + #chunks)
+  write_no_match(jid, no_match)
+  return have + #chunks
+end
+
+local function create_claim(_, args)
+  local jid = table.remove(args, 1)
+  if #args > HOSTS then return fail('INVALID more than 2,000 hosts') end
+  local refused = not_accepting(jid)
+  if refused then return refused end
+  local lock, epoch = unpack(redis.call('HMGET', job_key(jid), 'lock', 'epoch'))
+  if lock == 'none' then return #args end
+  return claim(jid, lock, epoch, args) or #args
+end
+
+local function create_commit(_, args)
+  local jid, now = args[1], args[2]
+  local slices = read_rows(reader(args, 2), 2)
+  local state, total, chunks = unpack(redis.call('HMGET', job_key(jid),
+    'state', 'targets', 'chunks'))
+  if state == 'running' or state == 'ended' then return { 'CREATED', jid, state } end
+  local refused = not_accepting(jid)
+  if refused then return refused end
+  if not count(now) or not slices or not check_slices(slices, tonumber(total)) then
+    return fail('INVALID slices')
+  end
+  if tonumber(chunks) ~= math.ceil(total / CHUNK) then return fail('INVALID chunks are missing') end
+  redis.call('SREM', ACCEPTING, jid)
+  return start_job(jid, now, slices)
+end
+
+local function create_undo(_, args)
+  local jid = args[1]
+  local refused = not_accepting(jid)
+  if refused then return refused end
+  local idem = redis.call('HGET', job_key(jid), 'idem')
+  if idem and idem ~= '' then redis.call('UNLINK', 'exed:idem:' .. idem) end
+  redis.call('SREM', ACCEPTING, jid)
+  redis.call('HSET', job_key(jid), 'state', 'removing')
+  redis.call('SADD', REMOVING, jid)
+  return 1
+end
+
+local function accepting()
+  local answer = {}
+  for _, jid in ipairs(redis.call('SMEMBERS', ACCEPTING)) do
+    local node, incarnation = unpack(redis.call('HMGET', job_key(jid), 'node', 'incarnation'))
+    if node then answer[#answer + 1] = { jid, node, incarnation } end
+  end
+  return answer
+end
+
+-- ---- functions: who runs what -------------------------------------------------------------------
+
+local function ready()
+  return { redis.call('ZCARD', READY), used_memory(), redis.call('ZCARD', JOBS_ALL) }
+end
+
+local function take(_, args)
+  local node, incarnation, max = args[1], args[2], count(args[3])
+  if not max or max > BATCH then return fail('INVALID number of slices') end
+  if not is_current(node, incarnation) then return fail('STALE node ' .. node) end
+  local answer = {}
+  while #answer < max do
+    local first = redis.call('ZPOPMIN', READY)
+    if not first[1] then break end
+    local jid, k = slice_split(first[1])
+    local state, priority = unpack(redis.call('HMGET', job_key(jid), 'state', 'priority'))
+    if state == 'running' then
+      answer[#answer + 1] = slice_give(jid, k, node, incarnation, false)
+      local place = tonumber(first[2]) + tonumber(priority) * PRIORITY
+      if place > tonumber(redis.call('GET', VCLOCK) or 0) then
+        redis.call('SET', VCLOCK, whole_text(place))
+      end
+    end
+  end
+  return answer
+end
+
+local function reclaim(_, args)
+  local node, incarnation, max = args[1], args[2], count(args[3])
+  if not max or max > BATCH then return fail('INVALID number of slices') end
+  if not is_current(node, incarnation) then return fail('STALE node ' .. node) end
+  local answer = {}
+  for _, member in ipairs(redis.call('SMEMBERS', owned_key(node))) do
+    if #answer >= max then break end
+    local jid, k = slice_split(member)
+    local held, state = unpack(redis.call('HMGET', slice_key(jid, k), 'incarnation', 'state'))
+    if state ~= 'taken' then
+      redis.call('SREM', owned_key(node), member)
+    elseif held ~= incarnation then
+      answer[#answer + 1] = slice_give(jid, k, node, incarnation, true)
+    end
+  end
+  return answer
+end
+
+local function owned(_, args)
+  local node, max = args[1], count(args[2])
+  if not max or max > 1000 then return fail('INVALID number of slices') end
+  local answer = {}
+  for _, member in ipairs(redis.call('SRANDMEMBER', owned_key(node), max)) do
+    local jid, k = slice_split(member)
+    local from, to, epoch, deaths = unpack(redis.call('HMGET', slice_key(jid, k),
+      'from', 'to', 'epoch', 'deaths'))
+    if from then
+      local stop = redis.call('HGET', job_key(jid), 'stop')
+      answer[#answer + 1] = slice_answer(jid, k, from, to, epoch, deaths, stop)
+    end
+  end
+  return answer
+end
+
+local function take_over(_, args)
+  local node, incarnation, jid, k, seen_owner, seen_epoch, seen_beat = unpack(args)
+  if not is_current(node, incarnation) then return fail('STALE node ' .. node) end
+  local owner, epoch, state = unpack(redis.call('HMGET', slice_key(jid, k),
+    'owner', 'epoch', 'state'))
+  if not owner then return fail('GONE no slice ' .. jid .. ':' .. k) end
+  if state ~= 'taken' then return fail('ENDED slice ' .. jid .. ':' .. k .. ' is ' .. state) end
+  if owner ~= seen_owner or epoch ~= seen_epoch then
+    return fail('STALE slice ' .. jid .. ':' .. k .. ' moved')
+  end
+  if redis.call('HGET', 'exed:node:' .. owner, 'beat') ~= seen_beat then
+    return fail('STALE node ' .. owner .. ' lives')
+  end
+  return slice_give(jid, k, node, incarnation, true)
+end
+
+local function hand_back(_, args)
+  local jid, k, epoch = args[1], args[2], args[3]
+  local slice, refused = slice_own(jid, k, epoch)
+  if not slice then return refused end
+  if slice.state ~= 'taken' then
+    return fail('ENDED slice ' .. jid .. ':' .. k .. ' is ' .. slice.state)
+  end
+  local key = slice_key(jid, k)
+  redis.call('SREM', owned_key(slice.owner), jid .. ':' .. k)
+  redis.call('HSET', key, 'owner', '', 'state', 'ready', 'epoch', tonumber(epoch) + 1)
+  redis.call('ZADD', READY, redis.call('HGET', key, 'score'), jid .. ':' .. k)
+  redis.call('PUBLISH', 'exed:ready', jid)
+  return 1
+end
+
+-- ---- functions: running -------------------------------------------------------------------------
+
+local function marks(_, args)
+  local jid, k, n = args[1], args[2], args[3]
+  if not count(n) then return fail('INVALID effect') end
+  local from, to = unpack(redis.call('HMGET', slice_key(jid, k), 'from', 'to'))
+  if not from then return fail('GONE no slice ' .. jid .. ':' .. k) end
+  from, to = tonumber(from), tonumber(to)
+  local started = get_bits(bits_key(jid, n, 'started'), from, to)
+  local done = get_bits(bits_key(jid, n, 'done'), from, to)
+  local text = {}
+  for index = from, to - 1 do
+    text[#text + 1] = done[index] and '2' or started[index] and '1' or '0'
+  end
+  return { from, to, table.concat(text) }
+end
+
+local function mark(_, args)
+  local jid, k, epoch, n = unpack(args, 1, 4)
+  local slice, refused = slice_own(jid, k, epoch)
+  if not slice then return refused end
+  if not count(n) or #args > HOSTS + 4 then return fail('INVALID arguments') end
+  local stop, effects, state = unpack(redis.call('HMGET', job_key(jid), 'stop', 'effects', 'state'))
+  if stop then return fail('STOPPED ' .. stop) end
+  if slice.state ~= 'taken' or state ~= 'running' then
+    return fail('ENDED slice ' .. jid .. ':' .. k)
+  end
+  local indexes = {}
+  for i = 5, #args do
+    local index = count(args[i])
+    if not index or index < slice.from or index >= slice.to then
+      return fail('INVALID index ' .. args[i])
+    end
+    indexes[i - 4] = args[i]
+  end
+  if #indexes > 0 then set_bits(bits_key(jid, n, 'started'), indexes) end
+  if n ~= '0' then note_effect(jid, n, { effects = tonumber(effects or 0) }) end
+  return 1
+end
+
+local KINDS = { record = true, part = true, lines = true, announce = true }
+
+-- nil, or what is wrong with append's rows.
+local function check_entries(list, first, slice)
+  if (#list - first + 1) % 5 ~= 0 or #list > HOSTS * 5 then return 'number of arguments' end
+  for i = first, #list, 5 do
+    local index = count(list[i])
+    if not index or index < slice.from or index >= slice.to then return 'index ' .. list[i] end
+    if not KINDS[list[i + 1]] then return 'kind ' .. list[i + 1] end
+    if list[i + 1] == 'record' and not COUNTED[list[i + 2]] then return 'status ' .. list[i + 2] end
+  end
+end
+
+local function append(_, args)
+  local jid, k, epoch, n, seq = unpack(args, 1, 5)
+  local slice, refused = slice_own(jid, k, epoch)
+  if not slice then return refused end
+  seq = count(seq)
+  if not count(n) or not seq then return fail('INVALID arguments') end
+  local totals = job_totals(jid)
+  if not totals.state then return fail('GONE no job ' .. jid) end
+  local function answer(added)
+    return { added, totals.last, totals.bytes, totals.stop or '' }
+  end
+  if seq > 0 and seq <= slice.seq then return answer(0) end
+  if seq > slice.seq + 1 then return fail('GAP ' .. whole_text(slice.seq)) end
+  if slice.state ~= 'taken' or totals.state ~= 'running' then
+    return fail('ENDED slice ' .. jid .. ':' .. k)
+  end
+  local wrong = check_entries(args, 6, slice)
+  if wrong then return fail('INVALID ' .. wrong) end
+  local added = write_entries(jid, n, args, 6, totals)
+  if n ~= '0' then note_effect(jid, n, totals) end
+  redis.call('HSET', slice_key(jid, k), 'seq', whole_text(math.max(seq, slice.seq)), 'new', '1')
+  return answer(added)
+end
+
+-- Takes the slice out of play; answers how many of the job's are left.
+local function slice_close(jid, k, owner)
+  redis.call('HSET', slice_key(jid, k), 'state', 'ended')
+  redis.call('SREM', owned_key(owner), jid .. ':' .. k)
+  return redis.call('HINCRBY', job_key(jid), 'slices_left', -1)
+end
+
+local function slice_end(_, args)
+  local jid, k, epoch, now = args[1], args[2], args[3], args[4]
+  local slice, refused = slice_own(jid, k, epoch)
+  if not slice then return refused end
+  if not count(now) then return fail('INVALID now') end
+  local state, left, result = unpack(redis.call('HMGET', job_key(jid),
+    'state', 'slices_left', 'result'))
+  if slice.state == 'ended' then return { tonumber(left), tonumber(result), 0 } end
+  left = slice_close(jid, k, slice.owner)
+  if left > 0 or state ~= 'running' then return { left, tonumber(result), 0 } end
+  return finish_job(jid, now, judge(jid))
+end
+
+local function finish(_, args)
+  local jid, k, epoch, now, result, text = unpack(args, 1, 6)
+  local slice, refused = slice_own(jid, k, epoch)
+  if not slice then return refused end
+  if not count(now) or (result ~= '0' and result ~= '2') then return fail('INVALID arguments') end
+  local state, was = unpack(redis.call('HMGET', job_key(jid), 'state', 'result'))
+  if slice.state ~= 'ended' then slice_close(jid, k, slice.owner) end
+  if state ~= 'running' then return { 0, tonumber(was), 0 } end
+  return finish_job(jid, now, result, text or '')
+end
+
+-- The job's slices that nobody has taken go to the node that asks, so that it can write what
+-- became of their hosts: the job ends even when no worker lives.
+local function cancel(_, args)
+  local jid, now, reason, node, incarnation = unpack(args, 1, 5)
+  if not reason or reason == '' or not count(now) then return fail('INVALID arguments') end
+  local state, slices, stop = unpack(redis.call('HMGET', job_key(jid), 'state', 'slices', 'stop'))
+  if not state then return fail('GONE no job ' .. jid) end
+  if state ~= 'running' then return fail('ENDED job ' .. jid .. ' is ' .. state) end
+  if not is_current(node, incarnation) then return fail('STALE node ' .. node) end
+  if not stop then
+    redis.call('HSET', job_key(jid), 'stop', reason, 'stopped', now, 'phase', 'stopping')
+    redis.call('PUBLISH', 'exed:control', 'cancel ' .. jid)
+  end
+  local answer = { 'stopping' }
+  for k = 0, tonumber(slices) - 1 do
+    if #answer > BATCH then break end
+    if redis.call('ZREM', READY, jid .. ':' .. k) == 1 then
+      answer[#answer + 1] = slice_give(jid, whole_text(k), node, incarnation, false)
+    end
+  end
+  return answer
+end
+
+-- ---- functions: keeping and reading -------------------------------------------------------------
+
+local function release(_, args)
+  local state = redis.call('HGET', job_key(args[1]), 'state')
+  if not state then return 0 end
+  if state ~= 'ended' then return fail('RUNNING job ' .. args[1]) end
+  return (release_some(args[1]))
+end
+
+-- Unlinks the slices and bitmaps from number `gone` on, at most budget of them; answers how many
+-- it did.
+local function unlink_some(jid, gone, all, slices, budget)
+  local keys, last = {}, math.min(gone + budget, all) - 1
+  for i = gone, last do
+    if i < slices then
+      keys[#keys + 1] = slice_key(jid, i)
+    else
+      local n = whole_text(math.floor((i - slices) / 2))
+      keys[#keys + 1] = bits_key(jid, n, (i - slices) % 2 == 0 and 'started' or 'done')
+    end
+    if #keys == CHUNK or i == last then
+      redis.call('UNLINK', unpack(keys))
+      keys = {}
+    end
+  end
+  return last + 1 - gone
+end
+
+-- Takes a part of an ended job away; answers what it cost, and whether it is all gone.
+remove_some = function(jid, budget)
+  local key = job_key(jid)
+  redis.call('ZREM', JOBS, jid)
+  redis.call('ZREM', JOBS_ALL, jid)
+  redis.call('ZREM', ENDED, jid)
+  redis.call('ZREM', ENDED_SYNC, jid)
+  redis.call('SADD', REMOVING, jid)
+  redis.call('HSET', key, 'state', 'removing')
+  local more, cost = release_some(jid)
+  if more == 1 or cost >= budget then return cost, false end
+  local slices, effects, gone = unpack(redis.call('HMGET', key, 'slices', 'effects', 'gone'))
+  slices, gone = tonumber(slices or 0), tonumber(gone or 0)
+  local all = slices + 2 * (tonumber(effects or 0) + 1)
+  local done = unlink_some(jid, gone, all, slices, budget - cost)
+  if gone + done < all then
+    redis.call('HSET', key, 'gone', gone + done)
+    return cost + done, false
+  end
+  redis.call('UNLINK', key, chunks_key(jid), key .. ':results', key .. ':journal', parts_key(jid))
+  redis.call('SREM', REMOVING, jid)
+  return cost + done + 1, true
+end
+
+local function remove(_, args)
+  local jid = args[1]
+  local state = redis.call('HGET', job_key(jid), 'state')
+  if not state then return fail('GONE no job ' .. jid) end
+  if state ~= 'ended' and state ~= 'removing' then return fail('RUNNING job ' .. jid) end
+  local _, all = remove_some(jid, HOSTS)
+  return all and 0 or 1
+end
+
+-- A job that is being taken away, or not yet accepted, is not there.
+local function get(_, args)
+  local fields = redis.call('HGETALL', job_key(args[1]))
+  for i = 1, #fields, 2 do
+    if fields[i] == 'state' and (fields[i + 1] == 'running' or fields[i + 1] == 'ended') then
+      return fields
+    end
+  end
+  return fail('GONE no job ' .. args[1])
+end
+
+local function list(_, args)
+  local which, from, size = args[1], count(args[2]), count(args[3])
+  if (which ~= 'listed' and which ~= 'all') or not from or not size or size > 10000 then
+    return fail('INVALID arguments')
+  end
+  if size == 0 then return {} end
+  return redis.call('ZRANGE', which == 'all' and JOBS_ALL or JOBS, from, from + size - 1)
+end
+
+local function targets(_, args)
+  local first, last = count(args[2]), count(args[3])
+  if not first or not last or last - first >= HOSTS / CHUNK then return fail('INVALID chunks') end
+  return redis.call('LRANGE', chunks_key(args[1]), first, last)
+end
+
+-- One row of a page from one entry of the stream.
+local function page_row(entry, bare)
+  local index, kind, n, status = entry[2][2]:match('^(%d+) (%a+) (%d+) ?(.*)$')
+  return {
+    tonumber(entry[1]:match('^%d+')), tonumber(index), kind, tonumber(n), tonumber(status) or 0,
+    bare and (kind == 'part' or kind == 'lines') and '' or entry[2][4],
+  }
+end
+
+local function page(_, args)
+  local jid, after, size, room = args[1], count(args[2]), count(args[3]), count(args[4])
+  local bare = args[5] == '1'
+  if not after or not size or not room then return fail('INVALID arguments') end
+  local state, last = unpack(redis.call('HMGET', job_key(jid), 'state', 'last'))
+  if state ~= 'running' and state ~= 'ended' then return fail('GONE no job ' .. jid) end
+  local answer = { state, tonumber(last) }
+  while size > 0 and room > 0 do
+    local entries = redis.call('XRANGE', job_key(jid) .. ':results',
+      '(' .. whole_text(after) .. '-0', '+', 'COUNT', math.min(size, STEP))
+    if #entries == 0 then break end
+    for _, entry in ipairs(entries) do
+      local row = page_row(entry, bare)
+      answer[#answer + 1] = row
+      after, size, room = row[1], size - 1, room - #row[6] - 64
+      if room <= 0 then break end
+    end
+  end
+  return answer
+end
+
+local function parts(_, args)
+  local jid, n, index = args[1], args[2], count(args[3])
+  if not count(n) or not index then return fail('INVALID arguments') end
+  local answer = {}
+  for _, member in ipairs(redis.call('ZRANGEBYSCORE', parts_key(jid), index, index)) do
+    local effect, stream, id = member:match('^(%d+) (%d) (%d+)$')
+    if effect == n then
+      answer[#answer + 1] = tonumber(id)
+      answer[#answer + 1] = tonumber(stream)
+    end
+  end
+  return answer
+end
+
+local function entry(_, args)
+  local id = count(args[2])
+  if not id then return fail('INVALID arguments') end
+  local place = whole_text(id) .. '-0'
+  local found = redis.call('XRANGE', job_key(args[1]) .. ':results', place, place)[1]
+  return found and found[2][4] or fail('GONE no entry ' .. args[2] .. ' of job ' .. args[1])
+end
+
+local function leases(_, args)
+  local cursor, size = args[1], count(args[2])
+  if not count(cursor) or not size or size > HOSTS then return fail('INVALID arguments') end
+  local found = redis.call('HSCAN', LEASES, cursor, 'COUNT', size)
+  local answer, alive = { found[1] }, {}
+  for i = 1, #found[2], 2 do
+    local mode, epoch, holders = lease_parse(found[2][i + 1])
+    holders = lease_others(alive, holders, '')
+    if #holders > 0 then
+      local at = #answer
+      answer[at + 1], answer[at + 2], answer[at + 3], answer[at + 4] =
+        found[2][i], mode, tonumber(epoch), table.concat(holders, ',')
+    end
+  end
+  return answer
+end
+
+-- The jobs to take away next, oldest first, a few at a time.
+local function sweep_candidates(now, ttl, sync_keep, sync_age, max_jobs)
+  local due = redis.call('SRANDMEMBER', REMOVING, STEP)
+  local function add(jids)
+    for _, jid in ipairs(jids) do due[#due + 1] = jid end
+  end
+  add(redis.call('ZRANGEBYSCORE', ENDED, '-inf', whole_text(now - ttl), 'LIMIT', 0, STEP))
+  add(redis.call('ZRANGEBYSCORE', ENDED_SYNC, '-inf', whole_text(now - sync_age), 'LIMIT', 0, STEP))
+  local over = redis.call('ZCARD', ENDED_SYNC) - sync_keep
+  if over > 0 then add(redis.call('ZRANGE', ENDED_SYNC, 0, math.min(over, STEP) - 1)) end
+  over = redis.call('ZCARD', JOBS) - max_jobs
+  if over > 0 then add(redis.call('ZRANGE', ENDED, 0, math.min(over, STEP) - 1)) end
+  return due
+end
+
+local function sweep(_, args)
+  local now, ttl, sync_keep, sync_age, max_jobs =
+    count(args[1]), count(args[2]), count(args[3]), count(args[4]), count(args[5])
+  if not (now and ttl and sync_keep and sync_age and max_jobs) then
+    return fail('INVALID arguments')
+  end
+  local budget, removed, seen = HOSTS, 0, {}
+  local due = sweep_candidates(now, ttl, sync_keep, sync_age, max_jobs)
+  for _, jid in ipairs(due) do
+    if budget <= 0 then break end
+    if not seen[jid] then
+      seen[jid] = true
+      local cost, all = remove_some(jid, budget)
+      budget, removed = budget - math.max(cost, 1), removed + (all and 1 or 0)
+    end
+  end
+  return { removed, #due > 0 and 1 or 0 }
+end
+
+-- ---- registration -------------------------------------------------------------------------------
+-- WRITES carry allow-oom: what marks, ends, releases or removes works in a full Redis too, or a
+-- full store could end nothing. While a library is loaded there is no redis.call and no standard
+-- library.
+
+local WRITES, GROWS, READS = { 'allow-oom' }, {}, { 'no-writes' }
+
+local function publish(flags, rows)
+  for i = 1, #rows, 2 do
+    redis.register_function({
+      function_name = 'exed_1_' .. rows[i], callback = rows[i + 1], flags = flags,
+    })
+  end
+end
+
+publish(GROWS, { 'create', create, 'create_add', create_add, 'create_claim', create_claim })
+publish(WRITES, {
+  'register', register, 'beat', beat, 'forget', forget,
+  'create_commit', create_commit, 'create_undo', create_undo,
+  'take', take, 'reclaim', reclaim, 'take_over', take_over, 'hand_back', hand_back,
+  'mark', mark, 'append', append, 'slice_end', slice_end, 'finish', finish, 'cancel', cancel,
+  'release', release, 'remove', remove, 'sweep', sweep,
+})
+publish(READS, {
+  'version', version, 'nodes', nodes, 'accepting', accepting, 'ready', ready, 'owned', owned,
+  'marks', marks, 'get', get, 'list', list, 'targets', targets, 'page', page, 'parts', parts,
+  'entry', entry, 'leases', leases,
+})

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: MIT */
+/* bind: the table of Lua modules, and what several of them need. */
+#include "bind.h"
+
+#include <math.h>
+
+const luaL_Reg bind_modules[] = {
+	{ "exed.config", luaopen_exed_config },
+	{ "exed.fanout", luaopen_exed_fanout },
+	{ "exed.fiber", luaopen_exed_fiber },
+	{ "exed.http.server", luaopen_exed_http_server },
+	{ "exed.json", luaopen_exed_json },
+	{ "cjson", luaopen_exed_json },
+	{ "exed.log", luaopen_exed_log },
+	{ "exed.proc", luaopen_exed_proc },
+	{ "exed.redis", luaopen_exed_redis },
+	{ "exed.redis_child", luaopen_exed_redis_child },
+	{ "exed.signal", luaopen_exed_signal },
+	{ "exed.sink", luaopen_exed_sink },
+	{ "exed.state", luaopen_exed_state },
+	{ "exed.sys", luaopen_exed_sys },
+	{ "exed.text", luaopen_exed_text },
+	{ "exed.timer", luaopen_exed_timer },
+	{ NULL, NULL },
+};
+
+void bind_class(lua_State *L, const char *name, const luaL_Reg *methods, lua_CFunction gc)
+{
+	luaL_newmetatable(L, name);
+	lua_newtable(L);
+	luaL_setfuncs(L, methods, 0);
+	lua_setfield(L, -2, "__index");
+	if (gc) {
+		lua_pushcfunction(L, gc);
+		lua_setfield(L, -2, "__gc");
+		lua_pushcfunction(L, gc);
+		lua_setfield(L, -2, "__close");
+	}
+	lua_pop(L, 1);
+}
+
+int64_t bind_check_ms(lua_State *L, int arg, int64_t otherwise)
+{
+	lua_Number seconds;
+
+	if (lua_isnoneornil(L, arg))
+		return otherwise;
+	seconds = luaL_checknumber(L, arg);
+	luaL_argcheck(L, seconds >= 0 && seconds < 1e9, arg, "seconds, not negative");
+	return (int64_t)ceil(seconds * 1000);
+}

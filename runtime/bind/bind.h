@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: MIT */
+/* bind: the Lua modules of the runtime. Each bind/x.c opens runtime/x.c; bind may call the rest of
+ * runtime/, never the other way. */
+#ifndef EXED_BIND_H
+#define EXED_BIND_H
+
+#include <lauxlib.h>
+#include <stdint.h>
+
+/* Every module, by the name that `require` knows; ended by a NULL name. */
+extern const luaL_Reg bind_modules[];
+
+/* Makes the metatable `name`: methods under a separate __index, gc (may be NULL) also as __close. */
+void bind_class(lua_State *L, const char *name, const luaL_Reg *methods, lua_CFunction gc);
+
+/* A time limit in seconds (may be a fraction) as milliseconds; `otherwise` when the argument is nil. */
+int64_t bind_check_ms(lua_State *L, int arg, int64_t otherwise);
+
+/* sink.c: the sink at arg, borrowed; NULL when it is nil. */
+struct sink;
+struct sink *bind_sink_opt(lua_State *L, int arg);
+
+int luaopen_exed_config(lua_State *L);
+int luaopen_exed_fanout(lua_State *L);
+int luaopen_exed_fiber(lua_State *L);
+int luaopen_exed_http_server(lua_State *L);
+int luaopen_exed_json(lua_State *L);
+int luaopen_exed_log(lua_State *L);
+int luaopen_exed_proc(lua_State *L);
+int luaopen_exed_redis(lua_State *L);
+int luaopen_exed_redis_child(lua_State *L);
+int luaopen_exed_signal(lua_State *L);
+int luaopen_exed_sink(lua_State *L);
+int luaopen_exed_state(lua_State *L);
+int luaopen_exed_sys(lua_State *L);
+int luaopen_exed_text(lua_State *L);
+int luaopen_exed_timer(lua_State *L);
+
+#endif

@@ -1,0 +1,536 @@
+/* SPDX-License-Identifier: MIT */
+/* exed.fanout: runs a plan on many hosts; the work is fanout.c's, Lua is entered once per batch.
+ *   host{ name, address, port, user, key, raw } -> host            made once per inventory host
+ *   start(plan, hosts [, indexes [, sink]]) -> run | nil, err
+ *     plan: transport, command, stdin, env (list of NAME=value), cwd, timeout, connect_timeout (seconds),
+ *           window, group, group_window, urgent, keep, op, try, verdict { [code] = status, default },
+ *           lines, look, output_cap
+ *     sink: of exed.sink; without one the entries come by run:next
+ *   run:next([seconds]) -> list of { kind, index, status, data, stream, offset, parts } | nil at the end
+ *   run:wait([seconds]) -> number of hosts that did not start (after drain) | nil, err
+ *   run:cancel(reason)   run:refuse(reason)   run:drain()   run:abandon()
+ *    run:running(max) -> list of { index, phase, seconds }
+ *   counts() -> { fanouts, running, finished } */
+#include "fanout.h"
+
+#include <lauxlib.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bind.h"
+#include "fiber.h"
+#include "runtime.h"
+#include "script.h"
+#include "sink.h"
+
+#define HOST "exed.host"
+#define RUN "exed.fanout.run"
+
+/* Shared by the userdata and the fan-out; freed by the last of the two. */
+struct box {
+	int refs;
+	struct fanout *fanout; /* NULL once it ended */
+	struct sink *sink;     /* the store's, or NULL: entries wait in the list */
+	struct entry *first, **last;
+	struct box_wait *waiting;
+	size_t unstarted;
+	bool left; /* the userdata is gone: nobody will ask for entries */
+};
+
+struct box_wait {
+	struct wait wait; /* first */
+	struct box *box;
+	bool entries; /* next, not wait */
+};
+
+static void box_unref(struct box *b)
+{
+	if (--b->refs)
+		return;
+	if (b->sink)
+		sink_unref(b->sink);
+	free(b);
+}
+
+/* ---- hosts ---- */
+
+static const char *field_string(lua_State *L, int t, const char *name)
+{
+	int type = lua_getfield(L, t, name);
+
+	if (type != LUA_TNIL && type != LUA_TSTRING)
+		luaL_error(L, "field %s: a string is wanted, not a %s", name, lua_typename(L, type));
+	/* Stays on the stack, and so alive, until the caller returns. */
+	return lua_tostring(L, -1);
+}
+
+static int64_t field_integer(lua_State *L, int t, const char *name, int64_t otherwise)
+{
+	int ok = 1;
+	lua_Integer v = otherwise;
+
+	if (lua_getfield(L, t, name) != LUA_TNIL)
+		v = lua_tointegerx(L, -1, &ok);
+	if (!ok)
+		luaL_error(L, "field %s: an integer is wanted", name);
+	lua_pop(L, 1);
+	return v;
+}
+
+static bool field_boolean(lua_State *L, int t, const char *name)
+{
+	bool v;
+
+	lua_getfield(L, t, name);
+	v = lua_toboolean(L, -1);
+	lua_pop(L, 1);
+	return v;
+}
+
+/* Seconds in Lua, milliseconds here. */
+static int64_t field_ms(lua_State *L, int t, const char *name, int64_t otherwise)
+{
+	int64_t ms = otherwise;
+
+	if (lua_getfield(L, t, name) != LUA_TNIL) {
+		if (!lua_isnumber(L, -1))
+			luaL_error(L, "field %s: a number of seconds is wanted", name);
+		ms = (int64_t)(lua_tonumber(L, -1) * 1000);
+	}
+	lua_pop(L, 1);
+	return ms;
+}
+
+static int l_host(lua_State *L)
+{
+	struct ssh_host_spec spec = { 0 };
+	struct ssh_host **box;
+
+	luaL_checktype(L, 1, LUA_TTABLE);
+	spec.name = field_string(L, 1, "name");
+	luaL_argcheck(L, spec.name, 1, "field name is missing");
+	spec.address = field_string(L, 1, "address");
+	spec.user = field_string(L, 1, "user");
+	spec.key = field_string(L, 1, "key");
+	spec.port = (int)field_integer(L, 1, "port", 0);
+	spec.raw = field_boolean(L, 1, "raw");
+	box = lua_newuserdatauv(L, sizeof(*box), 0);
+	*box = NULL;
+	luaL_setmetatable(L, HOST);
+	*box = ssh_host_new(&spec);
+	return *box ? 1 : luaL_error(L, "not enough memory");
+}
+
+static int l_host_gc(lua_State *L)
+{
+	struct ssh_host **box = luaL_checkudata(L, 1, HOST);
+
+	ssh_host_unref(*box);
+	*box = NULL;
+	return 0;
+}
+
+/* ---- the plan ---- */
+
+static void read_verdict(lua_State *L, int t, struct record_rules *rules)
+{
+	struct verdict *v;
+	size_t n = 0;
+
+	rules->otherwise = STATUS_FAILED;
+	if (lua_getfield(L, t, "verdict") != LUA_TTABLE)
+		luaL_error(L, "field verdict: a table of exit code to status is wanted");
+	for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1))
+		n++;
+	v = lua_newuserdatauv(L, (n + 1) * sizeof(*v), 0); /* anchored until the caller returns */
+	lua_insert(L, -2);
+	n = 0;
+	for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1)) {
+		int status = (int)luaL_checkinteger(L, -1);
+
+		if (lua_isinteger(L, -2))
+			v[n++] = (struct verdict){ (int)lua_tointeger(L, -2), status };
+		else
+			rules->otherwise = status;
+	}
+	lua_pop(L, 1);
+	rules->verdicts = v;
+	rules->nverdicts = n;
+}
+
+static const char *const *read_env(lua_State *L, int t)
+{
+	const char **env;
+	lua_Integer n;
+
+	if (lua_getfield(L, t, "env") == LUA_TNIL)
+		return NULL;
+	luaL_checktype(L, -1, LUA_TTABLE);
+	n = luaL_len(L, -1);
+	env = lua_newuserdatauv(L, ((size_t)n + 1) * sizeof(*env), 0);
+	lua_insert(L, -2);
+	for (lua_Integer i = 0; i < n; i++) {
+		if (lua_rawgeti(L, -1, i + 1) != LUA_TSTRING)
+			luaL_error(L, "field env: a list of NAME=value is wanted");
+		env[i] = lua_tostring(L, -1); /* held by the list */
+		lua_pop(L, 1);
+	}
+	env[n] = NULL;
+	return env;
+}
+
+static void read_plan(lua_State *L, int t, struct fanout_plan *plan)
+{
+	const char *transport;
+
+	luaL_checkstack(L, 24, NULL);
+	memset(plan, 0, sizeof(*plan));
+	transport = field_string(L, t, "transport");
+	if (transport && !strcmp(transport, "local"))
+		plan->transport = FANOUT_LOCAL;
+	else if (transport && strcmp(transport, "ssh"))
+		luaL_error(L, "field transport: \"ssh\" or \"local\" is wanted, not \"%s\"", transport);
+	plan->command = field_string(L, t, "command");
+	plan->cwd = field_string(L, t, "cwd");
+	plan->group = field_string(L, t, "group");
+	plan->op_id = field_string(L, t, "op");
+	if (lua_getfield(L, t, "stdin") == LUA_TSTRING)
+		plan->input = lua_tolstring(L, -1, &plan->input_len);
+	plan->env = read_env(L, t);
+	plan->limit_ms = field_ms(L, t, "timeout", 0);
+	plan->connect_limit_ms = field_ms(L, t, "connect_timeout", 10000);
+	plan->window = (unsigned)field_integer(L, t, "window", 0);
+	plan->group_window = (unsigned)field_integer(L, t, "group_window", 0);
+	plan->try = (unsigned)field_integer(L, t, "try", 1);
+	plan->urgent = field_boolean(L, t, "urgent");
+	plan->keep = field_boolean(L, t, "keep");
+	plan->rules.lines = field_boolean(L, t, "lines");
+	plan->rules.look = field_boolean(L, t, "look");
+	plan->rules.output_cap = (uint64_t)field_integer(L, t, "output_cap", 1 << 20);
+	read_verdict(L, t, &plan->rules);
+}
+
+static struct fanout_target *read_targets(lua_State *L, size_t *n)
+{
+	struct fanout_target *targets;
+
+	luaL_checktype(L, 2, LUA_TTABLE);
+	*n = (size_t)luaL_len(L, 2);
+	targets = lua_newuserdatauv(L, (*n + 1) * sizeof(*targets), 0);
+	for (size_t i = 0; i < *n; i++) {
+		lua_rawgeti(L, 2, (lua_Integer)i + 1);
+		targets[i].host = *(struct ssh_host **)luaL_checkudata(L, -1, HOST);
+		targets[i].index = (unsigned)i;
+		lua_pop(L, 1);
+		if (!lua_istable(L, 3))
+			continue;
+		lua_rawgeti(L, 3, (lua_Integer)i + 1);
+		targets[i].index = (unsigned)luaL_checkinteger(L, -1);
+		lua_pop(L, 1);
+	}
+	return targets;
+}
+
+/* ---- the run ---- */
+
+static void wake(struct box *b)
+{
+	struct box_wait *w = b->waiting;
+
+	if (!w || (b->fanout && !(w->entries && b->first)))
+		return;
+	b->waiting = NULL;
+	wait_done(&w->wait);
+}
+
+static void on_end(void *arg, size_t unstarted)
+{
+	struct box *b = arg;
+
+	b->unstarted = unstarted;
+	b->fanout = NULL;
+	wake(b);
+	box_unref(b);
+}
+
+static const struct fanout_ops run_ops = { on_end };
+
+/* Entries for Lua wait here until run:next takes them: that is its back-pressure. */
+static void box_append(void *arg, struct entry *list)
+{
+	struct box *b = arg;
+
+	if (b->left) {
+		fanout_taken(b->fanout, list);
+		return;
+	}
+	*b->last = list;
+	while (*b->last)
+		b->last = &(*b->last)->next;
+	wake(b);
+}
+
+static const struct sink_ops box_sink = { NULL, box_append };
+
+static int l_start(lua_State *L)
+{
+	struct runtime *rt = script_runtime(script_of(L));
+	struct fanout_plan plan;
+	struct fanout_target *targets;
+	struct sink *sink;
+	struct box *b, **ud;
+	struct err err;
+	size_t n;
+
+	luaL_checktype(L, 1, LUA_TTABLE);
+	lua_settop(L, 4);
+	sink = bind_sink_opt(L, 4);
+	ud = lua_newuserdatauv(L, sizeof(*ud), 0);
+	*ud = NULL;
+	luaL_setmetatable(L, RUN);
+	targets = read_targets(L, &n);
+	read_plan(L, 1, &plan);
+	b = calloc(1, sizeof(*b));
+	if (!b)
+		return luaL_error(L, "not enough memory");
+	b->last = &b->first;
+	b->refs = 1;
+	b->sink = sink ? sink_ref(sink) : NULL;
+	*ud = b;
+	b->fanout = fanout_start(rt->fanouts, &plan, rt->ssh, targets, n,
+				 sink ? sink_fanout_ops(sink) : &box_sink, sink ? (void *)sink : b,
+				 &run_ops, b, &err);
+	if (!b->fanout)
+		return fiber_push_err(L, &err, "fanout.start");
+	if (sink)
+		sink_attach(sink, b->fanout);
+	b->refs++;
+	lua_pushvalue(L, 5);
+	return 1;
+}
+
+static struct box *check_run(lua_State *L)
+{
+	return *(struct box **)luaL_checkudata(L, 1, RUN);
+}
+
+static void push_entry(lua_State *L, const struct entry *e)
+{
+	lua_createtable(L, 0, 7);
+	lua_pushstring(L, e->kind == ENTRY_PART ? "part" : "record");
+	lua_setfield(L, -2, "kind");
+	lua_pushinteger(L, e->index);
+	lua_setfield(L, -2, "index");
+	lua_pushlstring(L, e->data, e->len);
+	lua_setfield(L, -2, "data");
+	if (e->kind == ENTRY_PART) {
+		lua_pushinteger(L, e->stream);
+		lua_setfield(L, -2, "stream");
+		lua_pushinteger(L, (lua_Integer)e->offset);
+		lua_setfield(L, -2, "offset");
+		return;
+	}
+	lua_pushinteger(L, e->status);
+	lua_setfield(L, -2, "status");
+	lua_pushinteger(L, e->parts);
+	lua_setfield(L, -2, "parts");
+}
+
+static int push_entries(lua_State *L, struct box *b)
+{
+	lua_Integer i = 0;
+
+	if (!b->first) {
+		lua_pushnil(L);
+		return 1;
+	}
+	lua_newtable(L);
+	for (const struct entry *e = b->first; e; e = e->next) {
+		push_entry(L, e);
+		lua_rawseti(L, -2, ++i);
+	}
+	fanout_taken(b->fanout, b->first);
+	b->first = NULL;
+	b->last = &b->first;
+	return 1;
+}
+
+static int wait_push(struct wait *w, lua_State *L)
+{
+	struct box_wait *bw = (struct box_wait *)w;
+	struct err err;
+
+	if (bw->entries)
+		return push_entries(L, bw->box);
+	if (bw->box->sink && sink_result(bw->box->sink, &err))
+		return fiber_push_err(L, &err, "fanout.wait");
+	lua_pushinteger(L, (lua_Integer)bw->box->unstarted);
+	return 1;
+}
+
+static void wait_cancel(struct wait *w)
+{
+	struct box_wait *bw = (struct box_wait *)w;
+
+	if (bw->box->waiting == bw)
+		bw->box->waiting = NULL;
+}
+
+static void wait_free(struct wait *w)
+{
+	wait_cancel(w);
+	box_unref(((struct box_wait *)w)->box);
+	free(w);
+}
+
+static const struct wait_ops box_wait_ops = { wait_push, wait_cancel, wait_free };
+
+static int await(lua_State *L, bool entries)
+{
+	struct box *b = check_run(L);
+	int64_t ms = bind_check_ms(L, 2, -1);
+	struct box_wait *w;
+
+	if (b->waiting)
+		return luaL_error(L, "another fiber waits for this run");
+	w = calloc(1, sizeof(*w));
+	if (!w)
+		return luaL_error(L, "not enough memory");
+	wait_init(&w->wait, &box_wait_ops, entries ? "fanout.next" : "fanout.wait", ms);
+	w->box = b;
+	w->entries = entries;
+	b->refs++;
+	b->waiting = w;
+	wake(b);
+	return fiber_await(L, &w->wait);
+}
+
+static int l_next(lua_State *L)
+{
+	struct box *b = check_run(L);
+
+	luaL_argcheck(L, !b->sink, 1, "its entries go to the store");
+	return await(L, true);
+}
+
+static int l_wait(lua_State *L)
+{
+	return await(L, false);
+}
+
+static int l_cancel(lua_State *L)
+{
+	struct box *b = check_run(L);
+
+	if (b->fanout)
+		fanout_cancel(b->fanout, luaL_optstring(L, 2, "cancelled"));
+	return 0;
+}
+
+static int l_abandon(lua_State *L)
+{
+	struct box *b = check_run(L);
+
+	if (b->fanout)
+		fanout_abandon(b->fanout);
+	return 0;
+}
+
+static int l_refuse(lua_State *L)
+{
+	struct box *b = check_run(L);
+
+	if (b->fanout)
+		fanout_refuse(b->fanout, luaL_checkstring(L, 2));
+	return 0;
+}
+
+static int l_drain(lua_State *L)
+{
+	struct box *b = check_run(L);
+
+	if (b->fanout)
+		fanout_drain(b->fanout);
+	return 0;
+}
+
+static int l_running(lua_State *L)
+{
+	struct box *b = check_run(L);
+	lua_Integer max = luaL_optinteger(L, 2, 100);
+	struct fanout_running *list;
+	size_t n;
+
+	luaL_argcheck(L, max > 0 && max <= 10000, 2, "1 to 10000");
+	list = lua_newuserdatauv(L, (size_t)max * sizeof(*list), 0);
+	n = b->fanout ? fanout_list_running(b->fanout, list, (size_t)max) : 0;
+	lua_createtable(L, (int)n, 0);
+	for (size_t i = 0; i < n; i++) {
+		lua_createtable(L, 0, 3);
+		lua_pushinteger(L, list[i].index);
+		lua_setfield(L, -2, "index");
+		lua_pushstring(L, list[i].phase);
+		lua_setfield(L, -2, "phase");
+		lua_pushnumber(L, (lua_Number)(loop_now_ms() - list[i].since_ms) / 1000);
+		lua_setfield(L, -2, "seconds");
+		lua_rawseti(L, -2, (lua_Integer)i + 1);
+	}
+	return 1;
+}
+
+/* Nobody will ask any more: what waits is let go, and what runs is ended. */
+static int l_run_gc(lua_State *L)
+{
+	struct box **ud = luaL_checkudata(L, 1, RUN), *b = *ud;
+
+	*ud = NULL;
+	if (!b)
+		return 0;
+	b->left = true;
+	if (b->fanout) {
+		fanout_cancel(b->fanout, "its script ended");
+		if (b->first)
+			fanout_taken(b->fanout, b->first);
+		b->first = NULL;
+		b->last = &b->first;
+	}
+	box_unref(b);
+	return 0;
+}
+
+static int l_counts(lua_State *L)
+{
+	struct fanouts_counts c = fanouts_counts(script_runtime(script_of(L))->fanouts);
+
+	lua_createtable(L, 0, 3);
+	lua_pushinteger(L, c.fanouts);
+	lua_setfield(L, -2, "fanouts");
+	lua_pushinteger(L, c.running);
+	lua_setfield(L, -2, "running");
+	lua_pushinteger(L, (lua_Integer)c.finished);
+	lua_setfield(L, -2, "finished");
+	return 1;
+}
+
+static const luaL_Reg run_methods[] = {
+	{ "next", l_next },	  { "wait", l_wait },	    { "cancel", l_cancel },
+	{ "refuse", l_refuse },	  { "drain", l_drain },	    { "abandon", l_abandon }, { "running", l_running },
+	{ NULL, NULL },
+};
+
+static const luaL_Reg host_methods[] = { { NULL, NULL } };
+
+static const luaL_Reg functions[] = {
+	{ "host", l_host },
+	{ "start", l_start },
+	{ "counts", l_counts },
+	{ NULL, NULL },
+};
+
+int luaopen_exed_fanout(lua_State *L)
+{
+	bind_class(L, HOST, host_methods, l_host_gc);
+	bind_class(L, RUN, run_methods, l_run_gc);
+	luaL_newlib(L, functions);
+	return 1;
+}

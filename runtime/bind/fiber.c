@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: MIT */
+/* exed.fiber: start and end fibers, and events that they wait for.
+ *   spawn(name, fn, ...) -> handle       handle:cancel(reason)   handle:running()
+ *   event() -> event                     event:wait(seconds) -> true | nil, err   event:notify()
+ *   count() -> fibers, waits
+ * An error in a spawned fiber is logged with its traceback. */
+#include "fiber.h"
+
+#include <lauxlib.h>
+#include <stdlib.h>
+
+#include "bind.h"
+#include "log.h"
+#include "script.h"
+
+#define HANDLE "exed.fiber"
+#define EVENT "exed.event"
+
+/* Shared by the userdata and the running fiber; freed by the last of the two. */
+struct handle {
+	struct fiber *fiber; /* NULL once it ended */
+	int refs;
+};
+
+struct event_box {
+	struct event_wait *first;
+};
+
+struct event_wait {
+	struct wait wait; /* first */
+	struct event_wait *next, **link;
+};
+
+/* ---- spawn ---- */
+
+static void handle_unref(struct handle *h)
+{
+	if (!--h->refs)
+		free(h);
+}
+
+static void spawned_end(void *arg, const struct fiber_end *end)
+{
+	struct handle *h = arg;
+
+	if (!end->ok && !end->cancelled)
+		log_error("fiber", "%s: %s %s", fiber_name(h->fiber),
+			  luaL_tolstring(end->L, -1, NULL), end->trace ? end->trace : "");
+	h->fiber = NULL;
+	handle_unref(h);
+}
+
+static int l_spawn(lua_State *L)
+{
+	const char *name = luaL_checkstring(L, 1);
+	struct handle **box, *h;
+	struct err err;
+
+	luaL_checktype(L, 2, LUA_TFUNCTION);
+	box = lua_newuserdatauv(L, sizeof(*box), 0);
+	*box = NULL;
+	luaL_setmetatable(L, HANDLE);
+	lua_replace(L, 1); /* the name stays: its string is an argument of the caller */
+	h = calloc(1, sizeof(*h));
+	if (!h)
+		return luaL_error(L, "not enough memory");
+	h->refs = 2;
+	*box = h;
+	h->fiber = fiber_start(script_of(L), L, lua_gettop(L) - 2, name, spawned_end, h, &err);
+	if (!h->fiber) {
+		h->refs = 1;
+		return fiber_push_err(L, &err, "fiber.spawn");
+	}
+	return 1;
+}
+
+static struct handle *check_handle(lua_State *L)
+{
+	return *(struct handle **)luaL_checkudata(L, 1, HANDLE);
+}
+
+static int l_cancel(lua_State *L)
+{
+	struct handle *h = check_handle(L);
+	const char *reason = luaL_optstring(L, 2, "ended");
+
+	if (h->fiber)
+		fiber_cancel(h->fiber, reason);
+	return 0;
+}
+
+static int l_running(lua_State *L)
+{
+	lua_pushboolean(L, check_handle(L)->fiber != NULL);
+	return 1;
+}
+
+static int l_handle_gc(lua_State *L)
+{
+	struct handle **box = luaL_checkudata(L, 1, HANDLE);
+
+	if (*box)
+		handle_unref(*box);
+	*box = NULL;
+	return 0;
+}
+
+/* ---- events ---- */
+
+static void event_unlink(struct event_wait *w)
+{
+	if (!w->link)
+		return;
+	*w->link = w->next;
+	if (w->next)
+		w->next->link = w->link;
+	w->link = NULL;
+}
+
+static int event_push(struct wait *w, lua_State *L)
+{
+	(void)w;
+	lua_pushboolean(L, 1);
+	return 1;
+}
+
+static void event_cancel(struct wait *w)
+{
+	event_unlink((struct event_wait *)w);
+}
+
+static void event_free_wait(struct wait *w)
+{
+	event_unlink((struct event_wait *)w);
+	free(w);
+}
+
+static const struct wait_ops event_ops = { event_push, event_cancel, event_free_wait };
+
+static int l_event(lua_State *L)
+{
+	struct event_box *box = lua_newuserdatauv(L, sizeof(*box), 0);
+
+	box->first = NULL;
+	luaL_setmetatable(L, EVENT);
+	return 1;
+}
+
+static int l_wait(lua_State *L)
+{
+	struct event_box *box = luaL_checkudata(L, 1, EVENT);
+	int64_t timeout = bind_check_ms(L, 2, -1);
+	struct event_wait *w = malloc(sizeof(*w));
+
+	if (!w)
+		return luaL_error(L, "not enough memory");
+	wait_init(&w->wait, &event_ops, "event.wait", timeout);
+	w->next = box->first;
+	w->link = &box->first;
+	if (w->next)
+		w->next->link = &w->next;
+	box->first = w;
+	return fiber_await(L, &w->wait);
+}
+
+static int l_notify(lua_State *L)
+{
+	struct event_box *box = luaL_checkudata(L, 1, EVENT);
+
+	while (box->first) {
+		struct event_wait *w = box->first;
+
+		event_unlink(w);
+		wait_done(&w->wait);
+	}
+	return 0;
+}
+
+static int l_count(lua_State *L)
+{
+	struct fiber_counts counts = fiber_counts(script_of(L));
+
+	lua_pushinteger(L, counts.fibers);
+	lua_pushinteger(L, counts.waits);
+	return 2;
+}
+
+static const luaL_Reg handle_methods[] = {
+	{ "cancel", l_cancel },
+	{ "running", l_running },
+	{ NULL, NULL },
+};
+
+static const luaL_Reg event_methods[] = {
+	{ "wait", l_wait },
+	{ "notify", l_notify },
+	{ NULL, NULL },
+};
+
+static const luaL_Reg functions[] = {
+	{ "spawn", l_spawn },
+	{ "event", l_event },
+	{ "count", l_count },
+	{ NULL, NULL },
+};
+
+int luaopen_exed_fiber(lua_State *L)
+{
+	bind_class(L, HANDLE, handle_methods, l_handle_gc);
+	bind_class(L, EVENT, event_methods, NULL);
+	luaL_newlib(L, functions);
+	return 1;
+}

@@ -1,0 +1,500 @@
+/* SPDX-License-Identifier: MIT */
+/* A request of exed.http.server, which its handler gets:
+ *   req.method path target query raw_query headers host body peer tag id loopback
+ *     query: name -> list of values in order; headers: name in lower case -> text, several joined
+ *   req:header(name) -> text | nil
+ *   req:respond(status, headers, body) -> true | nil, err     headers: name -> text or list of texts
+ *   req:start(status, headers), req:finish() -> true | nil, err; req:cut()
+ *   req:write(text, seconds) -> true | nil, err    waits while the client is behind
+ * A fiber that ends without an answer: 500, or a cut stream. The client leaves: its fiber is cancelled.
+ *
+ * A request's box is a userdata that the registry holds until its fiber has ended. Loop thread. */
+#include "bind/http_request.h"
+
+#include <lauxlib.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bind.h"
+#include "fiber.h"
+#include "http_uri.h"
+#include "log.h"
+#include "script.h"
+
+#define REQUEST "exed.http.request"
+#define HEADERS_MAX 64
+
+struct write_wait;
+
+struct request_box {
+	struct http_request *req; /* NULL: answered, or the client has left */
+	struct script *script;
+	struct fiber *fiber; /* NULL: ended */
+	struct write_wait *writer;
+	bool started, left;
+	int self; /* in the registry until the fiber has ended */
+};
+
+struct write_wait {
+	struct wait wait; /* first */
+	struct request_box *box; /* NULL once complete */
+	bool left;
+};
+
+/* ---- the request ends ---- */
+
+static void wake_writer(struct request_box *box)
+{
+	struct write_wait *w = box->writer;
+
+	if (!w)
+		return;
+	box->writer = NULL;
+	w->box = NULL;
+	w->left = box->left;
+	wait_done(&w->wait);
+}
+
+static void forget_request(struct request_box *box, bool left)
+{
+	box->req = NULL;
+	box->left = left;
+	wake_writer(box);
+}
+
+static void on_gone(struct http_request *req, const char *why)
+{
+	struct request_box *box = req->arg;
+
+	(void)why;
+	forget_request(box, true);
+	if (box->fiber)
+		fiber_cancel(box->fiber, "client left");
+}
+
+static void on_drain(struct http_request *req)
+{
+	wake_writer(req->arg);
+}
+
+static int l_text(lua_State *L)
+{
+	luaL_tolstring(L, 1, NULL);
+	return 1;
+}
+
+/* An error in making the text of an error is no reason to end the process. */
+static void log_failure(const struct fiber_end *end, const char *name)
+{
+	const char *text = NULL;
+
+	if (lua_checkstack(end->L, 3)) {
+		lua_pushcfunction(end->L, l_text);
+		lua_pushvalue(end->L, -2);
+		lua_pcall(end->L, 1, 1, 0);
+		text = lua_tostring(end->L, -1);
+	}
+	log_error("http", "%s: %s\n%s", name, text ? text : "(no text)", end->trace ? end->trace : "");
+}
+
+static void answer_for(struct request_box *box, const struct fiber_end *end)
+{
+	struct http_request *req = box->req;
+
+	if (end->ok)
+		log_error("http", "%s %.200s: the handler ended without an answer", req->method,
+			  req->path);
+	forget_request(box, false);
+	if (box->started)
+		http_cut(req);
+	else if (end->cancelled)
+		http_respond_message(req, 503, "cancelled", NULL);
+	else
+		http_respond_message(req, 500, "internal error", NULL);
+}
+
+static void on_end(void *arg, const struct fiber_end *end)
+{
+	struct request_box *box = arg;
+	lua_State *L = script_state(box->script);
+
+	if (!end->ok && !end->cancelled)
+		log_failure(end, fiber_name(box->fiber));
+	box->fiber = NULL;
+	if (box->req)
+		answer_for(box, end);
+	luaL_unref(L, LUA_REGISTRYINDEX, box->self);
+}
+
+/* ---- the request begins ---- */
+
+/* Each pair as two lengths and their bytes. */
+static int add_pair(void *arg, const char *key, size_t key_len, const char *value, size_t value_len)
+{
+	size_t lengths[2] = { key_len, value_len };
+
+	buf_add(arg, lengths, sizeof(lengths));
+	buf_add(arg, key, key_len);
+	buf_add(arg, value, value_len);
+	return 0;
+}
+
+/* The bytes are collected first: pushing may raise, and that must not happen inside the parser. */
+static void push_query(lua_State *L, const char *query, struct buf *pairs)
+{
+	buf_clear(pairs);
+	lua_newtable(L);
+	if (http_uri_query(query, strlen(query), add_pair, pairs, NULL) || pairs->failed)
+		luaL_error(L, "not enough memory");
+	for (size_t at = 0; at < pairs->len;) {
+		size_t lengths[2];
+		const char *key = pairs->data + at + sizeof(lengths);
+
+		memcpy(lengths, pairs->data + at, sizeof(lengths));
+		lua_pushlstring(L, key, lengths[0]);
+		lua_pushvalue(L, -1);
+		if (lua_rawget(L, -3) != LUA_TTABLE) {
+			lua_pop(L, 1);
+			lua_newtable(L);
+			lua_pushvalue(L, -2);
+			lua_pushvalue(L, -2);
+			lua_rawset(L, -5);
+		}
+		lua_pushlstring(L, key + lengths[0], lengths[1]);
+		lua_rawseti(L, -2, (lua_Integer)lua_rawlen(L, -2) + 1);
+		lua_pop(L, 2);
+		at += sizeof(lengths) + lengths[0] + lengths[1];
+	}
+}
+
+static void push_headers(lua_State *L, const struct http_request *req)
+{
+	const char *name, *value;
+
+	lua_newtable(L);
+	for (unsigned i = 0; (name = http_request_field(req, i, &value)); i++) {
+		if (lua_getfield(L, -1, name) == LUA_TSTRING)
+			lua_pushfstring(L, "%s, %s", lua_tostring(L, -1), value);
+		else
+			lua_pushstring(L, value);
+		lua_setfield(L, -3, name);
+		lua_pop(L, 1);
+	}
+}
+
+static void set_text(lua_State *L, const char *name, const char *value)
+{
+	lua_pushstring(L, value);
+	lua_setfield(L, -2, name);
+}
+
+static void push_fields(lua_State *L, const struct http_request *req, struct buf *pairs)
+{
+	lua_createtable(L, 0, 13);
+	set_text(L, "method", req->method);
+	set_text(L, "path", req->path);
+	set_text(L, "target", req->target);
+	set_text(L, "raw_query", req->query);
+	set_text(L, "host", req->host);
+	set_text(L, "peer", req->peer);
+	set_text(L, "tag", req->tag);
+	lua_pushlstring(L, req->body, req->body_len);
+	lua_setfield(L, -2, "body");
+	lua_pushinteger(L, (lua_Integer)req->id);
+	lua_setfield(L, -2, "id");
+	lua_pushboolean(L, req->loopback);
+	lua_setfield(L, -2, "loopback");
+	push_query(L, req->query, pairs);
+	lua_setfield(L, -2, "query");
+	push_headers(L, req);
+	lua_setfield(L, -2, "headers");
+}
+
+struct beginning {
+	struct bind_http *server;
+	struct http_request *req;
+	struct err err;
+};
+
+/* Protected: whatever lacks memory here raises. From fiber_start's return on nothing can. */
+static int begin_request(lua_State *L)
+{
+	struct beginning *b = lua_touserdata(L, 1);
+	struct request_box *box;
+	char name[160];
+
+	lua_rawgeti(L, LUA_REGISTRYINDEX, b->server->fn);
+	box = lua_newuserdatauv(L, sizeof(*box), 1);
+	memset(box, 0, sizeof(*box));
+	luaL_setmetatable(L, REQUEST);
+	push_fields(L, b->req, &b->server->pairs);
+	lua_setiuservalue(L, -2, 1);
+	lua_pushvalue(L, -1);
+	box->self = luaL_ref(L, LUA_REGISTRYINDEX);
+	box->script = b->server->script;
+	snprintf(name, sizeof(name), "%s %.120s", b->req->method, b->req->path);
+	box->fiber = fiber_start(box->script, L, 1, name, on_end, box, &b->err);
+	if (!box->fiber) {
+		luaL_unref(L, LUA_REGISTRYINDEX, box->self);
+		return 0;
+	}
+	box->req = b->req;
+	b->req->arg = box;
+	b->req->on_gone = on_gone;
+	b->req->on_drain = on_drain;
+	b->req = NULL;
+	return 0;
+}
+
+void bind_http_request(struct http_request *req, void *arg)
+{
+	const struct http_pair later = { "Retry-After", "1" };
+	static const char busy[] = "{\"message\": \"too many requests at once\"}";
+	struct beginning b = { .server = arg, .req = req };
+	lua_State *L = script_state(b.server->script);
+
+	err_set(&b.err, ERR_MEMORY, "not enough memory");
+	if (b.server->fn != LUA_NOREF && lua_checkstack(L, 4)) {
+		lua_pushcfunction(L, begin_request);
+		lua_pushlightuserdata(L, &b);
+		if (lua_pcall(L, 1, 0, 0))
+			lua_pop(L, 1);
+	}
+	if (!b.req)
+		return;
+	log_warn("http", "a request was refused: %s", b.err.message);
+	http_respond(req, 503, &later, 1, busy, sizeof(busy) - 1, NULL);
+}
+
+/* ---- answering ---- */
+
+static struct request_box *check_request(lua_State *L)
+{
+	return luaL_checkudata(L, 1, REQUEST);
+}
+
+/* nil, err when the client has left; raises when the handler has answered already. */
+static int not_open(lua_State *L, const struct request_box *box, const char *operation)
+{
+	struct err err;
+
+	if (!box->left)
+		return luaL_error(L, "%s: this request has been answered already", operation);
+	err_set(&err, ERR_CLOSED, "the client has left");
+	return fiber_push_err(L, &err, operation);
+}
+
+static int failed(lua_State *L, const struct err *err, const char *operation)
+{
+	if (err->code == ERR_INVALID || err->code == ERR_CLOSED)
+		return luaL_error(L, "%s: %s", operation, err->message);
+	return fiber_push_err(L, err, operation);
+}
+
+static void add_header(lua_State *L, struct http_pair *headers, size_t *n)
+{
+	size_t len;
+
+	if (lua_type(L, -2) != LUA_TSTRING || lua_type(L, -1) != LUA_TSTRING)
+		luaL_error(L, "a header is a name with a text or a list of texts");
+	if (*n == HEADERS_MAX)
+		luaL_error(L, "more than %d headers", HEADERS_MAX);
+	headers[*n].name = lua_tostring(L, -2);
+	headers[*n].value = lua_tolstring(L, -1, &len);
+	if (strlen(headers[*n].value) != len)
+		luaL_error(L, "header %s: a NUL cannot be sent", headers[*n].name);
+	++*n;
+}
+
+/* The strings stay in the caller's table, so they are borrowed. */
+static size_t check_headers(lua_State *L, int arg, struct http_pair *headers)
+{
+	size_t n = 0;
+
+	if (lua_isnoneornil(L, arg))
+		return 0;
+	luaL_checktype(L, arg, LUA_TTABLE);
+	for (lua_pushnil(L); lua_next(L, arg); lua_pop(L, 1)) {
+		lua_Integer count = lua_istable(L, -1) ? (lua_Integer)lua_rawlen(L, -1) : 0;
+
+		if (!lua_istable(L, -1))
+			add_header(L, headers, &n);
+		for (lua_Integer i = 1; i <= count; i++) {
+			lua_pushvalue(L, -2);
+			lua_rawgeti(L, -2, i);
+			add_header(L, headers, &n);
+			lua_pop(L, 2);
+		}
+	}
+	return n;
+}
+
+static int l_respond(lua_State *L)
+{
+	struct request_box *box = check_request(L);
+	lua_Integer status = luaL_checkinteger(L, 2);
+	struct http_pair headers[HEADERS_MAX];
+	size_t n = check_headers(L, 3, headers), len;
+	const char *body = luaL_optlstring(L, 4, "", &len);
+	struct err err;
+
+	luaL_argcheck(L, status >= 200 && status <= 599, 2, "a status from 200 to 599");
+	if (!box->req)
+		return not_open(L, box, "respond");
+	if (http_respond(box->req, (int)status, headers, n, body, len, &err))
+		return failed(L, &err, "respond");
+	forget_request(box, false);
+	lua_pushboolean(L, true);
+	return 1;
+}
+
+static int l_start(lua_State *L)
+{
+	struct request_box *box = check_request(L);
+	lua_Integer status = luaL_checkinteger(L, 2);
+	struct http_pair headers[HEADERS_MAX];
+	size_t n = check_headers(L, 3, headers);
+	struct err err;
+
+	luaL_argcheck(L, status >= 200 && status <= 599, 2, "a status from 200 to 599");
+	if (!box->req)
+		return not_open(L, box, "start");
+	if (http_start(box->req, (int)status, headers, n, &err))
+		return failed(L, &err, "start");
+	box->started = true;
+	lua_pushboolean(L, true);
+	return 1;
+}
+
+static int write_push(struct wait *wait, lua_State *L)
+{
+	const struct err err = { ERR_CLOSED, "the client has left" };
+
+	if (((struct write_wait *)wait)->left)
+		return fiber_push_err(L, &err, wait->operation);
+	lua_pushboolean(L, true);
+	return 1;
+}
+
+static void write_cancel(struct wait *wait)
+{
+	struct write_wait *w = (struct write_wait *)wait;
+
+	if (w->box)
+		w->box->writer = NULL;
+	w->box = NULL;
+}
+
+static void write_free(struct wait *wait)
+{
+	write_cancel(wait);
+	free(wait);
+}
+
+static const struct wait_ops write_ops = { write_push, write_cancel, write_free };
+
+static int l_write(lua_State *L)
+{
+	struct request_box *box = check_request(L);
+	size_t len;
+	const char *data = luaL_checklstring(L, 2, &len);
+	int64_t ms = bind_check_ms(L, 3, -1); /* the server drops a client that takes nothing */
+	struct write_wait *w;
+	struct err err;
+	int rc;
+
+	if (!box->req)
+		return not_open(L, box, "write");
+	if (!box->started)
+		return luaL_error(L, "write: start comes first");
+	if (box->writer)
+		return luaL_error(L, "write: another fiber waits to write this answer");
+	rc = http_write(box->req, data, len);
+	if (rc < 0) {
+		err_set(&err, -rc, "the client is too slow");
+		return fiber_push_err(L, &err, "write");
+	}
+	if (rc > 0) {
+		lua_pushboolean(L, true);
+		return 1;
+	}
+	w = calloc(1, sizeof(*w));
+	if (!w)
+		return luaL_error(L, "not enough memory");
+	w->box = box;
+	box->writer = w;
+	wait_init(&w->wait, &write_ops, "write", ms);
+	return fiber_await(L, &w->wait);
+}
+
+static int l_finish(lua_State *L)
+{
+	struct request_box *box = check_request(L);
+	struct http_request *req = box->req;
+
+	if (!req)
+		return not_open(L, box, "finish");
+	if (!box->started)
+		return luaL_error(L, "finish: start comes first");
+	forget_request(box, false);
+	http_end(req);
+	lua_pushboolean(L, true);
+	return 1;
+}
+
+static int l_cut(lua_State *L)
+{
+	struct request_box *box = check_request(L);
+	struct http_request *req = box->req;
+
+	if (req) {
+		forget_request(box, false);
+		http_cut(req);
+	}
+	return 0;
+}
+
+static int l_header(lua_State *L)
+{
+	const char *name = luaL_checkstring(L, 2);
+	char lower[128];
+	size_t n = 0;
+
+	check_request(L);
+	for (; name[n] && n < sizeof(lower) - 1; n++)
+		lower[n] = name[n] >= 'A' && name[n] <= 'Z' ? (char)(name[n] | 0x20) : name[n];
+	lower[n] = '\0';
+	lua_getiuservalue(L, 1, 1);
+	lua_getfield(L, -1, "headers");
+	lua_getfield(L, -1, lower);
+	return 1;
+}
+
+/* A method, else one of the fields. */
+static int l_index(lua_State *L)
+{
+	check_request(L);
+	lua_pushvalue(L, 2);
+	if (lua_rawget(L, lua_upvalueindex(1)) != LUA_TNIL)
+		return 1;
+	lua_getiuservalue(L, 1, 1);
+	lua_pushvalue(L, 2);
+	lua_rawget(L, -2);
+	return 1;
+}
+
+static const luaL_Reg request_methods[] = {
+	{ "cut", l_cut },       { "finish", l_finish }, { "header", l_header },
+	{ "respond", l_respond }, { "start", l_start },   { "write", l_write },
+	{ NULL, NULL },
+};
+
+void bind_http_request_class(lua_State *L)
+{
+	luaL_newmetatable(L, REQUEST);
+	luaL_newlib(L, request_methods);
+	lua_pushcclosure(L, l_index, 1);
+	lua_setfield(L, -2, "__index");
+	lua_pop(L, 1);
+}

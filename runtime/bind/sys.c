@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: MIT */
+/* exed.sys: the little of the operating system that the Lua side of the core needs.
+ *   uuid() -> text               random, RFC 9562 version 4
+ *   hostname() -> text
+ *   addresses() -> { text, ... } this machine's IP addresses
+ *   pid() -> integer
+ *   stat(path) -> { type, size, mtime, inode, mode, uid } | nil, err     type: file, directory, other
+ *   list(path) -> { name, ... } | nil, err                          sorted, without . and ..
+ *   version() -> text            of exed
+ *   share() -> text              the directory with lua/, executors/, tasks/ */
+#include <dirent.h>
+#include <errno.h>
+#include <ifaddrs.h>
+#include <lauxlib.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "bind.h"
+#include "fiber.h"
+#include "runtime.h"
+#include "script.h"
+#include "version.h"
+
+static int l_uuid(lua_State *L)
+{
+	unsigned char b[16];
+	char text[37];
+
+	if (getrandom(b, sizeof(b), 0) != (ssize_t)sizeof(b))
+		return luaL_error(L, "no random bytes: %s", strerror(errno));
+	b[6] = (unsigned char)((b[6] & 0x0f) | 0x40);
+	b[8] = (unsigned char)((b[8] & 0x3f) | 0x80);
+	snprintf(text, sizeof(text),
+		 "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0],
+		 b[1], b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13],
+		 b[14], b[15]);
+	lua_pushstring(L, text);
+	return 1;
+}
+
+static int l_hostname(lua_State *L)
+{
+	char name[256] = "localhost";
+
+	gethostname(name, sizeof(name) - 1);
+	lua_pushstring(L, name);
+	return 1;
+}
+
+static bool address_text(const struct sockaddr *sa, char *text, socklen_t cap)
+{
+	socklen_t len = sa && sa->sa_family == AF_INET	  ? sizeof(struct sockaddr_in)
+			: sa && sa->sa_family == AF_INET6 ? sizeof(struct sockaddr_in6)
+							  : 0;
+
+	if (!len || getnameinfo(sa, len, text, cap, NULL, 0, NI_NUMERICHOST))
+		return false;
+	text[strcspn(text, "%")] = '\0'; /* without the interface of a link-local one */
+	return true;
+}
+
+/* In protected mode: the list at 1 (light) is freed by the caller. */
+static int push_addresses(lua_State *L)
+{
+	char text[NI_MAXHOST];
+	lua_Integer n = 0;
+
+	lua_newtable(L);
+	for (const struct ifaddrs *a = lua_touserdata(L, 1); a; a = a->ifa_next)
+		if (address_text(a->ifa_addr, text, sizeof(text))) {
+			lua_pushstring(L, text);
+			lua_rawseti(L, -2, ++n);
+		}
+	return 1;
+}
+
+static int l_addresses(lua_State *L)
+{
+	struct ifaddrs *list = NULL;
+	int status;
+
+	if (getifaddrs(&list))
+		return luaL_error(L, "getifaddrs: %s", strerror(errno));
+	lua_pushcfunction(L, push_addresses);
+	lua_pushlightuserdata(L, list);
+	status = lua_pcall(L, 1, 1, 0);
+	freeifaddrs(list);
+	return status == LUA_OK ? 1 : lua_error(L);
+}
+
+static int l_pid(lua_State *L)
+{
+	lua_pushinteger(L, getpid());
+	return 1;
+}
+
+static int push_errno(lua_State *L, const char *path, const char *operation)
+{
+	struct err err;
+
+	err_errno(&err, "%s", path);
+	if (errno == ENOENT || errno == ENOTDIR)
+		err.code = ERR_NOT_FOUND;
+	return fiber_push_err(L, &err, operation);
+}
+
+static void set_integer(lua_State *L, const char *name, lua_Integer value)
+{
+	lua_pushinteger(L, value);
+	lua_setfield(L, -2, name);
+}
+
+static int l_stat(lua_State *L)
+{
+	const char *path = luaL_checkstring(L, 1);
+	struct stat st;
+
+	if (stat(path, &st))
+		return push_errno(L, path, "sys.stat");
+	lua_createtable(L, 0, 6);
+	lua_pushstring(L, S_ISREG(st.st_mode)   ? "file"
+			  : S_ISDIR(st.st_mode) ? "directory"
+						: "other");
+	lua_setfield(L, -2, "type");
+	set_integer(L, "size", st.st_size);
+	/* Nanoseconds, so that two saves within a second differ. */
+	set_integer(L, "mtime", (lua_Integer)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec);
+	set_integer(L, "inode", (lua_Integer)st.st_ino);
+	set_integer(L, "mode", st.st_mode & 07777);
+	set_integer(L, "uid", st.st_uid);
+	return 1;
+}
+
+static int l_list(lua_State *L)
+{
+	const char *path = luaL_checkstring(L, 1);
+	struct dirent **names;
+	int n = scandir(path, &names, NULL, alphasort), kept = 0;
+
+	if (n < 0)
+		return push_errno(L, path, "sys.list");
+	lua_createtable(L, n, 0);
+	for (int i = 0; i < n; i++) {
+		if (strcmp(names[i]->d_name, ".") && strcmp(names[i]->d_name, "..")) {
+			lua_pushstring(L, names[i]->d_name);
+			lua_rawseti(L, -2, ++kept);
+		}
+		free(names[i]);
+	}
+	free(names);
+	return 1;
+}
+
+static int l_share(lua_State *L)
+{
+	lua_pushstring(L, script_runtime(script_of(L))->share);
+	return 1;
+}
+
+static int l_version(lua_State *L)
+{
+	lua_pushstring(L, EXED_VERSION);
+	return 1;
+}
+
+static const luaL_Reg functions[] = {
+	{ "version", l_version },
+	{ "uuid", l_uuid },
+	{ "hostname", l_hostname },
+	{ "addresses", l_addresses },
+	{ "pid", l_pid },
+	{ "stat", l_stat },
+	{ "list", l_list },
+	{ "share", l_share },
+	{ NULL, NULL },
+};
+
+int luaopen_exed_sys(lua_State *L)
+{
+	luaL_newlib(L, functions);
+	return 1;
+}

@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: MIT */
+/* fanout: runs one plan on many hosts, a window of them at once, and gives one record for each to a
+ * sink, whatever happens. Fan-outs of several jobs share the node's places round robin.
+ *
+ * Loop thread, except where a comment says otherwise: each host's run lives on its I/O thread while it
+ * runs. */
+#ifndef EXED_FANOUT_H
+#define EXED_FANOUT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "err.h"
+#include "pool.h"
+#include "record.h"
+#include "ssh.h"
+
+/* ---- the node's places ---- */
+
+struct fanouts; /* all fan-outs of the process */
+
+struct fanouts_options {
+	unsigned max_hosts;   /* hosts at once over all jobs: [ssh] max_connections */
+	size_t max_buffered;  /* bytes of entries that a sink has not taken yet; over it, reading pauses */
+};
+struct fanouts *fanouts_new(struct loop *loop, struct pool *pool,
+			    const struct fanouts_options *o, struct err *err);
+/* Abandons every fan-out and turns the loop until all have ended, at most 12 s (a kill on a host takes up
+ * to 10). Not from inside the loop. */
+void fanouts_end_all(struct fanouts *fs);
+/* Every fan-out must have ended. */
+void fanouts_free(struct fanouts *fs);
+
+struct fanouts_counts { unsigned fanouts, running; uint64_t finished; };
+struct fanouts_counts fanouts_counts(const struct fanouts *fs);
+
+/* Runs may start until this moment (loop_now_ms); the I/O threads look right before each exec request.
+ * At first: for ever. Any thread. */
+void fanouts_permit(struct fanouts *fs, int64_t until_ms);
+
+/* ---- where entries go ---- */
+
+/* What takes a fan-out's entries; made by sink.c or a binding. It answers on the loop thread by the
+ * fanout_x functions below, later than the call. */
+struct sink_ops {
+	/* Set the started bits of these targets; then fanout_marked. Answers keep the order of the
+	 * calls. NULL: nothing is marked. */
+	void (*mark)(void *sink, const unsigned *indexes, size_t n);
+	/* Takes a list of entries (by next); then fanout_taken with the same list. */
+	void (*append)(void *sink, struct entry *list);
+};
+
+struct fanout;
+/* The n targets that were asked for longest have their started bits (ok), or are refused for good (an
+ * old epoch: they are not run and get no record here, since another node owns them). */
+void fanout_marked(struct fanout *f, size_t n, bool ok);
+/* The sink is done with these: frees them and lets their hosts go on. */
+void fanout_taken(struct fanout *f, struct entry *list);
+
+/* From now on at most this many bytes of each output stream are kept. */
+void fanout_cut_output(struct fanout *f, uint64_t bytes);
+
+/* ---- one fan-out ---- */
+
+enum fanout_transport { FANOUT_SSH, FANOUT_LOCAL };
+
+struct fanout_plan { /* copied by fanout_start */
+	enum fanout_transport transport;
+	const char *command;    /* text for sh; NULL: a login is all (ping) */
+	const void *input;
+	size_t input_len;
+	const char *const *env; /* "NAME=value", NULL-terminated, or NULL */
+	const char *cwd;
+	int64_t limit_ms;         /* of the command; <= 0: none */
+	int64_t connect_limit_ms; /* to the end of login */
+	unsigned window;        /* hosts of this fan-out at once; 0: no limit of its own */
+	const char *group;      /* job; fan-outs of one group share group_window */
+	unsigned group_window;  /* 0: no limit */
+	bool urgent;            /* a small sync request: may use the places kept for such */
+	bool keep;              /* keep connections warm afterwards */
+	const char *op_id;      /* "jid.n": EXED_OP is this, the index and the try */
+	unsigned try;
+	struct record_rules rules;
+};
+
+struct fanout_target {
+	unsigned index;        /* in the job */
+	struct ssh_host *host; /* a reference is taken */
+};
+
+struct fanout_ops {
+	/* Every target has its record (but for `unstarted` ones after fanout_drain), and the sink has
+	 * taken all. The fan-out is freed after. */
+	void (*end)(void *arg, size_t unstarted);
+};
+
+/* Starts it; hosts begin at the end of this turn. All data is copied; rules' verdicts too. */
+struct fanout *fanout_start(struct fanouts *fs, const struct fanout_plan *plan,
+			    const struct ssh_settings *ssh, const struct fanout_target *targets,
+			    size_t ntargets, const struct sink_ops *sink, void *sink_arg,
+			    const struct fanout_ops *ops, void *arg, struct err *err);
+/* Running hosts are killed (records: FAILED, cancelled), the others get SKIPPED with the reason. */
+void fanout_cancel(struct fanout *f, const char *reason);
+/* Before anything has started: every host gets UNREACHABLE with the reason, and none is tried. */
+void fanout_refuse(struct fanout *f, const char *reason);
+/* Starts no more hosts; ends when those that run have ended. */
+void fanout_drain(struct fanout *f);
+/* No record is written any more and what runs is ended without a trace: another node owns it. */
+void fanout_abandon(struct fanout *f);
+
+/* One host that runs now, for "who holds it up". */
+struct fanout_running { unsigned index; const char *phase; int64_t since_ms; };
+/* Up to max of them, oldest first; returns how many. */
+size_t fanout_list_running(const struct fanout *f, struct fanout_running *out, size_t max);
+
+#endif

@@ -1,0 +1,424 @@
+/* SPDX-License-Identifier: MIT */
+/* fiber: runs Lua coroutines and brings them back when what they wait for is done.
+ *
+ * A fiber is owned by its script's list and freed when it ends. Its coroutine's body is a protected
+ * call inside the coroutine, so that an error unwinds there: `<close>` variables run, and may wait,
+ * like any other code. A wait is owned by its fiber from fiber_await on. Loop thread. */
+#include "fiber.h"
+
+#include <lauxlib.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "log.h"
+#include "script.h"
+
+/* How often the budget is looked at, in instructions. */
+#define HOOK_STEP 100000
+
+enum wait_state { WAIT_INIT, WAIT_PENDING, WAIT_DONE, WAIT_TIMED_OUT };
+
+struct fiber {
+	struct fiber *next, **link;
+	struct fibers *fibers;
+	lua_State *L;
+	int ref; /* of the coroutine in the registry */
+	int nargs;
+	bool failed;
+	char *name;
+	char *trace;
+	char *cancel; /* reason; NULL when it is not cancelled */
+	struct wait *wait;
+	struct deferred start;
+	fiber_end_fn *on_end;
+	void *arg;
+};
+
+struct fibers {
+	struct script *script;
+	struct fiber *first;
+	struct fiber *current;
+	unsigned count, waits, max;
+	unsigned long budget, used;
+};
+
+#define container_of(ptr, type, member) ((type *)((char *)(ptr) - offsetof(type, member)))
+
+/* ---- the budget ---- */
+
+static int hook_step(const struct fibers *fs)
+{
+	return fs->budget < HOOK_STEP ? (int)fs->budget : HOOK_STEP;
+}
+
+static void count_hook(lua_State *L, lua_Debug *ar)
+{
+	struct fibers *fs = script_fibers(script_of(L));
+
+	(void)ar;
+	fs->used += (unsigned long)lua_gethookcount(L);
+	if (fs->used < fs->budget)
+		return;
+	/* From now on at every instruction, so that pcall cannot swallow it, nor a coroutine that gives
+	 * the error to the fiber that made it. */
+	lua_sethook(L, count_hook, LUA_MASKCOUNT, 1);
+	if (fs->current)
+		lua_sethook(fs->current->L, count_hook, LUA_MASKCOUNT, 1);
+	luaL_where(L, 0); /* in a hook, 0 is the function that was interrupted */
+	lua_pushfstring(L, "ran %I instructions without waiting", (lua_Integer)fs->budget);
+	lua_concat(L, 2);
+	lua_error(L);
+}
+
+static void arm_budget(struct fibers *fs, lua_State *L)
+{
+	fs->used = 0;
+	if (fs->budget)
+		lua_sethook(L, count_hook, LUA_MASKCOUNT, hook_step(fs));
+}
+
+/* ---- one fiber ---- */
+
+static int keep_trace(lua_State *L)
+{
+	struct fiber *f = script_fibers(script_of(L))->current;
+
+	/* The first error is the cause; one from a `<close>` that follows is not. */
+	if (f && !f->trace) {
+		const char *text;
+
+		luaL_traceback(L, L, NULL, 1);
+		text = lua_tostring(L, -1);
+		f->trace = text ? strdup(text) : NULL;
+		lua_pop(L, 1);
+	}
+	return 1;
+}
+
+static int body_end(lua_State *L, int status, lua_KContext ctx)
+{
+	struct fiber *f = script_fibers(script_of(L))->current;
+
+	(void)ctx;
+	f->failed = status != LUA_OK && status != LUA_YIELD;
+	return lua_gettop(L) - 1;
+}
+
+static int body(lua_State *L)
+{
+	int nargs = lua_gettop(L) - 1;
+
+	lua_pushcfunction(L, keep_trace);
+	lua_insert(L, 1);
+	return body_end(L, lua_pcallk(L, nargs, LUA_MULTRET, 1, 0, body_end), 0);
+}
+
+static void free_wait(struct fiber *f)
+{
+	struct wait *w = f->wait;
+
+	if (!w)
+		return;
+	f->wait = NULL;
+	f->fibers->waits--;
+	timer_deinit(&w->timer);
+	loop_undefer(script_loop(f->fibers->script), &w->wake);
+	w->ops->free(w);
+}
+
+static void unlink_fiber(struct fiber *f)
+{
+	*f->link = f->next;
+	if (f->next)
+		f->next->link = f->link;
+	f->fibers->count--;
+}
+
+static void report(struct fiber *f, const struct fiber_end *end)
+{
+	if (f->on_end) {
+		f->on_end(f->arg, end);
+	} else if (!end->ok && !end->cancelled) {
+		const char *text = luaL_tolstring(end->L, -1, NULL);
+
+		log_error("fiber", "%s: %s\n%s", f->name, text, end->trace ? end->trace : "");
+	}
+}
+
+static void end_fiber(struct fiber *f, int status, int nresults)
+{
+	lua_State *main = script_state(f->fibers->script);
+	struct fiber_end end = {
+		.ok = status == LUA_OK && !f->failed,
+		.cancelled = f->cancel != NULL,
+		.L = f->L,
+		.nresults = nresults,
+		.trace = f->trace,
+	};
+
+	free_wait(f);
+	unlink_fiber(f);
+	report(f, &end);
+	/* Only an error outside body's protection (memory) leaves anything to close. */
+	lua_resetthread(f->L);
+	luaL_unref(main, LUA_REGISTRYINDEX, f->ref);
+	free(f->cancel);
+	free(f->trace);
+	free(f->name);
+	free(f);
+}
+
+static void resume(struct fiber *f, int nargs)
+{
+	struct fibers *fs = f->fibers;
+	struct fiber *outer = fs->current;
+	int nresults = 0, status;
+
+	fs->current = f;
+	arm_budget(fs, f->L);
+	status = lua_resume(f->L, script_state(fs->script), nargs, &nresults);
+	fs->current = outer;
+	if (status != LUA_YIELD)
+		end_fiber(f, status, nresults);
+}
+
+static void run_start(struct deferred *d)
+{
+	struct fiber *f = container_of(d, struct fiber, start);
+
+	resume(f, f->nargs);
+}
+
+struct fiber *fiber_start(struct script *script, lua_State *L, int nargs, const char *name,
+			  fiber_end_fn *on_end, void *arg, struct err *err)
+{
+	struct fibers *fs = script_fibers(script);
+	lua_State *main = script_state(script);
+	struct fiber *f = calloc(1, sizeof(*f));
+
+	if (!f || !(f->name = strdup(name))) {
+		err_set(err, ERR_MEMORY, "no memory for a fiber");
+		goto fail;
+	}
+	if (fs->max && fs->count >= fs->max) {
+		err_set(err, ERR_LIMIT, "%u fibers run already", fs->count);
+		goto fail;
+	}
+	f->fibers = fs;
+	f->on_end = on_end;
+	f->arg = arg;
+	f->nargs = nargs + 1;
+	f->start.run = run_start;
+	/* May raise for memory: then L is the caller's, in protected mode, and f is lost with it. */
+	f->L = lua_newthread(L);
+	lua_xmove(L, main, 1);
+	f->ref = luaL_ref(main, LUA_REGISTRYINDEX);
+	lua_pushcfunction(f->L, body);
+	lua_xmove(L, f->L, nargs + 1);
+	f->next = fs->first;
+	f->link = &fs->first;
+	if (f->next)
+		f->next->link = &f->next;
+	fs->first = f;
+	fs->count++;
+	loop_defer(script_loop(script), &f->start);
+	return f;
+fail:
+	if (f)
+		free(f->name);
+	free(f);
+	lua_pop(L, nargs + 1);
+	return NULL;
+}
+
+static void cancel_wait(struct wait *w)
+{
+	if (w->state == WAIT_PENDING)
+		w->ops->cancel(w);
+}
+
+void fiber_cancel(struct fiber *f, const char *reason)
+{
+	struct loop *loop = script_loop(f->fibers->script);
+
+	if (f->cancel)
+		return;
+	f->cancel = strdup(reason);
+	if (!f->cancel)
+		return;
+	if (f->wait) {
+		cancel_wait(f->wait);
+		f->wait->state = WAIT_DONE;
+		timer_stop(&f->wait->timer);
+		loop_defer(loop, &f->wait->wake);
+	}
+}
+
+struct fiber *fiber_current(lua_State *L)
+{
+	struct fiber *f = script_fibers(script_of(L))->current;
+
+	return f && f->L == L ? f : NULL;
+}
+
+const char *fiber_name(const struct fiber *f)
+{
+	return f->name;
+}
+
+/* ---- waits ---- */
+
+static void wake(struct deferred *d)
+{
+	struct wait *w = container_of(d, struct wait, wake);
+
+	resume(w->fiber, 0);
+}
+
+static void timed_out(void *arg)
+{
+	struct wait *w = arg;
+
+	w->ops->cancel(w);
+	w->state = WAIT_TIMED_OUT;
+	loop_defer(script_loop(w->fiber->fibers->script), &w->wake);
+}
+
+void wait_init(struct wait *w, const struct wait_ops *ops, const char *operation,
+	       int64_t timeout_ms)
+{
+	memset(w, 0, sizeof(*w));
+	w->ops = ops;
+	w->operation = operation;
+	w->timeout_ms = timeout_ms;
+	w->wake.run = wake;
+}
+
+void wait_done(struct wait *w)
+{
+	bool awaited = w->state == WAIT_PENDING;
+
+	w->state = WAIT_DONE;
+	if (!awaited)
+		return;
+	timer_stop(&w->timer);
+	loop_defer(script_loop(w->fiber->fibers->script), &w->wake);
+}
+
+static int awaited(lua_State *L, int status, lua_KContext ctx)
+{
+	struct fiber *f = script_fibers(script_of(L))->current;
+	struct wait *w = f->wait;
+	int n;
+
+	(void)status;
+	(void)ctx;
+	if (f->cancel) {
+		free_wait(f);
+		return luaL_error(L, "cancelled: %s", f->cancel);
+	}
+	if (w->state == WAIT_TIMED_OUT) {
+		struct err err;
+
+		err_set(&err, ERR_TIMEOUT, "%s: no answer within %d.%03d s", w->operation,
+			(int)(w->timeout_ms / 1000), (int)(w->timeout_ms % 1000));
+		n = fiber_push_err(L, &err, w->operation);
+	} else {
+		/* If it raises, the wait is freed with the fiber's next wait or its end. */
+		n = w->ops->push(w, L);
+	}
+	free_wait(f);
+	return n;
+}
+
+/* A wait that never was: its completer is told to stop. */
+static int refuse(lua_State *L, struct wait *w, const char *why)
+{
+	if (w->state != WAIT_DONE)
+		w->ops->cancel(w);
+	w->ops->free(w);
+	return luaL_error(L, "%s", why);
+}
+
+int fiber_await(lua_State *L, struct wait *w)
+{
+	struct fiber *f = fiber_current(L);
+	struct loop *loop;
+
+	if (!f)
+		return refuse(L, w, "this waits, and only a fiber can wait here");
+	if (f->cancel)
+		return refuse(L, w, lua_pushfstring(L, "cancelled: %s", f->cancel));
+	if (!lua_isyieldable(L))
+		return refuse(L, w, "cannot wait inside a function that C calls (sort, gsub)");
+	loop = script_loop(f->fibers->script);
+	free_wait(f); /* one whose push raised */
+	if (w->timeout_ms >= 0 && timer_init(&w->timer, loop_base(loop), timed_out, w))
+		return refuse(L, w, "not enough memory");
+	w->fiber = f;
+	f->wait = w;
+	f->fibers->waits++;
+	if (w->state == WAIT_DONE) {
+		loop_defer(loop, &w->wake);
+	} else {
+		w->state = WAIT_PENDING;
+		if (w->timeout_ms >= 0)
+			timer_set(&w->timer, w->timeout_ms);
+	}
+	return lua_yieldk(L, 0, 0, awaited);
+}
+
+int fiber_push_err(lua_State *L, const struct err *err, const char *operation)
+{
+	lua_pushnil(L);
+	lua_createtable(L, 0, 3);
+	lua_pushstring(L, err_name(err->code));
+	lua_setfield(L, -2, "code");
+	lua_pushstring(L, err->message);
+	lua_setfield(L, -2, "message");
+	lua_pushstring(L, operation);
+	lua_setfield(L, -2, "operation");
+	return 2;
+}
+
+/* ---- the state's fibers ---- */
+
+struct fibers *fiber_state_new(struct script *script, unsigned long budget, unsigned max)
+{
+	struct fibers *fs = calloc(1, sizeof(*fs));
+
+	if (!fs)
+		return NULL;
+	fs->script = script;
+	fs->budget = budget;
+	fs->max = max;
+	/* Coroutines inherit the hook of the thread that makes them. */
+	arm_budget(fs, script_state(script));
+	return fs;
+}
+
+void fiber_end_all(struct fibers *fs)
+{
+	while (fs->first) {
+		struct fiber *f = fs->first;
+
+		fiber_cancel(f, "the program ends");
+		loop_undefer(script_loop(fs->script), &f->start);
+		if (f->wait)
+			resume(f, 0);
+		else
+			end_fiber(f, LUA_YIELD, 0);
+	}
+}
+
+void fiber_state_free(struct fibers *fs)
+{
+	free(fs);
+}
+
+struct fiber_counts fiber_counts(const struct script *script)
+{
+	const struct fibers *fs = script_fibers((struct script *)script);
+
+	return (struct fiber_counts){ .fibers = fs->count, .waits = fs->waits };
+}

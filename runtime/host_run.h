@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: MIT */
+/* host_run: one host of a fan-out, from connecting to its record. Private to fanout.c and host_run.c.
+ *
+ * A run is counted: the fan-out holds it from admission until its finish message is handled, and each
+ * message that is under way holds it once more. Fields say which side may touch them. */
+#ifndef EXED_HOST_RUN_H
+#define EXED_HOST_RUN_H
+
+#include <stdatomic.h>
+
+#include "fanout.h"
+#include "proc.h"
+
+struct host_run {
+	atomic_int refs;
+	/* set before it starts, read by both sides */
+	struct fanout *fanout;
+	struct io *io; /* NULL: local, everything happens on the loop thread */
+	struct ssh_host *host;
+	unsigned index;
+
+	/* loop side */
+	struct host_run *next, **link; /* running, oldest first */
+	struct host_run *next_marking;
+	int64_t since_ms;
+	bool ended;
+	bool cancel_sent;
+
+	/* messages */
+	struct work hop;    /* start -> (reached) -> marked */
+	struct work cancel;
+	struct work finish; /* it is over: `last` goes to the sink */
+	bool refused;       /* hop's answer: another node owns the host now */
+	const char *cancel_reason;
+	struct entry *last; /* list; NULL when refused or lapsed */
+	bool lapsed;        /* the permission to start had run out: to be started again */
+
+	/* the host's side */
+	atomic_int phase; /* enum ssh_phase, SSH_READY + 1 while the command runs */
+	struct ssh_use *use;
+	struct ssh_exec *exec;
+	struct proc *proc;
+	struct record record;
+	bool ready, warm, retried, marked, cancelled, over, paused;
+	size_t untaken; /* bytes of parts that the sink has not taken */
+	char op_id[96];
+	char look[112]; /* EXED_LOOK=op_id, for a command that looks for what an op left */
+	const char *look_env[2];
+	struct ssh_command command;
+};
+
+/* What the host's side reads of its fan-out; but for the atomics it does not change. */
+struct host_run_plan {
+	const struct fanout_plan *plan;
+	struct ssh_settings *ssh;
+	bool marks;              /* the sink sets started bits */
+	struct loop *loop;
+	_Atomic int64_t *permit; /* runs may start until then */
+	_Atomic uint64_t output_cap;
+};
+struct host_run_plan *fanout_run_plan(const struct host_run *run);
+
+/* Loop side of fanout.c, called by messages. */
+void fanout_run_reached(struct host_run *run);                   /* asks for its started bit */
+void fanout_run_parts(struct host_run *run, struct entry *part); /* one part */
+void fanout_run_finished(struct host_run *run);                  /* run->last is set */
+
+struct host_run *host_run_ref(struct host_run *run);
+void host_run_unref(struct host_run *run);
+
+/* Loop side. */
+void host_run_start(struct host_run *run);
+void host_run_mark(struct host_run *run, bool ok); /* the answer to fanout_run_reached */
+void host_run_cancel(struct host_run *run, const char *reason);
+void host_run_part_taken(struct entry *part);      /* frees it, and reading goes on */
+
+#endif

@@ -1,0 +1,529 @@
+/* SPDX-License-Identifier: MIT */
+/* http_conn: the life of one connection, from accept to close. Its bufferevent is made in one place, so
+ * that another transport can be put in. A closed connection is freed at the end of the turn: callbacks
+ * further up the stack may still look at its state. Owned by its server; loop thread. */
+#include "http_conn.h"
+
+#include <arpa/inet.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <unistd.h>
+
+#include "log.h"
+
+#define READ_HIGH 65536 /* bytes that wait for their turn; then the socket is not read */
+#define TURNS 32        /* requests of one connection in one turn, so that others get theirs */
+
+static size_t pending(const struct http_conn *c)
+{
+	return evbuffer_get_length(bufferevent_get_input(c->bev));
+}
+
+size_t http_conn_unsent(const struct http_conn *c)
+{
+	return evbuffer_get_length(bufferevent_get_output(c->bev));
+}
+
+static void resume_reading(struct http_conn *c)
+{
+	if (c->paused)
+		bufferevent_enable(c->bev, EV_READ);
+	c->paused = false;
+}
+
+/* ---- the end ---- */
+
+static void write_log(struct http_conn *c)
+{
+	char target[512] = "";
+
+	if (!log_access_on())
+		return;
+	log_access("%s %s %s %d %llu %lld", c->req.peer, c->req.method,
+		   log_quote(target, sizeof(target), c->req.target, strlen(c->req.target)), c->status,
+		   (unsigned long long)c->sent, (long long)(loop_now_ms() - c->began_ms));
+}
+
+/* The body's memory is counted over all connections. */
+static void count_body(struct http_conn *c, size_t held)
+{
+	c->server->body_held += held - c->body_counted;
+	c->body_counted = held;
+}
+
+static void gone(struct http_conn *c, const char *why)
+{
+	c->handed = false;
+	c->server->counts.open--;
+	c->status = 499;
+	write_log(c);
+	if (c->req.on_gone)
+		c->req.on_gone(&c->req, why);
+}
+
+void http_conn_close(struct http_conn *c, const char *why)
+{
+	struct http_server *s = c->server;
+
+	if (c->state == CONN_DEAD)
+		return;
+	c->state = CONN_DEAD;
+	if (c->handed)
+		gone(c, why);
+	http_server_clock(c, CLOCK_NONE);
+	loop_undefer(s->loop, &c->again);
+	count_body(c, 0);
+	if (c->closed)
+		event_free(c->closed);
+	bufferevent_free(c->bev);
+	if (c->peer)
+		http_peers_give(&s->peers, c->peer);
+	s->counts.connections--;
+	TAILQ_REMOVE(&s->conns, c, all);
+	TAILQ_INSERT_TAIL(&s->dying, c, all);
+	loop_defer(s->loop, &s->reap);
+	if (!s->draining)
+		http_listen_resume(s);
+}
+
+void http_conn_free(struct http_conn *c)
+{
+	http_parse_deinit(&c->parse);
+	free(c);
+}
+
+void http_conn_drop_later(struct http_conn *c, const char *why)
+{
+	c->drop = why;
+	loop_defer(c->server->loop, &c->again);
+}
+
+static void again(struct deferred *d)
+{
+	struct http_conn *c = (struct http_conn *)((char *)d - offsetof(struct http_conn, again));
+
+	if (c->drop)
+		http_conn_close(c, c->drop);
+	else
+		http_conn_advance(c);
+}
+
+/* Closing at once would reset the connection when the client has sent more than was read, and the
+ * answer would be lost on its way. */
+static void linger(struct http_conn *c)
+{
+	if (c->eof || shutdown(bufferevent_getfd(c->bev), SHUT_WR)) {
+		http_conn_close(c, "done");
+		return;
+	}
+	c->state = CONN_LINGER;
+	http_server_clock(c, CLOCK_LINGER);
+	evbuffer_drain(bufferevent_get_input(c->bev), pending(c));
+	resume_reading(c);
+}
+
+/* ---- out ---- */
+
+static void next_request(struct http_conn *c)
+{
+	c->state = CONN_READ;
+	count_body(c, 0);
+	http_parse_reset(&c->parse);
+	c->req.arg = NULL;
+	c->req.on_gone = NULL;
+	c->req.on_drain = NULL;
+	c->in_body = c->full = false;
+	http_server_clock(c, CLOCK_IDLE);
+	resume_reading(c);
+	if (!c->advancing && (pending(c) || c->eof))
+		loop_defer(c->server->loop, &c->again);
+}
+
+static void flushed(struct http_conn *c)
+{
+	if (c->keep && !c->server->draining)
+		next_request(c);
+	else
+		linger(c);
+}
+
+void http_conn_answered(struct http_conn *c)
+{
+	if (c->handed) {
+		c->handed = false;
+		c->server->counts.open--;
+	}
+	write_log(c);
+	c->state = CONN_FLUSH;
+	bufferevent_setwatermark(c->bev, EV_WRITE, 0, 0);
+	if (!http_conn_unsent(c))
+		flushed(c);
+}
+
+/* Sends what the socket takes now; moves *iov and *n on. With an error nothing is sent: the bufferevent
+ * meets it again and tells. */
+static void send_now(struct http_conn *c, struct iovec **iov, int *n)
+{
+	struct msghdr m = { .msg_iov = *iov, .msg_iovlen = (size_t)*n };
+	ssize_t sent = sendmsg(bufferevent_getfd(c->bev), &m, MSG_NOSIGNAL | MSG_DONTWAIT);
+
+	while (*n && sent >= (ssize_t)(*iov)->iov_len) {
+		sent -= (ssize_t)(*iov)->iov_len;
+		++*iov;
+		--*n;
+	}
+	if (*n && sent > 0) {
+		(*iov)->iov_base = (char *)(*iov)->iov_base + sent;
+		(*iov)->iov_len -= (size_t)sent;
+	}
+}
+
+void http_conn_give(struct http_conn *c, struct iovec *iov, int n)
+{
+	struct evbuffer *out = bufferevent_get_output(c->bev);
+
+	if (c->plain && !evbuffer_get_length(out))
+		send_now(c, &iov, &n);
+	for (; n > 0; iov++, n--) {
+		if (evbuffer_add(out, iov->iov_base, iov->iov_len))
+			http_conn_drop_later(c, "out of memory");
+		c->given += iov->iov_len;
+	}
+	if (evbuffer_get_length(out) && c->clock != CLOCK_STALL) {
+		c->taken_mark = c->given - evbuffer_get_length(out);
+		http_server_clock(c, CLOCK_STALL);
+	}
+}
+
+/* The output is at its low mark: nothing, or a quarter of high_water after http_write said wait. */
+static void on_write(struct bufferevent *bev, void *arg)
+{
+	struct http_conn *c = arg;
+
+	(void)bev;
+	if (c->state == CONN_FLUSH && !http_conn_unsent(c)) {
+		flushed(c);
+		return;
+	}
+	if (c->state == CONN_READ && c->clock == CLOCK_STALL && !http_conn_unsent(c))
+		http_server_clock(c, CLOCK_BODY); /* that was the 100 Continue */
+	if (c->state != CONN_STREAM)
+		return;
+	if (c->full) {
+		c->full = false;
+		bufferevent_setwatermark(c->bev, EV_WRITE, 0, 0);
+		if (c->req.on_drain)
+			c->req.on_drain(&c->req);
+	}
+	if (c->state == CONN_STREAM && !http_conn_unsent(c))
+		http_server_clock(c, CLOCK_NONE);
+}
+
+/* ---- in ---- */
+
+/* Fills req from what was parsed, or from as much of it as there is. */
+static void fill_request(struct http_conn *c)
+{
+	struct http_request *req = &c->req;
+
+	req->method = http_parse_method(&c->parse);
+	req->target = http_parse_target(&c->parse);
+	req->path = http_parse_path(&c->parse);
+	req->query = http_parse_query(&c->parse);
+	req->host = http_parse_host(&c->parse);
+	req->body = c->parse.body.len ? c->parse.body.data : "";
+	req->body_len = c->parse.body.len;
+	req->id = ++c->server->next_id;
+	c->bodiless = !strcmp(req->method, "HEAD");
+	c->chunked = false;
+	c->status = 0;
+	c->sent = 0;
+}
+
+static void refuse(struct http_conn *c, int status, const char *message)
+{
+	fill_request(c);
+	c->server->counts.bad++;
+	if (!*c->req.method)
+		c->req.method = c->req.target = "-";
+	http_server_clock(c, CLOCK_NONE);
+	http_reply_refuse(c, status, message);
+}
+
+static void hand_over(struct http_conn *c)
+{
+	struct http_server *s = c->server;
+
+	fill_request(c);
+	c->keep = c->parse.keep_alive;
+	c->state = CONN_BUSY;
+	c->handed = true;
+	s->counts.open++;
+	s->counts.requests++;
+	http_server_clock(c, CLOCK_NONE);
+	if (!strcmp(c->req.path, "*")) {
+		const struct http_pair allow = { "Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS" };
+
+		http_respond(&c->req, 204, &allow, 1, NULL, 0, NULL);
+		return;
+	}
+	s->on_request(&c->req, s->arg);
+}
+
+/* The head is good; the body may come. */
+static void head_read(struct http_conn *c)
+{
+	static char go_on[] = "HTTP/1.1 100 Continue\r\n\r\n";
+	struct iovec iov = { go_on, sizeof(go_on) - 1 };
+
+	c->in_body = true;
+	c->received = c->received_mark = 0;
+	if (c->parse.expect_continue && !pending(c))
+		http_conn_give(c, &iov, 1);
+}
+
+/* The bytes that have come are used up. */
+static void wait_for_more(struct http_conn *c)
+{
+	if (c->in_body && c->clock != CLOCK_BODY && c->clock != CLOCK_STALL)
+		http_server_clock(c, CLOCK_BODY);
+	else if (c->clock == CLOCK_IDLE && !http_parse_idle(&c->parse))
+		http_server_clock(c, CLOCK_HEADER);
+}
+
+/* Feeds the next run of bytes. True: there may be more to do. */
+static bool feed(struct http_conn *c)
+{
+	struct evbuffer *in = bufferevent_get_input(c->bev);
+	struct evbuffer_iovec run = { "", 0 };
+	enum http_event ev;
+	size_t used;
+
+	if (http_parse_idle(&c->parse))
+		c->began_ms = loop_now_ms();
+	if (evbuffer_peek(in, -1, NULL, &run, 1) < 1)
+		run.iov_len = 0;
+	ev = http_parse_feed(&c->parse, run.iov_base, run.iov_len, &used);
+	evbuffer_drain(in, used);
+	c->received += used;
+	count_body(c, c->parse.body.len);
+	if (ev != HTTP_BAD && c->server->body_held > c->server->options.body_memory) {
+		refuse(c, 503, "too many large requests at once");
+		return false;
+	}
+	switch (ev) {
+	case HTTP_HEAD:
+		head_read(c);
+		return true;
+	case HTTP_DONE:
+		hand_over(c);
+		return pending(c) > 0;
+	case HTTP_BAD:
+		refuse(c, c->parse.status, c->parse.message);
+		return false;
+	default:
+		wait_for_more(c);
+		return pending(c) > 0;
+	}
+}
+
+static void on_closed(evutil_socket_t fd, short what, void *arg)
+{
+	struct http_conn *c = arg;
+
+	(void)fd;
+	(void)what;
+	if (c->state == CONN_BUSY || c->state == CONN_STREAM)
+		http_conn_close(c, "the client left");
+}
+
+/* So much waits that reading pauses; the end of the connection must then be told in another way. The
+ * watermark alone will not do: while that much stays in the buffer, libevent calls on_read for ever. */
+static void pause_reading(struct http_conn *c)
+{
+	struct event_base *base = loop_base(c->server->loop);
+
+	c->paused = true;
+	bufferevent_disable(c->bev, EV_READ);
+	if (!c->closed)
+		c->closed = event_new(base, bufferevent_getfd(c->bev), EV_CLOSED, on_closed, c);
+	if (c->closed && !event_pending(c->closed, EV_CLOSED, NULL))
+		event_add(c->closed, NULL);
+}
+
+void http_conn_advance(struct http_conn *c)
+{
+	bool more = c->state == CONN_READ;
+	int turns = 0;
+
+	if (c->advancing)
+		return;
+	c->advancing = true;
+	while (more && c->state == CONN_READ && turns < TURNS) {
+		uint64_t before = c->server->next_id;
+
+		more = feed(c);
+		turns += c->server->next_id != before;
+	}
+	c->advancing = false;
+	if (c->state == CONN_LINGER)
+		evbuffer_drain(bufferevent_get_input(c->bev), pending(c));
+	else if (c->state != CONN_READ && c->state != CONN_DEAD && pending(c) >= READ_HIGH)
+		pause_reading(c);
+	else if (c->state == CONN_READ && more)
+		loop_defer(c->server->loop, &c->again);
+	else if (c->state == CONN_READ && c->eof)
+		http_conn_close(c, "the client left");
+}
+
+static void on_read(struct bufferevent *bev, void *arg)
+{
+	(void)bev;
+	http_conn_advance(arg);
+}
+
+/* The client sends no more. An answer that is on its way is still sent. */
+static void read_ended(struct http_conn *c)
+{
+	if (c->state == CONN_FLUSH)
+		return;
+	if (c->state == CONN_READ && pending(c))
+		http_conn_advance(c);
+	else
+		http_conn_close(c, "the client left");
+}
+
+static void on_event(struct bufferevent *bev, short what, void *arg)
+{
+	struct http_conn *c = arg;
+
+	(void)bev;
+	if (what & BEV_EVENT_ERROR) {
+		http_conn_close(c, "the connection broke");
+	} else if (what & BEV_EVENT_EOF) {
+		c->eof = true;
+		read_ended(c);
+	}
+}
+
+/* ---- clocks ---- */
+
+/* A clock over bytes: true when enough have moved since its mark; it then runs again. */
+static bool moves(struct http_conn *c, uint64_t *mark, uint64_t now, uint64_t enough)
+{
+	if (now - *mark < enough)
+		return false;
+	*mark = now;
+	http_server_clock(c, c->clock);
+	return true;
+}
+
+void http_conn_expired(struct http_conn *c)
+{
+	struct http_options *o = &c->server->options;
+	uint64_t least = (uint64_t)o->body_rate * (uint64_t)o->body_ms / 1000;
+
+	switch (c->clock) {
+	case CLOCK_HEADER:
+		if (http_parse_idle(&c->parse))
+			http_conn_close(c, "no request came");
+		else
+			refuse(c, 408, "the request's header took too long");
+		break;
+	case CLOCK_BODY:
+		if (!moves(c, &c->received_mark, c->received, least ? least : 1))
+			refuse(c, 408, "the request's body came too slowly");
+		break;
+	case CLOCK_STALL:
+		if (!moves(c, &c->taken_mark, c->given - http_conn_unsent(c), 1))
+			http_conn_close(c, "the client takes nothing");
+		break;
+	default:
+		http_conn_close(c, "idle for too long");
+	}
+}
+
+/* ---- the beginning ---- */
+
+static void name_peer(struct http_conn *c, const struct sockaddr *addr)
+{
+	char text[INET6_ADDRSTRLEN] = "";
+	const struct sockaddr_in *in = (const struct sockaddr_in *)addr;
+	const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)addr;
+
+	if (addr->sa_family == AF_INET) {
+		inet_ntop(AF_INET, &in->sin_addr, text, sizeof(text));
+		snprintf(c->peer_name, sizeof(c->peer_name), "%s:%u", text, ntohs(in->sin_port));
+	} else if (addr->sa_family == AF_INET6) {
+		inet_ntop(AF_INET6, &in6->sin6_addr, text, sizeof(text));
+		snprintf(c->peer_name, sizeof(c->peer_name), "[%s]:%u", text, ntohs(in6->sin6_port));
+	} else {
+		snprintf(c->peer_name, sizeof(c->peer_name), "unix");
+	}
+	c->req.peer = c->peer_name;
+	c->req.loopback = http_peers_loopback(addr);
+}
+
+/* The place for another transport: plain is then false. */
+static struct bufferevent *open_transport(struct http_conn *c, int fd)
+{
+	c->plain = true;
+	return bufferevent_socket_new(loop_base(c->server->loop), fd, BEV_OPT_CLOSE_ON_FREE);
+}
+
+bool http_conn_new(struct http_listener *l, int fd, const struct sockaddr *addr,
+		   struct http_peer *peer)
+{
+	struct http_server *s = l->server;
+	struct http_conn *c = calloc(1, sizeof(*c));
+
+	if (c) {
+		c->server = s;
+		c->bev = open_transport(c, fd);
+	}
+	if (!c || !c->bev) {
+		free(c);
+		close(fd);
+		if (peer)
+			http_peers_give(&s->peers, peer);
+		return false;
+	}
+	c->peer = peer;
+	c->clock = CLOCK_NONE;
+	c->again.run = again;
+	c->req.tag = l->tag;
+	name_peer(c, addr);
+	http_parse_init(&c->parse, &s->options.limits);
+	s->counts.connections++;
+	TAILQ_INSERT_TAIL(&s->conns, c, all);
+	bufferevent_setcb(c->bev, on_read, on_write, on_event, c);
+	bufferevent_setwatermark(c->bev, EV_READ, 0, READ_HIGH);
+	bufferevent_enable(c->bev, EV_READ | EV_WRITE);
+	http_server_clock(c, CLOCK_HEADER);
+	return true;
+}
+
+/* ---- what the user asks about a request ---- */
+
+const char *http_request_field(const struct http_request *req, unsigned i, const char **value)
+{
+	const struct http_conn *c = (const struct http_conn *)req;
+
+	return i < c->parse.nfields ? http_parse_field(&c->parse, i, value) : NULL;
+}
+
+const char *http_request_header(const struct http_request *req, const char *name)
+{
+	const char *value;
+
+	for (unsigned i = 0;; i++) {
+		const char *found = http_request_field(req, i, &value);
+
+		if (!found)
+			return NULL;
+		if (!strcasecmp(found, name))
+			return value;
+	}
+}

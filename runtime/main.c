@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: MIT */
+/* exed: the daemon. Opens the runtime and runs lua/exed/main.lua, which is the node; the node ends at
+ * SIGTERM or SIGINT.
+ * Exit codes: 0 ended as asked, 1 the node cannot go on, 2 wrong usage or configuration. */
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "config.h"
+#include "log.h"
+#include "process.h"
+#include "version.h"
+
+static const char usage[] =
+	"usage: exed [-c FILE] [-d]\n"
+	"       exed worker --exe-conf FILE\n"
+	"  -c, --conf FILE       settings; default ./exed.conf, if there is one\n"
+	"  -d, --daemon          go to the background once it serves\n"
+	"  -t, --test            check the settings and leave\n"
+	"  -h, --help            this text\n"
+	"  -v, --version         the version\n"
+	"  worker                run jobs and answer no HTTP, as [runner] role = worker\n"
+	"      --exe-conf FILE   as --conf\n";
+
+struct args {
+	const char *config;
+	bool daemon, test;
+	int exit; /* -1: go on */
+};
+
+static void read_args(struct args *a, int argc, char *argv[])
+{
+	static const struct option options[] = {
+		{ "conf", required_argument, NULL, 'c' },
+		{ "exe-conf", required_argument, NULL, 'c' },
+		{ "daemon", no_argument, NULL, 'd' },
+		{ "test", no_argument, NULL, 't' },
+		{ "help", no_argument, NULL, 'h' },
+		{ "version", no_argument, NULL, 'v' },
+		{ NULL, 0, NULL, 0 },
+	};
+	int c;
+
+	while (a->exit < 0 && (c = getopt_long(argc, argv, "c:dthv", options, NULL)) != -1) {
+		switch (c) {
+		case 'c':
+			a->config = optarg;
+			break;
+		case 'd':
+			a->daemon = true;
+			break;
+		case 't':
+			a->test = true;
+			break;
+		case 'h':
+			fputs(usage, stdout);
+			a->exit = 0;
+			break;
+		case 'v':
+			puts("exed " EXED_VERSION);
+			a->exit = 0;
+			break;
+		default:
+			fputs(usage, stderr);
+			a->exit = 2;
+		}
+	}
+	if (a->exit >= 0 || optind == argc)
+		return;
+	if (optind == argc - 1 && !strcmp(argv[optind], "worker")) {
+		setenv("EXED_RUNNER_ROLE", "worker", 1);
+		return;
+	}
+	fprintf(stderr, "exed: \"%s\" is not understood\n%s", argv[optind], usage);
+	a->exit = 2;
+}
+
+static int test_config(const char *path)
+{
+	struct err err;
+	struct config *c = config_load(path, &err);
+
+	if (!c || config_check(c, &err)) {
+		fprintf(stderr, "exed: %s\n", err.message);
+		config_free(c);
+		return 2;
+	}
+	for (const char *const *w = config_warnings(c); w && *w; w++)
+		fprintf(stderr, "exed: warning: %s\n", *w);
+	printf("%s: ok\n", config_path(c) ? config_path(c) : "no file, all defaults");
+	config_free(c);
+	return 0;
+}
+
+struct program {
+	struct runtime rt;
+	struct script *script;
+};
+
+static void node_ended(void *arg, bool ok)
+{
+	struct program *p = arg;
+
+	loop_stop(p->rt.loop, ok ? 0 : 1);
+}
+
+static int run_node(struct program *p, const struct args *a, struct err *err)
+{
+	struct process_options o = { .program = "exed", .config = a->config, .bounded = true };
+	char path[4096];
+
+	if (process_open(&p->rt, &p->script, &o, err) || config_check(p->rt.config, err))
+		return 2;
+	snprintf(path, sizeof(path), "%s/lua/exed/main.lua", p->rt.share);
+	if (script_run_file(p->script, path, 0, NULL, node_ended, p, err))
+		return 1;
+	return loop_run(p->rt.loop);
+}
+
+int main(int argc, char *argv[])
+{
+	struct args a = { .exit = -1 };
+	struct program p = { 0 };
+	struct err err = { 0 };
+	int code;
+
+	read_args(&a, argc, argv);
+	if (a.exit >= 0)
+		return a.exit;
+	if (a.test)
+		return test_config(a.config);
+	if (a.daemon && daemon(1, 0))
+		return 1;
+	code = run_node(&p, &a, &err);
+	if (err.code)
+		fprintf(stderr, "exed: %s\n", err.message);
+	process_close(&p.rt, p.script);
+	return code;
+}

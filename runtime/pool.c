@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: MIT */
+/* pool: the I/O threads and the queues between them and the loop. A queue is a list under a mutex and
+ * an eventfd that is written only when the list was empty; a reader takes the whole list at once.
+ * Freed only by the loop thread, after the threads are joined. */
+#include "pool.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "log.h"
+
+struct queue {
+	pthread_mutex_t lock;
+	struct work *first, **last;
+	int fd; /* eventfd, non-blocking */
+};
+
+struct io {
+	struct loop *loop;
+	struct pool *pool;
+	struct event_base *base;
+	struct event *wake;
+	struct queue in;
+	pthread_t thread;
+	bool started;
+	bool stopping; /* this thread's only */
+	struct work stop;
+	void *ssh;
+	void (*ssh_stop)(void *state);
+};
+
+struct pool {
+	struct loop *loop;
+	struct queue out;
+	struct event *wake;
+	int n;
+	struct io *ios;
+};
+
+static int queue_init(struct queue *q)
+{
+	pthread_mutex_init(&q->lock, NULL);
+	q->last = &q->first;
+	q->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	return q->fd < 0 ? -ERR_SYSTEM : 0;
+}
+
+static void queue_deinit(struct queue *q)
+{
+	if (q->fd >= 0)
+		close(q->fd);
+	pthread_mutex_destroy(&q->lock);
+}
+
+static void queue_put(struct queue *q, struct work *w)
+{
+	const uint64_t one = 1;
+	bool was_empty;
+
+	w->next = NULL;
+	pthread_mutex_lock(&q->lock);
+	was_empty = !q->first;
+	*q->last = w;
+	q->last = &w->next;
+	pthread_mutex_unlock(&q->lock);
+	/* The counter cannot overflow: it is written once per drained batch. */
+	while (was_empty && write(q->fd, &one, sizeof(one)) < 0 && errno == EINTR)
+		;
+}
+
+static struct work *queue_take(struct queue *q)
+{
+	struct work *batch;
+	uint64_t count;
+
+	/* Cleared before the list is taken: what comes in between writes the eventfd again. */
+	while (read(q->fd, &count, sizeof(count)) < 0 && errno == EINTR)
+		;
+	pthread_mutex_lock(&q->lock);
+	batch = q->first;
+	q->first = NULL;
+	q->last = &q->first;
+	pthread_mutex_unlock(&q->lock);
+	return batch;
+}
+
+static void drain_in(evutil_socket_t fd, short what, void *arg)
+{
+	struct io *io = arg;
+	struct work *w = queue_take(&io->in);
+
+	(void)fd;
+	(void)what;
+	while (w) {
+		struct work *next = w->next;
+
+		w->run(io, w);
+		w = next;
+	}
+}
+
+static void drain_out(evutil_socket_t fd, short what, void *arg)
+{
+	struct pool *pool = arg;
+	struct work *w = queue_take(&pool->out);
+
+	(void)fd;
+	(void)what;
+	while (w) {
+		struct work *next = w->next;
+
+		w->done(w);
+		w = next;
+	}
+}
+
+static void stop_thread(struct io *io, struct work *w)
+{
+	(void)w;
+	io->stopping = true;
+	event_base_loopbreak(io->base);
+}
+
+static void *thread_main(void *arg)
+{
+	struct io *io = arg;
+
+	while (!io->stopping)
+		event_base_loop(io->base, EVLOOP_NO_EXIT_ON_EMPTY);
+	if (io->ssh_stop)
+		io->ssh_stop(io->ssh);
+	return NULL;
+}
+
+static int start_thread(struct io *io, struct err *err)
+{
+	struct event_config *config = event_config_new();
+	sigset_t all, old;
+	int rc;
+
+	if (!config)
+		return err_set(err, ERR_MEMORY, "no memory for an I/O thread");
+	/* One thread uses it; the queue's eventfd is how others reach it. */
+	event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK);
+	io->base = event_base_new_with_config(config);
+	event_config_free(config);
+	if (!io->base || queue_init(&io->in))
+		return err_errno(err, "cannot make an I/O thread's event base");
+	io->wake = event_new(io->base, io->in.fd, EV_READ | EV_PERSIST, drain_in, io);
+	if (!io->wake || event_add(io->wake, NULL))
+		return err_set(err, ERR_MEMORY, "no memory for an I/O thread");
+	/* Signals are the loop thread's. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	rc = pthread_create(&io->thread, NULL, thread_main, io);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	if (rc)
+		return err_set(err, ERR_SYSTEM, "cannot start an I/O thread (error %d)", rc);
+	io->started = true;
+	return 0;
+}
+
+struct pool *pool_new(struct loop *loop, int n, struct err *err)
+{
+	struct pool *pool = calloc(1, sizeof(*pool));
+
+	if (!pool || !(pool->ios = calloc((size_t)n, sizeof(*pool->ios)))) {
+		free(pool);
+		err_set(err, ERR_MEMORY, "no memory for the I/O threads");
+		return NULL;
+	}
+	pool->loop = loop;
+	pool->n = n;
+	for (int i = 0; i < n; i++)
+		pool->ios[i].in.fd = -1;
+	if (queue_init(&pool->out)) {
+		err_errno(err, "cannot make the queue from the I/O threads");
+		goto fail;
+	}
+	pool->wake = event_new(loop_base(loop), pool->out.fd, EV_READ | EV_PERSIST, drain_out,
+			       pool);
+	if (!pool->wake || event_add(pool->wake, NULL)) {
+		err_set(err, ERR_MEMORY, "no memory for the I/O threads");
+		goto fail;
+	}
+	for (int i = 0; i < n; i++) {
+		pool->ios[i].loop = loop;
+		pool->ios[i].pool = pool;
+		if (start_thread(&pool->ios[i], err))
+			goto fail;
+	}
+	return pool;
+fail:
+	pool_free(pool);
+	return NULL;
+}
+
+void pool_free(struct pool *pool)
+{
+	if (!pool)
+		return;
+	for (int i = 0; i < pool->n; i++) {
+		struct io *io = &pool->ios[i];
+
+		if (!io->started)
+			continue;
+		io->stop.run = stop_thread;
+		queue_put(&io->in, &io->stop);
+		pthread_join(io->thread, NULL);
+	}
+	if (pool->wake) {
+		drain_out(-1, 0, pool);
+		event_free(pool->wake);
+	}
+	for (int i = 0; i < pool->n; i++) {
+		struct io *io = &pool->ios[i];
+
+		if (io->wake)
+			event_free(io->wake);
+		if (io->base)
+			event_base_free(io->base);
+		queue_deinit(&io->in);
+	}
+	queue_deinit(&pool->out);
+	free(pool->ios);
+	free(pool);
+}
+
+int io_count(const struct io *io)
+{
+	return io->pool->n;
+}
+
+int pool_size(const struct pool *pool)
+{
+	return pool->n;
+}
+
+struct io *pool_io(struct pool *pool, unsigned i)
+{
+	return &pool->ios[i % (unsigned)pool->n];
+}
+
+void io_post(struct io *io, struct work *w)
+{
+	queue_put(&io->in, w);
+}
+
+void io_done(struct io *io, struct work *w)
+{
+	queue_put(&io->pool->out, w);
+}
+
+struct event_base *io_base(struct io *io)
+{
+	return io->base;
+}
+
+struct loop *io_loop(struct io *io)
+{
+	return io->loop;
+}
+
+void io_set_ssh(struct io *io, void *state, void (*stop)(void *state))
+{
+	io->ssh = state;
+	io->ssh_stop = stop;
+}
+
+void *io_ssh(struct io *io)
+{
+	return io->ssh;
+}

@@ -1,0 +1,314 @@
+/* SPDX-License-Identifier: MIT */
+/* record: output in, JSON out. Owns the bytes that it holds until they are given away in an entry. */
+#include "record.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "loop.h"
+
+void entry_free(struct entry *e)
+{
+	if (e)
+		free(e->data);
+	free(e);
+}
+
+void record_init(struct record *r, const struct record_rules *rules, unsigned index)
+{
+	memset(r, 0, sizeof(*r));
+	r->rules = rules;
+	r->index = index;
+}
+
+void record_deinit(struct record *r)
+{
+	buf_deinit(&r->out.held);
+	buf_deinit(&r->err.held);
+}
+
+void record_start(struct record *r)
+{
+	r->start_us = loop_wall_us();
+	r->start_ms = loop_now_ms();
+}
+
+/* ---- parts ---- */
+
+/* How many of the first n bytes end with a whole UTF-8 sequence, so that a character is not cut in two
+ * by a part's end. Bytes that are no UTF-8 are not waited for. */
+static size_t whole_characters(const char *data, size_t n)
+{
+	for (size_t back = 1; back <= 3 && back <= n; back++) {
+		unsigned char c = (unsigned char)data[n - back];
+
+		if (c < 0x80)
+			return n;
+		if (c >= 0xc0) {
+			size_t need = c >= 0xf0 ? 4 : c >= 0xe0 ? 3 : 2;
+
+			return back < need ? n - back : n;
+		}
+	}
+	return n;
+}
+
+static size_t last_newline(const struct buf *b)
+{
+	const char *at = b->len ? memrchr(b->data, '\n', b->len) : NULL;
+
+	return at ? (size_t)(at - b->data) + 1 : 0;
+}
+
+/* Gives the first n held bytes away as a part. */
+static struct entry *make_part(struct record *r, enum ssh_stream stream, size_t n)
+{
+	struct record_stream *s = stream == SSH_STDOUT ? &r->out : &r->err;
+	struct entry *e = calloc(1, sizeof(*e));
+
+	if (!e || !(e->data = malloc(n))) {
+		free(e);
+		return NULL;
+	}
+	memcpy(e->data, s->held.data, n);
+	s->binary = s->binary || !buf_is_utf8(e->data, n);
+	e->kind = ENTRY_PART;
+	e->index = r->index;
+	e->stream = stream;
+	e->offset = s->offset;
+	e->len = n;
+	buf_drop(&s->held, n);
+	s->offset += n;
+	s->parted = true;
+	return e;
+}
+
+/* The length of the next part to send now, or 0. */
+static size_t due(const struct record *r, const struct record_stream *s, bool all)
+{
+	size_t n = s->held.len, lines;
+
+	if (all && s->parted && n <= RECORD_PART)
+		return n;
+	if (r->rules->lines) {
+		lines = last_newline(&s->held);
+		if (lines && lines <= RECORD_PART)
+			return lines;
+	}
+	if (n <= (s->parted ? RECORD_PART : RECORD_INLINE))
+		return 0;
+	n = n < RECORD_PART ? n : RECORD_PART;
+	return whole_characters(s->held.data, n);
+}
+
+static struct entry *take_parts(struct record *r, enum ssh_stream stream, bool all)
+{
+	struct record_stream *s = stream == SSH_STDOUT ? &r->out : &r->err;
+	struct entry *first = NULL, **last = &first;
+	size_t n;
+
+	while ((n = due(r, s, all)) > 0 && (*last = make_part(r, stream, n)))
+		last = &(*last)->next;
+	return first;
+}
+
+struct entry *record_output(struct record *r, enum ssh_stream stream, const char *data, size_t n,
+			    uint64_t cap)
+{
+	struct record_stream *s = stream == SSH_STDOUT ? &r->out : &r->err;
+	uint64_t room = cap > s->kept ? cap - s->kept : 0;
+	size_t keep = n < room ? n : (size_t)room;
+
+	s->bytes += n;
+	s->kept += keep;
+	buf_add(&s->held, data, keep);
+	return take_parts(r, stream, false);
+}
+
+struct entry *record_flush(struct record *r)
+{
+	struct entry *first = take_parts(r, SSH_STDOUT, true), **last = &first;
+
+	while (*last)
+		last = &(*last)->next;
+	*last = take_parts(r, SSH_STDERR, true);
+	return first;
+}
+
+/* ---- the record ---- */
+
+static int signal_number(const char *name)
+{
+	static const struct { const char *name; int number; } known[] = {
+		{ "ABRT", SIGABRT }, { "ALRM", SIGALRM }, { "BUS", SIGBUS },   { "FPE", SIGFPE },
+		{ "HUP", SIGHUP },   { "ILL", SIGILL },   { "INT", SIGINT },   { "KILL", SIGKILL },
+		{ "PIPE", SIGPIPE }, { "QUIT", SIGQUIT }, { "SEGV", SIGSEGV }, { "TERM", SIGTERM },
+		{ "TRAP", SIGTRAP }, { "USR1", SIGUSR1 }, { "USR2", SIGUSR2 }, { "SYS", SIGSYS },
+		{ "XCPU", SIGXCPU }, { "XFSZ", SIGXFSZ },
+	};
+
+	for (size_t i = 0; i < sizeof(known) / sizeof(*known); i++)
+		if (!strcmp(name, known[i].name))
+			return known[i].number;
+	return 0;
+}
+
+static int judge(const struct record_rules *rules, int code)
+{
+	for (size_t i = 0; i < rules->nverdicts; i++)
+		if (rules->verdicts[i].code == code)
+			return rules->verdicts[i].status;
+	return rules->otherwise;
+}
+
+static int status_of(const struct record_rules *rules, const struct ssh_result *res)
+{
+	if (rules->look)
+		return STATUS_FAILED;
+	if (!res->sent && res->err.code == ERR_CANCELLED)
+		return STATUS_SKIPPED;
+	if (!res->sent && res->err.code)
+		return STATUS_UNREACHABLE;
+	if (res->timed_out || res->cancelled || res->signal[0] || res->err.code || !res->exited)
+		return rules->command ? STATUS_FAILED : STATUS_OK;
+	return judge(rules, res->code);
+}
+
+/* Started, and not known how it ended: the connection went, or it ended without an exit status. */
+static bool is_unknown(const struct ssh_result *res)
+{
+	return res->sent && !res->exited && !res->signal[0] && !res->timed_out && !res->cancelled;
+}
+
+static void put_rtc(struct buf *b, const struct ssh_result *res)
+{
+	if (res->timed_out)
+		buf_puts(b, ",\"rtc\":124,\"timed_out\":true");
+	else if (res->signal[0])
+		buf_printf(b, ",\"rtc\":%d,\"signal\":\"%s\"", 128 + signal_number(res->signal),
+			   res->signal);
+	else if (res->exited)
+		buf_printf(b, ",\"rtc\":%d", res->code);
+}
+
+static void put_error(struct buf *b, const char *error)
+{
+	buf_puts(b, ",\"error\":");
+	buf_json_string(b, error, strlen(error));
+}
+
+static void put_killed(struct buf *b, const struct ssh_result *res)
+{
+	if (res->cancelled)
+		buf_puts(b, ",\"cancelled\":true");
+	if (!res->killed)
+		return;
+	buf_puts(b, ",\"killed\":true");
+	if (res->survivors >= 0)
+		buf_printf(b, ",\"survivors\":%d", res->survivors);
+	if (res->killed_by)
+		buf_printf(b, ",\"killed_by\":\"%s\"", res->killed_by);
+}
+
+static unsigned put_stream(struct buf *b, const char *name, struct record_stream *s,
+			   unsigned parts, unsigned binary)
+{
+	unsigned flags = 0;
+
+	if (s->bytes > s->kept || s->parted)
+		buf_printf(b, ",\"%s_bytes\":%llu", name, (unsigned long long)s->bytes);
+	if (s->parted) {
+		flags |= parts;
+		if (s->binary)
+			flags |= binary;
+		return flags;
+	}
+	buf_printf(b, ",\"%s\":", name);
+	if (!buf_json_string(b, s->held.data, s->held.len)) {
+		buf_printf(b, ",\"%s_b64\":\"", name);
+		buf_base64(b, s->held.data, s->held.len);
+		buf_putc(b, '"');
+	}
+	return flags;
+}
+
+static void put_times(struct buf *b, const struct record *r)
+{
+	if (r->start_us)
+		buf_printf(b, ",\"started\":%.3f,\"seconds\":%.3f", (double)r->start_us / 1e6,
+			   (double)(loop_now_ms() - r->start_ms) / 1000);
+}
+
+static void put_survivors(struct buf *b, const struct record *r, const struct ssh_result *res)
+{
+	size_t n = r->out.held.len;
+	char count[12] = "";
+
+	buf_puts(b, ",\"unknown\":true");
+	if (res->exited && !res->code && n && n < sizeof(count)) {
+		memcpy(count, r->out.held.data, n);
+		buf_printf(b, ",\"survivors\":%ld", strtol(count, NULL, 10));
+	}
+	put_error(b, "node lost while running");
+}
+
+static struct entry *finish(struct buf *b, unsigned index, int status, unsigned parts)
+{
+	struct entry *e = calloc(1, sizeof(*e));
+
+	buf_putc(b, '}');
+	if (e)
+		e->data = buf_take(b, &e->len);
+	if (!e || !e->data) {
+		buf_deinit(b);
+		free(e);
+		return NULL;
+	}
+	e->kind = ENTRY_RECORD;
+	e->index = index;
+	e->status = status;
+	e->parts = parts;
+	return e;
+}
+
+struct entry *record_end(struct record *r, const struct ssh_result *res)
+{
+	int status = status_of(r->rules, res);
+	struct buf b = { 0 };
+	unsigned parts = 0;
+
+	buf_printf(&b, "{\"status\":%d", status);
+	if (r->rules->look) {
+		put_survivors(&b, r, res);
+		return finish(&b, r->index, status, 0);
+	}
+	if (r->rules->command && res->sent)
+		put_rtc(&b, res);
+	put_killed(&b, res);
+	if (r->rules->command && is_unknown(res))
+		buf_puts(&b, ",\"unknown\":true");
+	if (res->output_open)
+		buf_puts(&b, ",\"output_open\":true");
+	if (r->out.bytes > r->out.kept || r->err.bytes > r->err.kept)
+		buf_puts(&b, ",\"truncated\":true");
+	if (status != STATUS_OK && res->err.message[0] && res->err.code)
+		put_error(&b, res->err.message);
+	put_times(&b, r);
+	if (r->rules->command && res->sent) {
+		parts = put_stream(&b, "stdout", &r->out, ENTRY_PARTS_STDOUT, ENTRY_BINARY_STDOUT);
+		parts |= put_stream(&b, "stderr", &r->err, ENTRY_PARTS_STDERR,
+				    ENTRY_BINARY_STDERR);
+	}
+	return finish(&b, r->index, status, parts);
+}
+
+struct entry *record_plain(unsigned index, int status, const char *error)
+{
+	struct buf b = { 0 };
+
+	buf_printf(&b, "{\"status\":%d", status);
+	if (error)
+		put_error(&b, error);
+	return finish(&b, index, status, 0);
+}

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: MIT */
+/* runtime: what one process has, made by main.c or run.c and reached by the bindings. Loop thread. */
+#ifndef EXED_RUNTIME_H
+#define EXED_RUNTIME_H
+
+struct config;
+struct loop;
+struct fanouts;
+struct pool;
+struct ssh_settings;
+
+struct runtime {
+	struct loop *loop;
+	struct config *config;
+	struct pool *pool;            /* I/O threads */
+	struct fanouts *fanouts;
+	struct ssh_settings *ssh;     /* replaced on reload; users hold references */
+	const char *share;            /* directory with lua/, executors/, tasks/ */
+	const char *program;          /* "exed" or "exed-run" */
+};
+
+#endif

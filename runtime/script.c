@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: MIT */
+/* script: makes and closes the Lua state. The state owns its memory account; every thread of it finds
+ * its script through Lua's extra space. Loop thread. */
+#include "script.h"
+
+#include <limits.h>
+#include <lualib.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "fiber.h"
+#include "log.h"
+#include "runtime.h"
+
+struct script {
+	struct runtime *rt;
+	lua_State *L;
+	struct fibers *fibers;
+	size_t memory, memory_limit;
+};
+
+/* Lua's accountant: a block more than the limit is refused, and Lua collects garbage and tries again
+ * before it raises. */
+static void *allocate(void *ud, void *ptr, size_t osize, size_t nsize)
+{
+	struct script *s = ud;
+	size_t old = ptr ? osize : 0;
+	void *block;
+
+	if (!nsize) {
+		free(ptr);
+		s->memory -= old;
+		return NULL;
+	}
+	if (nsize > old && s->memory_limit && s->memory + (nsize - old) > s->memory_limit)
+		return NULL;
+	block = realloc(ptr, nsize);
+	if (block)
+		s->memory += nsize - old;
+	return block;
+}
+
+static int open_state(lua_State *L)
+{
+	const luaL_Reg *m = lua_touserdata(L, 1);
+	const char *share = lua_tostring(L, 2);
+
+	luaL_openlibs(L);
+	lua_getglobal(L, "package");
+	lua_pushfstring(L, "%s/lua/?.lua;%s/lua/?/init.lua;%s", share, share,
+			(lua_getfield(L, -1, "path"), lua_tostring(L, -1)));
+	lua_setfield(L, -3, "path");
+	lua_pop(L, 1);
+	lua_getfield(L, -1, "preload");
+	for (; m->name; m++) {
+		lua_pushcfunction(L, m->func);
+		lua_setfield(L, -2, m->name);
+	}
+	return 0;
+}
+
+struct script *script_new(struct runtime *rt, const luaL_Reg *modules,
+			  const struct script_limits *limits, struct err *err)
+{
+	struct script *s = calloc(1, sizeof(*s));
+
+	if (!s)
+		goto fail;
+	s->rt = rt;
+	s->memory_limit = limits->memory;
+	s->L = lua_newstate(allocate, s);
+	if (!s->L)
+		goto fail;
+	*(struct script **)lua_getextraspace(s->L) = s;
+	lua_pushcfunction(s->L, open_state);
+	lua_pushlightuserdata(s->L, (void *)modules);
+	lua_pushstring(s->L, rt->share);
+	if (lua_pcall(s->L, 2, 0, 0) != LUA_OK)
+		goto fail;
+	s->fibers = fiber_state_new(s, limits->budget, limits->fibers);
+	if (!s->fibers)
+		goto fail;
+	return s;
+fail:
+	err_set(err, ERR_MEMORY, "no memory for a Lua state");
+	script_free(s);
+	return NULL;
+}
+
+void script_end_fibers(struct script *s)
+{
+	if (s->fibers)
+		fiber_end_all(s->fibers);
+}
+
+void script_free(struct script *s)
+{
+	if (!s)
+		return;
+	script_end_fibers(s);
+	if (s->L)
+		lua_close(s->L);
+	if (s->fibers)
+		fiber_state_free(s->fibers);
+	free(s);
+}
+
+lua_State *script_state(struct script *s)
+{
+	return s->L;
+}
+
+struct loop *script_loop(struct script *s)
+{
+	return s->rt->loop;
+}
+
+struct runtime *script_runtime(struct script *s)
+{
+	return s->rt;
+}
+
+struct script *script_of(lua_State *L)
+{
+	return *(struct script **)lua_getextraspace(L);
+}
+
+struct fibers *script_fibers(struct script *s)
+{
+	return s->fibers;
+}
+
+size_t script_memory(const struct script *s)
+{
+	return s->memory;
+}
+
+/* ---- running a file ---- */
+
+struct file_run {
+	void (*on_end)(void *arg, bool ok);
+	void *arg;
+};
+
+static void file_ended(void *arg, const struct fiber_end *end)
+{
+	struct file_run run = *(struct file_run *)arg;
+
+	free(arg);
+	if (!end->ok) {
+		const char *text = luaL_tolstring(end->L, -1, NULL);
+
+		fprintf(stderr, "%s\n", text);
+		if (end->trace && !end->cancelled)
+			fprintf(stderr, "%s\n", end->trace);
+	}
+	run.on_end(run.arg, end->ok);
+}
+
+static void push_args(lua_State *L, const char *path, int argc, char *const argv[])
+{
+	lua_createtable(L, argc, 1);
+	lua_pushstring(L, path);
+	lua_rawseti(L, -2, 0);
+	for (int i = 0; i < argc; i++) {
+		lua_pushstring(L, argv[i]);
+		lua_rawseti(L, -2, i + 1);
+	}
+	lua_setglobal(L, "arg");
+	luaL_checkstack(L, argc, "too many arguments");
+	for (int i = 0; i < argc; i++)
+		lua_pushstring(L, argv[i]);
+}
+
+int script_run_file(struct script *s, const char *path, int argc, char *const argv[],
+		    void (*on_end)(void *arg, bool ok), void *arg, struct err *err)
+{
+	struct file_run *run;
+	int rc;
+
+	if (luaL_loadfilex(s->L, path, "t") != LUA_OK) {
+		rc = err_set(err, ERR_INVALID, "%s", lua_tostring(s->L, -1));
+		lua_pop(s->L, 1);
+		return rc;
+	}
+	run = malloc(sizeof(*run));
+	if (!run) {
+		lua_pop(s->L, 1);
+		return err_set(err, ERR_MEMORY, "no memory to run %s", path);
+	}
+	run->on_end = on_end;
+	run->arg = arg;
+	push_args(s->L, path, argc, argv);
+	if (fiber_start(s, s->L, argc, path, file_ended, run, err))
+		return 0;
+	free(run);
+	return -err->code;
+}
+
+/* ---- where the Lua files are ---- */
+
+static bool has_lua(const char *dir)
+{
+	char path[PATH_MAX];
+	struct stat st;
+	int n = snprintf(path, sizeof(path), "%s/lua/exed", dir);
+
+	return n > 0 && (size_t)n < sizeof(path) && !stat(path, &st) && S_ISDIR(st.st_mode);
+}
+
+int script_find_share(char *out, size_t cap, struct err *err)
+{
+	static const char *const places[] = { "../share/exed", "..", "../.." };
+	char exe[PATH_MAX - 32], dir[PATH_MAX], real[PATH_MAX];
+	ssize_t n = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
+	char *slash;
+
+	if (n <= 0)
+		return err_errno(err, "cannot read /proc/self/exe");
+	exe[n] = '\0';
+	slash = strrchr(exe, '/');
+	if (slash)
+		*slash = '\0';
+	for (size_t i = 0; i < sizeof(places) / sizeof(*places); i++) {
+		snprintf(dir, sizeof(dir), "%s/%s", exe, places[i]);
+		if (has_lua(dir) && realpath(dir, real) && strlen(real) < cap) {
+			strcpy(out, real);
+			return 0;
+		}
+	}
+	return err_set(err, ERR_NOT_FOUND,
+		       "cannot find the Lua files (share/exed/lua) beside %s", exe);
+}

@@ -1,0 +1,482 @@
+/* SPDX-License-Identifier: MIT */
+/* sink: batches of entries, in order, at most a few under way.
+ *
+ * A batch is one call of append. When a call fails in a way that leaves open whether it was done, every
+ * batch under way is waited for and all that are not acknowledged are sent again, oldest first, with
+ * their numbers. An answer that says that the slice is another owner's ends the fan-out: what it still
+ * gives is dropped. The sink is counted: its binding holds it, and every call under way. Loop thread. */
+#include "sink.h"
+
+#include <hiredis/hiredis.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "log.h"
+#include "redis.h"
+
+#define BATCH_ENTRIES 256
+#define BATCH_BYTES (512 * 1024)
+#define UNDER_WAY_MAX 16
+#define RETRY_MS 250
+/* What is kept of each output stream once the job's outputs are over their limit. */
+#define CUT_BYTES 4096
+
+struct batch {
+	struct batch *next;
+	struct entry *entries;
+	size_t n;
+	uint64_t seq;
+};
+
+struct sink {
+	int refs;
+	struct loop *loop;
+	struct redis *redis;
+	struct fanout *fanout;
+	char *jid;
+	int64_t k, epoch, effect, job_output;
+	bool marks;
+	struct batch *first, **last; /* not acknowledged, oldest first */
+	struct batch *unsent;        /* the first of them that is to be sent */
+	struct entry *waiting, **waiting_last; /* not in a batch yet */
+	uint64_t seq;
+	unsigned under_way;
+	bool complained;
+	bool unnumbered;
+	bool resend; /* something failed: wait until nothing is under way, then send again */
+	struct mark_call *marks_first, **marks_last; /* in order; the first may be under way */
+	struct timer retry;
+	struct deferred pump;
+	struct buf scratch;
+	struct err lost; /* code: the slice is not ours any more */
+};
+
+struct mark_call {
+	struct mark_call *next;
+	size_t n;
+	bool sent, done, ok;
+	struct sink *sink;
+	unsigned indexes[];
+};
+
+#define container_of(ptr, type, member) ((type *)((char *)(ptr) - offsetof(type, member)))
+
+static void pump(struct deferred *d);
+
+static void retry_due(void *arg)
+{
+	struct sink *s = arg;
+
+	loop_defer(s->loop, &s->pump);
+	sink_unref(s);
+}
+
+struct sink *sink_new(struct loop *loop, struct redis *redis, const struct sink_slice *slice)
+{
+	struct sink *s = calloc(1, sizeof(*s));
+
+	if (!s || !(s->jid = strdup(slice->jid)) ||
+	    timer_init(&s->retry, loop_base(loop), retry_due, s)) {
+		if (s)
+			free(s->jid);
+		free(s);
+		return NULL;
+	}
+	s->refs = 1;
+	s->loop = loop;
+	s->redis = redis;
+	s->k = slice->k;
+	s->epoch = slice->epoch;
+	s->effect = slice->effect;
+	s->job_output = slice->job_output;
+	s->marks = slice->marks;
+	s->unnumbered = slice->unnumbered;
+	s->last = &s->first;
+	s->waiting_last = &s->waiting;
+	s->marks_last = &s->marks_first;
+	s->pump.run = pump;
+	return s;
+}
+
+struct sink *sink_ref(struct sink *s)
+{
+	s->refs++;
+	return s;
+}
+
+void sink_unref(struct sink *s)
+{
+	if (--s->refs)
+		return;
+	loop_undefer(s->loop, &s->pump);
+	timer_deinit(&s->retry);
+	buf_deinit(&s->scratch);
+	free(s->jid);
+	free(s);
+}
+
+void sink_attach(struct sink *s, struct fanout *f)
+{
+	s->fanout = f;
+}
+
+int sink_result(const struct sink *s, struct err *err)
+{
+	if (!s->lost.code)
+		return 0;
+	*err = s->lost;
+	return -s->lost.code;
+}
+
+static void pump_soon(struct sink *s)
+{
+	loop_defer(s->loop, &s->pump);
+}
+
+static void pump_later(struct sink *s)
+{
+	if (event_pending(s->retry.ev, EV_TIMEOUT, NULL))
+		return;
+	sink_ref(s);
+	timer_set(&s->retry, RETRY_MS);
+}
+
+/* ---- what the store answers ---- */
+
+static bool starts_with(const redisReply *r, const char *word)
+{
+	size_t n = strlen(word);
+
+	return r->len >= n && !memcmp(r->str, word, n);
+}
+
+/* The slice is not ours, or the store does not know it: nothing more of it is written here. */
+static bool is_lost(const redisReply *r)
+{
+	return starts_with(r, "STALE") || starts_with(r, "GONE") || starts_with(r, "ENDED") ||
+	       starts_with(r, "INVALID");
+}
+
+static void lose(struct sink *s, const redisReply *r)
+{
+	if (s->lost.code)
+		return;
+	err_set(&s->lost, ERR_REFUSED, "%.200s", r->str);
+	log_warn("sink", "jid=%s slice=%" PRId64 " is given up: %.200s", s->jid, s->k, r->str);
+	fanout_abandon(s->fanout);
+	pump_soon(s);
+}
+
+static void stopped(struct sink *s, const char *reason, size_t n)
+{
+	char text[256];
+
+	snprintf(text, sizeof(text), "%.*s", (int)n, reason);
+	fanout_cancel(s->fanout, text);
+}
+
+/* Said once until something works again. */
+static void complain(struct sink *s, const char *what, const redisReply *r, const struct err *err)
+{
+	if (!s->complained)
+		log_warn("sink", "jid=%s slice=%" PRId64 " %s: %s", s->jid, s->k, what,
+			 err ? err->message : r->str ? r->str : "answers came out of order");
+	s->complained = true;
+}
+
+/* ---- sending ---- */
+
+static void put_arg(struct buf *b, const void *data, size_t n)
+{
+	buf_printf(b, "$%zu\r\n", n);
+	buf_add(b, data, n);
+	buf_add(b, "\r\n", 2);
+}
+
+static void put_number(struct buf *b, int64_t v)
+{
+	char text[24];
+
+	put_arg(b, text, (size_t)snprintf(text, sizeof(text), "%" PRId64, v));
+}
+
+static void put_head(struct sink *s, const char *function, size_t nargs)
+{
+	struct buf *b = &s->scratch;
+
+	buf_clear(b);
+	buf_printf(b, "*%zu\r\n", nargs + 6);
+	put_arg(b, "FCALL", 5);
+	put_arg(b, function, strlen(function));
+	put_arg(b, "0", 1);
+	put_arg(b, s->jid, strlen(s->jid));
+	put_number(b, s->k);
+	put_number(b, s->epoch);
+}
+
+static void put_entry(struct buf *b, const struct entry *e)
+{
+	char head[64] = "";
+	int n = 0;
+
+	put_number(b, e->index);
+	if (e->kind == ENTRY_PART) {
+		put_arg(b, "part", 4);
+		n = snprintf(head, sizeof(head), "%d %" PRIu64 "\n", e->stream, e->offset);
+	} else {
+		put_arg(b, "record", 6);
+		if (e->parts)
+			n = snprintf(head, sizeof(head), "%u", e->parts);
+	}
+	put_number(b, e->kind == ENTRY_PART ? 0 : e->status);
+	put_number(b, (int64_t)e->len);
+	buf_printf(b, "$%zu\r\n%s", (size_t)n + e->len, head);
+	buf_add(b, e->data, e->len);
+	buf_add(b, "\r\n", 2);
+}
+
+struct batch_call {
+	struct sink *sink;
+	struct batch *batch;
+};
+
+static void on_appended(void *arg, const struct redisReply *reply, const struct err *err);
+
+static int send_batch(struct sink *s, struct batch *batch)
+{
+	struct batch_call *call = malloc(sizeof(*call));
+	int rc;
+
+	if (!call)
+		return -ERR_MEMORY;
+	put_head(s, "exed_1_append", 2 + 5 * batch->n);
+	put_number(&s->scratch, s->effect);
+	put_number(&s->scratch, (int64_t)batch->seq);
+	for (const struct entry *e = batch->entries; e; e = e->next)
+		put_entry(&s->scratch, e);
+	call->sink = s;
+	call->batch = batch;
+	rc = s->scratch.failed ? -ERR_MEMORY
+			       : redis_raw(s->redis, s->scratch.data, s->scratch.len, on_appended,
+					   call, 0, NULL);
+	if (s->scratch.cap > BATCH_BYTES)
+		buf_deinit(&s->scratch);
+	if (rc) {
+		free(call);
+		return rc;
+	}
+	s->under_way++;
+	sink_ref(s);
+	return 0;
+}
+
+/* Batches are acknowledged in their order, so this is the first. */
+static void batch_taken(struct sink *s, struct batch *batch)
+{
+	s->first = batch->next;
+	if (!s->first)
+		s->last = &s->first;
+	fanout_taken(s->fanout, batch->entries);
+	free(batch);
+}
+
+static void read_answer(struct sink *s, const redisReply *r)
+{
+	if (r->type != REDIS_REPLY_ARRAY || r->elements < 4)
+		return;
+	if (r->element[2]->integer > s->job_output)
+		fanout_cut_output(s->fanout, CUT_BYTES);
+	if (r->element[3]->len)
+		stopped(s, r->element[3]->str, r->element[3]->len);
+}
+
+static void on_appended(void *arg, const struct redisReply *reply, const struct err *err)
+{
+	struct batch_call call = *(struct batch_call *)arg;
+	struct sink *s = call.sink;
+
+	free(arg);
+	s->under_way--;
+	if (reply && reply->type != REDIS_REPLY_ERROR && call.batch == s->first && !s->resend) {
+		s->complained = false;
+		read_answer(s, reply);
+		batch_taken(s, call.batch);
+	} else if (reply && reply->type == REDIS_REPLY_ERROR && is_lost(reply)) {
+		lose(s, reply);
+	} else {
+		complain(s, "records wait", reply, err);
+		s->resend = true;
+	}
+	pump_soon(s);
+	sink_unref(s);
+}
+
+static bool make_batch(struct sink *s)
+{
+	struct batch *batch = s->waiting ? calloc(1, sizeof(*batch)) : NULL;
+	size_t bytes = 0;
+
+	if (!batch)
+		return false;
+	batch->entries = s->waiting;
+	while (s->waiting && batch->n < BATCH_ENTRIES && bytes < BATCH_BYTES) {
+		struct entry *e = s->waiting;
+
+		bytes += e->len;
+		batch->n++;
+		s->waiting = e->next;
+		if (!s->waiting)
+			s->waiting_last = &s->waiting;
+		if (!s->waiting || batch->n == BATCH_ENTRIES || bytes >= BATCH_BYTES)
+			e->next = NULL;
+	}
+	batch->seq = s->unnumbered ? 0 : ++s->seq;
+	*s->last = batch;
+	s->last = &batch->next;
+	if (!s->unsent)
+		s->unsent = batch;
+	return true;
+}
+
+static void take_all(struct sink *s)
+{
+	while (s->first)
+		batch_taken(s, s->first);
+	s->unsent = NULL;
+	if (s->waiting) {
+		struct entry *list = s->waiting;
+
+		s->waiting = NULL;
+		s->waiting_last = &s->waiting;
+		fanout_taken(s->fanout, list);
+	}
+}
+
+static void pump_batches(struct sink *s)
+{
+	if (s->resend) {
+		if (s->under_way)
+			return;
+		s->resend = false;
+		s->unsent = s->first;
+		pump_later(s);
+		return;
+	}
+	while (s->under_way < UNDER_WAY_MAX && (s->unsent || make_batch(s))) {
+		if (send_batch(s, s->unsent)) {
+			pump_later(s);
+			return;
+		}
+		s->unsent = s->unsent->next;
+	}
+}
+
+/* ---- started bits ---- */
+
+static void on_marked(void *arg, const struct redisReply *reply, const struct err *err)
+{
+	struct mark_call *m = arg;
+	struct sink *s = m->sink;
+
+	m->sent = false;
+	if (reply && reply->type != REDIS_REPLY_ERROR) {
+		m->done = m->ok = true;
+	} else if (reply && starts_with(reply, "STOPPED ")) {
+		stopped(s, reply->str + 8, reply->len - 8);
+		m->done = true;
+	} else if (reply && is_lost(reply)) {
+		lose(s, reply);
+	} else {
+		complain(s, "hosts wait for their started bits", reply, err);
+		pump_later(s);
+	}
+	pump_soon(s);
+	sink_unref(s);
+}
+
+static int send_mark(struct sink *s, struct mark_call *m)
+{
+	put_head(s, "exed_1_mark", 1 + m->n);
+	put_number(&s->scratch, s->effect);
+	for (size_t i = 0; i < m->n; i++)
+		put_number(&s->scratch, m->indexes[i]);
+	if (s->scratch.failed ||
+	    redis_raw(s->redis, s->scratch.data, s->scratch.len, on_marked, m, 0, NULL))
+		return -ERR_AWAY;
+	m->sent = true;
+	sink_ref(s);
+	return 0;
+}
+
+static void pump_marks(struct sink *s)
+{
+	bool waiting = event_pending(s->retry.ev, EV_TIMEOUT, NULL);
+
+	while (s->marks_first && (s->marks_first->done || (s->lost.code && !s->marks_first->sent))) {
+		struct mark_call *m = s->marks_first;
+
+		s->marks_first = m->next;
+		if (!s->marks_first)
+			s->marks_last = &s->marks_first;
+		fanout_marked(s->fanout, m->n, m->ok);
+		free(m);
+	}
+	for (struct mark_call *m = s->marks_first; m && !waiting; m = m->next)
+		if (!m->sent && !m->done && !s->lost.code && send_mark(s, m)) {
+			pump_later(s);
+			return;
+		}
+}
+
+static void pump(struct deferred *d)
+{
+	struct sink *s = container_of(d, struct sink, pump);
+
+	sink_ref(s);
+	pump_marks(s);
+	if (!s->lost.code)
+		pump_batches(s);
+	else if (!s->under_way)
+		take_all(s);
+	sink_unref(s);
+}
+
+/* ---- what the fan-out calls ---- */
+
+static void sink_mark(void *arg, const unsigned *indexes, size_t n)
+{
+	struct sink *s = arg;
+	struct mark_call *m = malloc(sizeof(*m) + n * sizeof(*indexes));
+
+	if (!m) {
+		/* Without it these hosts could never start: the slice goes back to the store. */
+		err_set(&s->lost, ERR_MEMORY, "not enough memory to mark %zu hosts", n);
+		fanout_abandon(s->fanout);
+		fanout_marked(s->fanout, n, false);
+		return;
+	}
+	*m = (struct mark_call){ .n = n, .sink = s };
+	memcpy(m->indexes, indexes, n * sizeof(*indexes));
+	*s->marks_last = m;
+	s->marks_last = &m->next;
+	pump_soon(s);
+}
+
+static void sink_append(void *arg, struct entry *list)
+{
+	struct sink *s = arg;
+
+	*s->waiting_last = list;
+	while (*s->waiting_last)
+		s->waiting_last = &(*s->waiting_last)->next;
+	pump_soon(s);
+}
+
+const struct sink_ops *sink_fanout_ops(const struct sink *s)
+{
+	static const struct sink_ops with_marks = { sink_mark, sink_append };
+	static const struct sink_ops without = { NULL, sink_append };
+
+	return s->marks ? &with_marks : &without;
+}

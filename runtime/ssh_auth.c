@@ -1,0 +1,387 @@
+/* SPDX-License-Identifier: MIT */
+/* ssh_auth: the login of a connection: which keys are tried, in which order, and how they sign.
+ *
+ * First the host's own key or the configured keys, then the agent's. The right key is offered at once;
+ * there is no `none` request. libssh2 calls `sign` when the host wants a key's signature; for a key of
+ * the agent it says EAGAIN until the agent has answered. One I/O thread. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "ssh_conn.h"
+
+/* An agent's flags for RSA (draft-miller-ssh-agent, 4.5.1). */
+#define AGENT_RSA_SHA2_256 2u
+#define AGENT_RSA_SHA2_512 4u
+
+struct offered { /* a key of the agent, copied: its list may change meanwhile */
+	unsigned char *blob;
+	size_t len;
+	char *comment;
+};
+
+struct ssh_auth {
+	struct ssh_key *own; /* of this host; borrowed from the settings */
+	struct err own_err;  /* why there is none although one is named */
+	size_t next;         /* index of the key that is tried: own, configured, agent's */
+	bool trying;
+	struct ssh_agent_ask *ask; /* runs */
+	bool listed;               /* the agent's keys are here */
+	struct err agent_err;
+	struct offered *agent_keys;
+	size_t n_agent_keys;
+	struct buf sig;            /* the agent's answer */
+	bool sign_done, sign_failed;
+	struct buf tried;          /* for the message */
+};
+
+/* ---- the agent's answers ---- */
+
+static void offered_free(struct ssh_auth *a)
+{
+	for (size_t i = 0; i < a->n_agent_keys; i++) {
+		free(a->agent_keys[i].blob);
+		free(a->agent_keys[i].comment);
+	}
+	free(a->agent_keys);
+}
+
+static void on_keys(void *arg, const struct ssh_agent_key *keys, size_t n, const struct err *err)
+{
+	struct ssh_conn *c = arg;
+	struct ssh_auth *a = c->auth;
+
+	a->ask = NULL;
+	a->listed = true;
+	a->agent_err = *err;
+	if (n)
+		a->agent_keys = calloc(n, sizeof(*a->agent_keys));
+	for (size_t i = 0; a->agent_keys && i < n; i++) {
+		struct offered *o = &a->agent_keys[i];
+
+		o->blob = malloc(keys[i].len + 1);
+		o->comment = strdup(keys[i].comment);
+		a->n_agent_keys++;
+		if (!o->blob || !o->comment) {
+			conn_fail(c, ERR_MEMORY, "out of memory");
+			return;
+		}
+		memcpy(o->blob, keys[i].blob, keys[i].len);
+		o->len = keys[i].len;
+	}
+	conn_kick(c);
+}
+
+static void on_signed(void *arg, const unsigned char *sig, size_t n, const struct err *err)
+{
+	struct ssh_conn *c = arg;
+	struct ssh_auth *a = c->auth;
+
+	(void)err;
+	a->ask = NULL;
+	a->sign_done = true;
+	a->sign_failed = !sig;
+	buf_clear(&a->sig);
+	if (sig)
+		buf_add(&a->sig, sig, n);
+	conn_kick(c);
+}
+
+/* ---- which key ---- */
+
+struct candidate {
+	struct ssh_key *key;           /* one that we hold, or: */
+	const struct offered *offered; /* one of the agent */
+};
+
+static bool same_blob(const struct ssh_key *k, const struct offered *o)
+{
+	size_t len;
+	const unsigned char *blob = ssh_key_blob(k, &len);
+
+	return len == o->len && !memcmp(blob, o->blob, len);
+}
+
+/* The key at a->next; false when there is none any more. An agent's key that we hold is passed over. */
+static bool candidate_get(struct ssh_conn *c, struct candidate *found)
+{
+	struct ssh_auth *a = c->auth;
+	struct ssh_key **keys = c->settings->keys;
+	size_t i, n = 0;
+
+	memset(found, 0, sizeof(*found));
+	while (keys[n])
+		n++;
+	for (;; a->next++) {
+		i = a->next;
+		if (i == 0) {
+			found->key = a->own;
+		} else if (i <= n) {
+			found->key = keys[i - 1] == a->own ? NULL : keys[i - 1];
+		} else {
+			i -= n + 1;
+			if (i >= a->n_agent_keys)
+				return false;
+			found->offered = &a->agent_keys[i];
+			for (size_t k = 0; keys[k]; k++)
+				if (same_blob(keys[k], found->offered))
+					found->offered = NULL;
+			if (found->offered && a->own && same_blob(a->own, found->offered))
+				found->offered = NULL;
+		}
+		if (found->key || found->offered)
+			return true;
+	}
+}
+
+/* ---- signing ---- */
+
+struct signing { /* the abstract that libssh2 hands back to `sign` */
+	struct ssh_conn *c;
+	struct candidate candidate;
+};
+
+/* The n-th string of the request that is signed (RFC 4252, 7): session id, then after one byte user,
+ * service, "publickey", after one more byte the algorithm. */
+static const char *algorithm_of(const unsigned char *data, size_t len, size_t *n)
+{
+	size_t at = 0;
+
+	for (int i = 0; i < 5; i++) {
+		size_t size;
+
+		at += i == 1 || i == 4;
+		if (len < 4 || at > len - 4)
+			return NULL;
+		size = (size_t)data[at] << 24 | (size_t)data[at + 1] << 16 |
+		       (size_t)data[at + 2] << 8 | data[at + 3];
+		at += 4;
+		if (size > len - at)
+			return NULL;
+		if (i == 4) {
+			*n = size;
+			return (const char *)data + at;
+		}
+		at += size;
+	}
+	return NULL;
+}
+
+/* What the agent gives is a type and a signature; libssh2 puts the type there itself. */
+static int agent_signature(struct ssh_conn *c, unsigned char **sig, size_t *sig_len)
+{
+	struct ssh_auth *a = c->auth;
+	const unsigned char *s = (const unsigned char *)a->sig.data;
+	size_t left = a->sig.len, n;
+
+	for (int i = 0; i < 2; i++) {
+		if (left < 4)
+			return -1;
+		n = (size_t)s[0] << 24 | (size_t)s[1] << 16 | (size_t)s[2] << 8 | s[3];
+		if (n > left - 4)
+			return -1;
+		s += 4;
+		left -= 4;
+		if (i == 0) {
+			s += n;
+			left -= n;
+			continue;
+		}
+		*sig = conn_io_alloc(c, n);
+		if (!*sig)
+			return -1;
+		memcpy(*sig, s, n);
+		*sig_len = n;
+	}
+	return 0;
+}
+
+static int sign_by_agent(struct ssh_conn *c, const struct offered *o, const unsigned char *data,
+			 size_t len, const char *algorithm, size_t n, unsigned char **sig,
+			 size_t *sig_len)
+{
+	struct ssh_auth *a = c->auth;
+	unsigned flags = 0;
+
+	if (a->sign_done) {
+		a->sign_done = false;
+		return a->sign_failed || a->sig.failed ? -1 : agent_signature(c, sig, sig_len);
+	}
+	c->starved = true; /* nothing more can be done before the answer is here */
+	if (a->ask)
+		return LIBSSH2_ERROR_EAGAIN;
+	if (n == 12 && !memcmp(algorithm, "rsa-sha2-512", 12))
+		flags = AGENT_RSA_SHA2_512;
+	else if (n == 12 && !memcmp(algorithm, "rsa-sha2-256", 12))
+		flags = AGENT_RSA_SHA2_256;
+	else if (n == 7 && !memcmp(algorithm, "ssh-rsa", 7))
+		return -1; /* SHA-1 */
+	a->ask = ssh_agent_sign(c->client->agent, o->blob, o->len, data, len, flags, on_signed, c);
+	return a->ask ? LIBSSH2_ERROR_EAGAIN : -1;
+}
+
+static LIBSSH2_USERAUTH_PUBLICKEY_SIGN_FUNC(sign)
+{
+	struct signing *s = *abstract;
+	struct buf out = {0};
+	const char *algorithm;
+	size_t n;
+	int rc;
+
+	(void)session;
+	algorithm = algorithm_of(data, data_len, &n);
+	if (!algorithm)
+		return -1;
+	if (s->candidate.offered)
+		return sign_by_agent(s->c, s->candidate.offered, data, data_len, algorithm, n, sig,
+				     sig_len);
+	rc = ssh_key_sign(s->candidate.key, algorithm, n, data, data_len, &out);
+	*sig = rc ? NULL : conn_io_alloc(s->c, out.len);
+	if (*sig) {
+		memcpy(*sig, out.data, out.len);
+		*sig_len = out.len;
+	}
+	buf_deinit(&out);
+	return *sig ? 0 : -1;
+}
+
+/* ---- the login ---- */
+
+static int auth_start(struct ssh_conn *c)
+{
+	struct ssh_auth *a = calloc(1, sizeof(*a));
+
+	if (!a) {
+		conn_fail(c, ERR_MEMORY, "out of memory");
+		return -1;
+	}
+	c->auth = a;
+	if (c->host->key)
+		a->own = ssh_settings_key(c->settings, c->host->key, &a->own_err);
+	return 0;
+}
+
+/* The agent's keys, once our own were of no use. 0 when they are here, or there is no agent. */
+static int agent_ask(struct ssh_conn *c)
+{
+	struct ssh_auth *a = c->auth;
+	struct ssh_agent *agent;
+
+	if (a->listed || !c->settings->agent)
+		return 0;
+	if (a->ask)
+		return LIBSSH2_ERROR_EAGAIN;
+	agent = client_agent(c->client, c->settings->agent);
+	a->ask = agent ? ssh_agent_list(agent, on_keys, c) : NULL;
+	if (a->ask)
+		return LIBSSH2_ERROR_EAGAIN;
+	conn_fail(c, ERR_MEMORY, "out of memory");
+	return -1;
+}
+
+static void note_tried(struct ssh_auth *a, const struct candidate *k)
+{
+	if (a->tried.len)
+		buf_puts(&a->tried, ", ");
+	if (k->key)
+		buf_puts(&a->tried, ssh_key_name(k->key));
+	else
+		buf_printf(&a->tried, "agent:%s", k->offered->comment);
+}
+
+void conn_auth_tried(const struct ssh_conn *c, char *out, size_t cap)
+{
+	const struct ssh_auth *a = c->auth;
+
+	if (!a || !a->tried.len)
+		snprintf(out, cap, "no key tried");
+	else
+		snprintf(out, cap, "tried %.*s", (int)a->tried.len, a->tried.data);
+}
+
+static int auth_refused(struct ssh_conn *c)
+{
+	struct ssh_auth *a = c->auth;
+	const char *user = c->host->user ? c->host->user : c->settings->user;
+	char tried[160], more[300] = "";
+
+	conn_auth_tried(c, tried, sizeof(tried));
+	if (a->own_err.code)
+		snprintf(more, sizeof(more), "; %s", a->own_err.message);
+	else if (a->agent_err.code)
+		snprintf(more, sizeof(more), "; %s", a->agent_err.message);
+	else if (!a->tried.len && !c->settings->agent)
+		snprintf(more, sizeof(more), "; there is no key and no agent");
+	else if (!a->tried.len)
+		snprintf(more, sizeof(more), "; there is no key, and the agent has none");
+	conn_fail(c, ERR_REFUSED, "login refused for user %s: %s%s", user, tried, more);
+	return -1;
+}
+
+static int key_try(struct ssh_conn *c, const struct candidate *k)
+{
+	const char *user = c->host->user ? c->host->user : c->settings->user;
+	struct signing signing = {c, *k};
+	void *abstract = &signing;
+	const unsigned char *blob;
+	size_t len;
+	int rc;
+
+	if (k->key) {
+		blob = ssh_key_blob(k->key, &len);
+	} else {
+		blob = k->offered->blob;
+		len = k->offered->len;
+	}
+	CONN_CALL(c, rc, libssh2_userauth_publickey(c->session, user, blob, len, sign, &abstract));
+	return rc;
+}
+
+int conn_auth_step(struct ssh_conn *c)
+{
+	struct ssh_auth *a;
+	struct candidate k;
+	int rc;
+
+	if (!c->auth && auth_start(c))
+		return -1;
+	a = c->auth;
+	for (;;) {
+		if (!candidate_get(c, &k)) {
+			rc = agent_ask(c);
+			if (rc)
+				return rc;
+			if (!candidate_get(c, &k))
+				return auth_refused(c);
+		}
+		if (!a->trying) {
+			note_tried(a, &k);
+			a->trying = true;
+		}
+		rc = key_try(c, &k);
+		if (rc == 0 || rc == LIBSSH2_ERROR_EAGAIN)
+			return rc;
+		if (rc != LIBSSH2_ERROR_AUTHENTICATION_FAILED &&
+		    rc != LIBSSH2_ERROR_PUBLICKEY_UNVERIFIED) {
+			conn_fail_ssh(c, rc);
+			return rc;
+		}
+		a->trying = false;
+		a->sign_done = false;
+		a->next++;
+	}
+}
+
+void conn_auth_free(struct ssh_conn *c)
+{
+	struct ssh_auth *a = c->auth;
+
+	if (!a)
+		return;
+	if (a->ask)
+		ssh_agent_drop(a->ask);
+	offered_free(a);
+	buf_deinit(&a->sig);
+	buf_deinit(&a->tried);
+	free(a);
+	c->auth = NULL;
+}

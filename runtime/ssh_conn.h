@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: MIT */
+/* ssh_conn: what the files of the SSH client share, and no one else includes: the client of a
+ * thread (ssh.c), a connection (ssh_conn.c, ssh_io.c, ssh_auth.c) and its channels (ssh_exec.c).
+ *
+ * Everything here belongs to one I/O thread. A connection is driven by conn_turn: from its socket's
+ * event, from a timer, or from the client's list of kicked connections. Public functions never call
+ * libssh2 themselves; they note what is wanted and kick the connection. So callbacks may call every
+ * public function, and a connection is freed only at the end of its turn. */
+#ifndef EXED_SSH_CONN_H
+#define EXED_SSH_CONN_H
+
+#include <event2/dns.h>
+#include <event2/event.h>
+#include <event2/event_struct.h>
+#include <libssh2.h>
+#include <netinet/in.h>
+#include <stdatomic.h>
+#include <sys/queue.h>
+
+#include "buf.h"
+#include "known_hosts.h"
+#include "ssh.h"
+#include "ssh_agent.h"
+#include "ssh_keys.h"
+
+/* The most bytes that a host may send before the end of the handshake. A real one sends 2 to 5 KiB. */
+#define SSH_HANDSHAKE_MAX (256u * 1024u)
+/* Bytes read from one connection before the others of the thread get their turn. */
+#define SSH_TURN_MAX (256u * 1024u)
+/* The window a channel opens with. With SSH_READ_SIZE on top it bounds what one command can make us
+ * hold: 128 KiB. */
+#define SSH_WINDOW (112u * 1024u)
+#define SSH_READ_SIZE (16u * 1024u)
+/* What may wait to be sent on a connection before stdin is not read further. */
+#define SSH_OUT_MAX (64u * 1024u)
+/* A connection with a running command that hears nothing for this long asks, and after this many
+ * unanswered times is given up. */
+#define SSH_ALIVE_MS 15000
+#define SSH_ALIVE_TRIES 4
+/* A session that lives longer than this gives back the memory that it does not use. */
+#define SSH_TRIM_MS 200
+/* Addresses of one name that are tried. */
+#define SSH_ADDRESSES 8
+#define SSH_BUCKETS 1024u
+
+union ssh_address {
+	struct sockaddr sa;
+	struct sockaddr_in in4;
+	struct sockaddr_in6 in6;
+};
+
+struct ssh_host {
+	atomic_uint refs;
+	char *name, *address, *user, *key;
+	int port;
+	bool raw;
+	unsigned hash;
+	bool numeric; /* `at` is the address, but for a port that comes from the settings */
+	union ssh_address at;
+};
+
+struct ssh_named_key {
+	struct ssh_named_key *next;
+	char *path;
+	struct ssh_key *key; /* NULL: it could not be read, err says why */
+	struct err err;
+};
+
+struct ssh_settings {
+	atomic_uint refs;
+	char *user;
+	int port;
+	struct ssh_key **keys; /* NULL-terminated */
+	char *passphrase;
+	char *agent; /* NULL: none */
+	struct known_hosts *known_hosts;
+	enum ssh_checking checking;
+	int64_t connect_timeout_ms, keep_ms;
+	unsigned max_connections, max_sessions;
+	pthread_mutex_t lock; /* guards named */
+	struct ssh_named_key *named; /* keys of single hosts, read at their first use */
+};
+
+/* The key of a path that a host names, read at its first use and kept. Borrowed from the settings. */
+struct ssh_key *ssh_settings_key(struct ssh_settings *s, const char *path, struct err *err);
+
+const char *ssh_host_address(const struct ssh_host *h);
+/* Whether a connection made for a serves b. */
+bool ssh_host_same(const struct ssh_host *a, const struct ssh_host *b);
+
+struct ssh_conn;
+struct ssh_exec;
+struct ssh_auth;
+
+TAILQ_HEAD(ssh_conns, ssh_conn);
+TAILQ_HEAD(ssh_uses, ssh_use);
+TAILQ_HEAD(ssh_execs, ssh_exec);
+
+struct ssh_client {
+	struct event_base *base;
+	unsigned threads; /* that share max_connections */
+	struct ssh_conns buckets[SSH_BUCKETS]; /* by hash of the host */
+	struct ssh_conns idle;    /* oldest first */
+	struct ssh_conns waiting; /* for a place in max_connections, first come first served */
+	struct ssh_conns kicked;  /* want a turn */
+	struct ssh_conns thick;   /* sessions whose memory has not been trimmed yet, oldest first */
+	struct event trim;        /* looks after thick */
+	struct ssh_uses late;     /* uses of ready connections that have to be told so */
+	struct event soon;        /* runs kicked and late */
+	struct ssh_client_counts counts;
+	struct ssh_use *telling;  /* whose callback runs; NULL once it ended itself */
+	unsigned uses;
+	bool soon_set, stopping;
+	struct evdns_base *dns;
+	struct ssh_agent *agent;
+	struct buf out;  /* lent to the connection whose turn it is */
+	char *read_buf;  /* SSH_READ_SIZE: output on its way to the callback */
+};
+
+/* For tests and for ssh_client_of: a client on a base, which shares max_connections with others. */
+struct ssh_client *ssh_client_new(struct event_base *base, unsigned threads);
+/* Ends every use and command of it, and closes its connections. */
+void ssh_client_free(struct ssh_client *c);
+
+struct ssh_use {
+	TAILQ_ENTRY(ssh_use) link; /* in conn->uses */
+	TAILQ_ENTRY(ssh_use) late_link;
+	struct ssh_conn *conn;
+	const struct ssh_use_ops *ops;
+	void *arg;
+	struct event timer;
+	int64_t limit_ms;
+	bool reached, ready, late, warm;
+	unsigned execs; /* running on it */
+};
+
+struct ssh_conn {
+	TAILQ_ENTRY(ssh_conn) bucket_link, idle_link, kick_link, thick_link;
+	struct ssh_client *client;
+	struct ssh_host *host;
+	struct ssh_settings *settings;
+	struct ssh_uses uses;
+
+	enum ssh_phase phase;
+	bool waiting;   /* for a place; nothing of it exists yet */
+	bool counted;   /* has a place */
+	bool idle, kicked, thick;
+	int64_t born_ms;
+	bool keep;      /* false: some use did not want it kept */
+	bool closing;   /* broken or not needed: freed when its turn ends and nobody uses it */
+	bool gone;      /* closed and out of all lists; only uses still hold it */
+	struct err err; /* why, once closing */
+	int busy;       /* turns it is in */
+
+	int64_t limit_ms; /* to the end of login, of the use it is made for */
+
+	/* ssh_conn.c: addresses */
+	struct evdns_getaddrinfo_request *dns;
+	bool dns_asking; /* inside evdns_getaddrinfo, which may answer at once */
+	union ssh_address *at;
+	unsigned n_at, next_at;
+	bool connecting;
+	struct event timer; /* one address's share of the time; idle: when it is dropped */
+
+	/* ssh_io.c: bytes */
+	int fd;
+	struct event ev;
+	bool starved;   /* libssh2 was told that there is nothing to read */
+	bool drained;   /* nothing to read in this turn */
+	bool hung_up;   /* the other side has closed: read on to its end */
+	bool eof;
+	bool yielded;   /* more to read, in a later turn */
+	bool again;     /* something changed: go over the channels once more */
+	bool dead;      /* the socket is not read or written any more */
+	bool heard;     /* something came since the last look */
+	int io_errno;
+	size_t turn_bytes, handshake_bytes;
+	struct buf early; /* the first bytes, until the end of the handshake */
+	size_t early_at;
+	struct buf out;
+
+	LIBSSH2_SESSION *session;
+	LIST_HEAD(, block) blocks; /* what libssh2 has allocated */
+	struct ssh_auth *auth;
+
+	/* ssh_exec.c: channels */
+	struct ssh_execs execs;  /* of all uses, oldest first */
+	struct ssh_exec *opening; /* libssh2 opens one at a time */
+	bool opening_orphan;      /* whoever wanted the channel is gone */
+	struct ssh_chan *closing_chans;
+	unsigned channels;        /* open, opening or closing */
+	unsigned limit;           /* of this host, lowered when it refuses */
+	uint32_t opened_id;       /* libssh2's number of the channel that was opened last */
+	struct event alive;
+	unsigned quiet;           /* looks in a row that heard nothing */
+	bool held;                /* the host refused its only channel: not before `retry` */
+	bool out_full;            /* input waits for `out` to be sent */
+	struct event retry;
+};
+
+/* ---- ssh_conn.c ---- */
+
+struct ssh_conn *conn_new(struct ssh_client *c, struct ssh_host *h, struct ssh_settings *s);
+void conn_start(struct ssh_conn *c);   /* goes out to the host; c has a place */
+void conn_kick(struct ssh_conn *c);    /* a turn soon, or one more round of this one */
+void conn_turn(struct ssh_conn *c);
+/* Broken: err goes to every use that waits and every command that runs. Freed at the end of the turn. */
+void conn_fail(struct ssh_conn *c, int code, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+void conn_idle(struct ssh_conn *c);    /* nobody uses it: drops it after `keep` */
+void conn_close(struct ssh_conn *c);   /* not needed any more */
+void conn_settle(struct ssh_conn *c);  /* frees it when it is closing and nobody needs it */
+
+/* ---- ssh.c, called by ssh_conn.c ---- */
+
+void client_conn_reached(struct ssh_conn *c);
+void client_conn_ready(struct ssh_conn *c);
+void client_conn_failed(struct ssh_conn *c); /* with c->err */
+void client_conn_gone(struct ssh_conn *c);   /* takes it out of all lists, gives its place back */
+void client_conn_thick(struct ssh_conn *c);  /* has a new session */
+void client_soon(struct ssh_client *c);
+struct evdns_base *client_dns(struct ssh_client *c); /* made at the first name; NULL: out of memory */
+struct ssh_agent *client_agent(struct ssh_client *c, const char *path);
+
+/* ---- ssh_io.c ---- */
+
+int conn_io_open(struct ssh_conn *c);   /* session and preferences for the connected socket */
+void conn_io_close(struct ssh_conn *c); /* says goodbye, frees the session, closes the socket */
+void conn_io_flush(struct ssh_conn *c); /* sends what libssh2 wrote; broken: sets io_errno */
+void conn_io_trim(struct ssh_conn *c);  /* gives back the session's untouched pages */
+void *conn_io_alloc(struct ssh_conn *c, size_t n); /* memory that libssh2 will free */
+/* Repeats a libssh2 call until it is done or really has to wait: it may say EAGAIN although it was not
+ * told that there is nothing to read, and would then never be called again. */
+#define CONN_CALL(c, rc, call)                                                                     \
+	do {                                                                                       \
+		int tries_left = 64;                                                               \
+		do {                                                                               \
+			(c)->starved = false;                                                      \
+			(rc) = (call);                                                             \
+		} while ((rc) == LIBSSH2_ERROR_EAGAIN && !(c)->starved && --tries_left);           \
+	} while (0)
+extern const char *const ssh_methods_kex, *const ssh_methods_cipher, *const ssh_methods_mac;
+
+/* ---- ssh_say.c: messages for people ---- */
+
+/* conn_fail for a libssh2 call that failed: closed, reset, no common algorithm, or libssh2's text. */
+void conn_fail_ssh(struct ssh_conn *c, int rc);
+/* conn_fail for a socket that ended (c->eof). */
+void conn_fail_eof(struct ssh_conn *c);
+/* The message for a use whose limit passed in the phase that c is in. */
+void conn_say_timeout(const struct ssh_conn *c, int64_t limit_ms, struct err *err);
+/* "10.0.0.7:22", "[::1]:2222" */
+void conn_say_address(const union ssh_address *at, char *out, size_t cap);
+const char *conn_say_errno(int e); /* "connection refused", "no route to the host" */
+
+/* ---- ssh_auth.c ---- */
+
+/* One step of the login: LIBSSH2_ERROR_EAGAIN, 0 when logged in, else negative and conn_fail was called. */
+int conn_auth_step(struct ssh_conn *c);
+void conn_auth_free(struct ssh_conn *c);
+/* "tried id_ed25519, agent:me@here", or that there was none. */
+void conn_auth_tried(const struct ssh_conn *c, char *out, size_t cap);
+
+/* ---- ssh_exec.c ---- */
+
+void conn_exec_init(struct ssh_conn *c);
+void conn_exec_step(struct ssh_conn *c);  /* every channel that can go on */
+void conn_exec_fail(struct ssh_conn *c);  /* ends every command with c->err */
+void conn_exec_stop(struct ssh_conn *c);  /* forgets its channels; before the session goes */
+/* A packet that libssh2 has done with: type 91 (channel opened) or 98 (channel request). */
+void conn_exec_packet(struct ssh_conn *c, const unsigned char *packet, size_t n);
+
+#endif

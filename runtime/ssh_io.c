@@ -1,0 +1,331 @@
+/* SPDX-License-Identifier: MIT */
+/* ssh_io: the bytes of a connection, between its socket and libssh2, and libssh2's session itself.
+ *
+ * libssh2 gets its own send and receive functions. Sending always succeeds for it: the bytes go to
+ * c->out and are sent once at the end of the turn, so that packets written in one turn share one
+ * system call, and no libssh2 call is ever stuck half-way through a packet. Receiving says EAGAIN
+ * also at the end of the stream: what came before it is worked off first, then conn_turn looks at
+ * c->eof. One I/O thread. */
+#include <errno.h>
+#include <malloc.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <stdint.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "ssh_conn.h"
+
+/* Room for the host's banner and its key exchange offer: kept for messages, and read at one go
+ * although libssh2 asks for the banner byte by byte. */
+#define EARLY_SIZE 4096u
+
+/* Cheapest first where both sides have them; no SHA-1, no CBC, no DSA. Names that this libssh2 does
+ * not know it leaves out by itself. nistp256 would cost the same as curve25519, but libssh2 1.11.1
+ * loses 2 KB of OpenSSL's memory at each such exchange. */
+const char *const ssh_methods_kex =
+	"curve25519-sha256,curve25519-sha256@libssh.org,ecdh-sha2-nistp256,ecdh-sha2-nistp384,"
+	"ecdh-sha2-nistp521,diffie-hellman-group14-sha256,diffie-hellman-group16-sha512,"
+	"diffie-hellman-group18-sha512,diffie-hellman-group-exchange-sha256";
+const char *const ssh_methods_cipher =
+	"aes128-gcm@openssh.com,aes128-ctr,aes256-gcm@openssh.com,aes256-ctr,aes192-ctr,"
+	"chacha20-poly1305@openssh.com";
+const char *const ssh_methods_mac =
+	"hmac-sha2-256-etm@openssh.com,hmac-sha2-256,hmac-sha2-512-etm@openssh.com,hmac-sha2-512";
+
+static const struct {
+	unsigned type;
+	const char *methods;
+} host_keys[] = {
+	{KNOWN_HOSTS_ECDSA_256, "ecdsa-sha2-nistp256"},
+	{KNOWN_HOSTS_ED25519, "ssh-ed25519"},
+	{KNOWN_HOSTS_RSA, "rsa-sha2-256,rsa-sha2-512"},
+	{KNOWN_HOSTS_ECDSA_384, "ecdsa-sha2-nistp384"},
+	{KNOWN_HOSTS_ECDSA_521, "ecdsa-sha2-nistp521"},
+};
+
+/* ---- what libssh2 calls ---- */
+
+/* Everything that libssh2 allocates for a session is kept in a list and freed with it: some versions
+ * forget keys of unused MACs, and a session that cannot be freed in the usual way leaves nothing. */
+struct block {
+	LIST_ENTRY(block) link;
+	max_align_t data[];
+};
+
+static LIBSSH2_ALLOC_FUNC(io_alloc)
+{
+	struct ssh_conn *c = *abstract;
+	struct block *b = malloc(sizeof(*b) + count);
+
+	if (!b)
+		return NULL;
+	LIST_INSERT_HEAD(&c->blocks, b, link);
+	return b->data;
+}
+
+static LIBSSH2_REALLOC_FUNC(io_realloc)
+{
+	struct ssh_conn *c = *abstract;
+	struct block *b;
+
+	if (!ptr)
+		return io_alloc(count, abstract);
+	b = (struct block *)((char *)ptr - sizeof(*b));
+	LIST_REMOVE(b, link);
+	ptr = realloc(b, sizeof(*b) + count);
+	if (ptr)
+		b = ptr;
+	LIST_INSERT_HEAD(&c->blocks, b, link);
+	return ptr ? b->data : NULL;
+}
+
+/* libssh2 has no way to ask whether an exit status has come (0 is also its value before), nor which
+ * number a channel has. Both stand in packets that it frees after use, unchanged: they are read here
+ * on their way out. */
+static LIBSSH2_FREE_FUNC(io_free)
+{
+	struct ssh_conn *c = *abstract;
+	const unsigned char *packet = ptr;
+	struct block *b;
+
+	if (!ptr)
+		return;
+	b = (struct block *)((char *)ptr - sizeof(*b));
+	if (c->phase == SSH_READY && (*packet == 91 || *packet == 98)) {
+		size_t n = malloc_usable_size(b) - sizeof(*b);
+
+		if (n >= 17)
+			conn_exec_packet(c, packet, n);
+	}
+	LIST_REMOVE(b, link);
+	free(b);
+}
+
+void *conn_io_alloc(struct ssh_conn *c, size_t n)
+{
+	void *abstract = c;
+
+	return io_alloc(n, &abstract);
+}
+
+static ssize_t starve(struct ssh_conn *c)
+{
+	c->starved = true;
+	return -EAGAIN;
+}
+
+/* One recv. A short one means that the socket is empty, unless the other side has closed. */
+static ssize_t io_read(struct ssh_conn *c, void *data, size_t n)
+{
+	ssize_t got;
+
+	if (c->drained || c->eof)
+		return starve(c);
+	if (c->turn_bytes > SSH_TURN_MAX) {
+		c->yielded = true;
+		return starve(c);
+	}
+	do
+		got = recv(c->fd, data, n, 0);
+	while (got < 0 && errno == EINTR);
+	if (got > 0) {
+		c->turn_bytes += (size_t)got;
+		c->heard = true;
+		c->drained = (size_t)got < n && !c->hung_up;
+		if (c->phase < SSH_LOGIN)
+			c->handshake_bytes += (size_t)got;
+		return got;
+	}
+	if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+		c->drained = true;
+		return starve(c);
+	}
+	c->eof = true;
+	c->io_errno = got < 0 ? errno : 0;
+	return starve(c);
+}
+
+static LIBSSH2_RECV_FUNC(io_recv)
+{
+	struct ssh_conn *c = *abstract;
+	size_t have = c->early.len - c->early_at;
+
+	(void)socket;
+	(void)flags;
+	if (c->dead)
+		return 0;
+	if (c->phase < SSH_LOGIN && c->handshake_bytes > SSH_HANDSHAKE_MAX)
+		return starve(c); /* conn_turn refuses it */
+	if (!have && c->early.len < c->early.cap) {
+		ssize_t got = io_read(c, c->early.data + c->early.len,
+				      c->early.cap - c->early.len);
+
+		if (got < 0)
+			return got;
+		c->early.len += (size_t)got;
+		have = (size_t)got;
+	}
+	if (!have)
+		return io_read(c, buffer, length);
+	if (length > have)
+		length = have;
+	memcpy(buffer, c->early.data + c->early_at, length);
+	c->early_at += length;
+	return (ssize_t)length;
+}
+
+static LIBSSH2_SEND_FUNC(io_send)
+{
+	struct ssh_conn *c = *abstract;
+
+	(void)socket;
+	(void)flags;
+	if (c->dead || c->eof)
+		return (ssize_t)length;
+	if (!c->out.data) {
+		c->out = c->client->out;
+		memset(&c->client->out, 0, sizeof(c->client->out));
+	}
+	buf_add(&c->out, buffer, length);
+	return c->out.failed ? -ENOMEM : (ssize_t)length;
+}
+
+/* ---- for the connection ---- */
+
+void conn_io_flush(struct ssh_conn *c)
+{
+	size_t sent = 0;
+	ssize_t n;
+
+	while (sent < c->out.len) {
+		n = send(c->fd, c->out.data + sent, c->out.len - sent, MSG_NOSIGNAL);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK)
+			sent = c->out.len; /* what came before the break is found by reading */
+		if (n < 0)
+			break;
+		sent += (size_t)n;
+	}
+	buf_drop(&c->out, sent);
+	if (c->out.len || !c->out.data)
+		return;
+	if (c->client->out.data) {
+		buf_deinit(&c->out);
+	} else {
+		c->client->out = c->out;
+		memset(&c->out, 0, sizeof(c->out));
+	}
+}
+
+/* A session is 80 KB, most of it two packet buffers of which little is ever used, and libssh2 has
+ * written zeros over all of it. A page of zeros can be given back: private memory reads as zeros
+ * again when it is touched next (madvise(2), MADV_DONTNEED). */
+void conn_io_trim(struct ssh_conn *c)
+{
+	static const char zeros[4096];
+	uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), at, end;
+
+	if (!c->session || page != sizeof(zeros))
+		return;
+	at = ((uintptr_t)c->session + page - 1) & ~(page - 1);
+	end = (uintptr_t)c->session + malloc_usable_size((char *)c->session - sizeof(struct block)) -
+	      sizeof(struct block);
+	while (at + page <= end) {
+		uintptr_t from = at;
+
+		for (; at + page <= end && !memcmp((const void *)at, zeros, page); at += page)
+			;
+		if (at > from)
+			madvise((void *)from, at - from, MADV_DONTNEED);
+		else
+			at += page;
+	}
+}
+
+/* The types that are known for the host come first: with another one it would look unknown. */
+static int prefer_host_keys(struct ssh_conn *c, unsigned known)
+{
+	struct buf b = {0};
+	int rc = LIBSSH2_ERROR_ALLOC;
+
+	for (int want = 1; want >= 0; want--)
+		for (size_t i = 0; i < sizeof(host_keys) / sizeof(*host_keys); i++)
+			if (!!(known & host_keys[i].type) == want)
+				buf_printf(&b, "%s%s", b.len ? "," : "", host_keys[i].methods);
+	if (buf_str(&b))
+		rc = libssh2_session_method_pref(c->session, LIBSSH2_METHOD_HOSTKEY, b.data);
+	buf_deinit(&b);
+	return rc;
+}
+
+int conn_io_open(struct ssh_conn *c)
+{
+	const struct {
+		int method;
+		const char *names;
+	} prefer[] = {
+		{LIBSSH2_METHOD_KEX, ssh_methods_kex},
+		{LIBSSH2_METHOD_CRYPT_CS, ssh_methods_cipher},
+		{LIBSSH2_METHOD_CRYPT_SC, ssh_methods_cipher},
+		{LIBSSH2_METHOD_MAC_CS, ssh_methods_mac},
+		{LIBSSH2_METHOD_MAC_SC, ssh_methods_mac},
+	};
+	int port = c->host->port ? c->host->port : c->settings->port;
+	unsigned known = 0;
+	int rc = 0;
+
+	c->session = libssh2_session_init_ex(io_alloc, io_free, io_realloc, c);
+	if (!c->session || buf_reserve(&c->early, EARLY_SIZE))
+		return -ERR_MEMORY;
+#if LIBSSH2_VERSION_NUM >= 0x010b01
+	libssh2_session_callback_set2(c->session, LIBSSH2_CALLBACK_RECV,
+				      (libssh2_cb_generic *)io_recv);
+	libssh2_session_callback_set2(c->session, LIBSSH2_CALLBACK_SEND,
+				      (libssh2_cb_generic *)io_send);
+#else
+	libssh2_session_callback_set(c->session, LIBSSH2_CALLBACK_RECV, (void *)io_recv);
+	libssh2_session_callback_set(c->session, LIBSSH2_CALLBACK_SEND, (void *)io_send);
+#endif
+	libssh2_session_set_blocking(c->session, 0);
+	client_conn_thick(c);
+	if (c->settings->checking != SSH_CHECK_OFF)
+		known = known_hosts_types(c->settings->known_hosts, ssh_host_address(c->host),
+					  port);
+	for (size_t i = 0; !rc && i < sizeof(prefer) / sizeof(*prefer); i++)
+		rc = libssh2_session_method_pref(c->session, prefer[i].method, prefer[i].names);
+	if (!rc)
+		rc = prefer_host_keys(c, known);
+	return rc ? -ERR_SYSTEM : 0;
+}
+
+void conn_io_close(struct ssh_conn *c)
+{
+	struct block *b;
+
+	if (c->session && c->phase >= SSH_LOGIN && !c->eof) {
+		libssh2_session_disconnect(c->session, "done");
+		conn_io_flush(c);
+	}
+	c->dead = true; /* libssh2 waits for no answer any more */
+	if (c->session) {
+		/* EAGAIN here would only mean that it waits for the close of a channel. */
+		for (int i = 0; i < 64 && libssh2_session_free(c->session); i++)
+			;
+		c->session = NULL;
+	}
+	while ((b = LIST_FIRST(&c->blocks))) {
+		LIST_REMOVE(b, link);
+		free(b);
+	}
+	if (c->fd >= 0) {
+		event_del(&c->ev);
+		close(c->fd);
+		c->fd = -1;
+	}
+	buf_deinit(&c->early);
+	buf_deinit(&c->out);
+}

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: MIT */
+/* ssh_quote: the two forms of an exec request. Pure functions; any thread. */
+#include "ssh_quote.h"
+
+#include <ctype.h>
+#include <string.h>
+
+/* The script that is read from stdin: one line, so that what follows it is the user's input. */
+#define READ_SCRIPT "sh -c 'IFS= read -r s; eval \"$s\"'"
+
+/* A script line is read byte by byte by the shell on the host; this much still takes it 0.3 s. */
+#define HEAD_MAX (1024u * 1024u)
+
+bool ssh_quote_login_safe(const char *s)
+{
+	for (; *s; s++)
+		if (*s < 0x20 || *s > 0x7e || *s == '\\' || *s == '!')
+			return false;
+	return true;
+}
+
+void ssh_quote_login(struct buf *b, const char *s)
+{
+	buf_putc(b, '\'');
+	for (; *s; s++) {
+		if (*s == '\'')
+			buf_puts(b, "'\"'\"'");
+		else
+			buf_putc(b, *s);
+	}
+	buf_putc(b, '\'');
+}
+
+void ssh_quote_sh(struct buf *b, const char *s)
+{
+	buf_putc(b, '\'');
+	for (; *s; s++) {
+		if (*s == '\'')
+			buf_puts(b, "'\\''");
+		else if (*s == '\n')
+			buf_puts(b, "'\"$n\"'");
+		else
+			buf_putc(b, *s);
+	}
+	buf_putc(b, '\'');
+}
+
+/* export NAME='value' for each; a name is what POSIX calls a name. */
+static int quote_env(struct buf *b, const char *const *env, struct err *err)
+{
+	for (; env && *env; env++) {
+		const char *eq = strchr(*env, '=');
+		const char *c;
+
+		for (c = *env; c < eq; c++)
+			if (*c != '_' && !isalpha((unsigned char)*c) &&
+			    !(isdigit((unsigned char)*c) && c > *env))
+				break;
+		if (!eq || c != eq || eq == *env)
+			return err_set(err, ERR_INVALID, "environment: not NAME=value: %.64s", *env);
+		buf_puts(b, "export ");
+		buf_add(b, *env, (size_t)(eq - *env) + 1);
+		ssh_quote_sh(b, eq + 1);
+		buf_putc(b, ';');
+	}
+	return 0;
+}
+
+/* cd says itself on stderr what is wrong; 126 is the shell's own code for "cannot be run". */
+static void quote_cwd(struct buf *b, const char *cwd)
+{
+	struct buf path = {0};
+
+	/* A relative directory could otherwise be read as an option, as -, or along CDPATH. */
+	if (*cwd != '/')
+		buf_puts(&path, "./");
+	buf_puts(&path, cwd);
+	buf_puts(b, "cd ");
+	ssh_quote_sh(b, buf_str(&path) ? path.data : "");
+	buf_puts(b, "||exit 126;");
+	b->failed |= path.failed;
+	buf_deinit(&path);
+}
+
+static int quote_script(struct buf *head, const char *command, const char *const *env,
+			const char *cwd, struct err *err)
+{
+	int rc;
+
+	buf_puts(head, SSH_QUOTE_NEWLINE);
+	rc = quote_env(head, env, err);
+	if (rc)
+		return rc;
+	if (cwd && *cwd)
+		quote_cwd(head, cwd);
+	buf_puts(head, "eval 'unset n s;'");
+	ssh_quote_sh(head, command);
+	buf_putc(head, '\n');
+	if (head->len > HEAD_MAX)
+		return err_set(err, ERR_LIMIT, "command and environment are longer than %u bytes",
+			       HEAD_MAX);
+	return 0;
+}
+
+int ssh_quote_command(struct buf *line, struct buf *head, const char *command, const char *op_id,
+		      const char *const *env, const char *cwd, struct err *err)
+{
+	/* sh would take a command that begins with - or + for an option. */
+	bool plain = !(env && *env) && !(cwd && *cwd) && *command != '-' && *command != '+' &&
+		     ssh_quote_login_safe(command);
+	int rc = 0;
+
+	if (op_id && !ssh_quote_login_safe(op_id))
+		return err_set(err, ERR_INVALID, "op id: only printable ASCII without \\ and !");
+	buf_puts(line, "exec ");
+	if (op_id) {
+		buf_puts(line, "env EXED_OP=");
+		ssh_quote_login(line, op_id);
+		buf_putc(line, ' ');
+	}
+	if (plain) {
+		size_t start = line->len;
+
+		buf_puts(line, "/bin/sh -c ");
+		ssh_quote_login(line, command);
+		if (line->len >= SSH_QUOTE_MAX) {
+			line->len = start;
+			plain = false;
+		}
+	}
+	if (!plain) {
+		buf_puts(line, READ_SCRIPT);
+		rc = quote_script(head, command, env, cwd, err);
+	}
+	if (!rc && (line->failed || head->failed))
+		rc = err_set(err, ERR_MEMORY, "out of memory");
+	return rc;
+}
