@@ -19,6 +19,8 @@
 /* Hosts whose started bits are asked for in one call. */
 #define MARK_BATCH 512
 #define END_LIMIT_MS 12000
+/* Hosts started in one turn: a local one costs a fork, about a millisecond of the loop. */
+#define ADMIT_BATCH 32
 
 struct group {
 	struct ring_node node; /* in fanouts.ring or .urgent while it has something to start */
@@ -40,6 +42,7 @@ struct fanouts {
 	struct timer retry; /* looks again when permission had lapsed */
 	_Atomic int64_t permit;
 	unsigned running, nfanouts;
+	bool ending; /* the program ends: none is started any more */
 	uint64_t finished;
 	size_t buffered;
 };
@@ -181,12 +184,17 @@ static void admit(struct deferred *d)
 {
 	struct fanouts *fs = container_of(d, struct fanouts, admit);
 	struct group *g;
+	int n = 0;
 
 	while (fs->buffered < fs->options.max_buffered && (g = next_group(fs))) {
 		struct fanout *f;
 
 		if (loop_now_ms() >= atomic_load(&fs->permit)) {
 			timer_set(&fs->retry, 1000);
+			return;
+		}
+		if (n++ == ADMIT_BATCH) {
+			loop_defer(fs->loop, d);
 			return;
 		}
 		f = container_of(ring_next(&g->ring), struct fanout, node);
@@ -236,6 +244,7 @@ void fanouts_end_all(struct fanouts *fs)
 {
 	int64_t limit = loop_now_ms() + END_LIMIT_MS;
 
+	fs->ending = true;
 	for (struct fanout *f = fs->first; f; f = f->next_fanout)
 		fanout_abandon(f);
 	while (fs->first && loop_now_ms() < limit) {
@@ -276,13 +285,27 @@ static void queue_entries(struct fanout *f, struct entry *list)
 	flush_soon(f);
 }
 
+/* They will not run here, so their bits must not be set. */
+static void refuse_reached(struct fanout *f)
+{
+	while (f->reached) {
+		struct host_run *run = f->reached;
+
+		f->reached = run->next_marking;
+		host_run_mark(run, false);
+	}
+	f->reached_last = &f->reached;
+}
+
 /* Asks for all that were reached in this turn, in calls of a bounded size. */
 static void flush_marks(struct fanout *f)
 {
 	unsigned indexes[MARK_BATCH];
 	struct host_run *run = f->reached;
 
-	if (!run)
+	if (f->abandoned)
+		refuse_reached(f);
+	if (!f->reached)
 		return;
 	*f->marking_last = f->reached;
 	f->marking_last = f->reached_last;
@@ -355,7 +378,9 @@ static void flush(struct deferred *d)
 	list = f->entries;
 	f->entries = NULL;
 	f->entries_last = &f->entries;
-	if (list)
+	if (list && f->abandoned)
+		fanout_taken(f, list);
+	else if (list)
 		f->sink->append(f->sink_arg, list);
 	else if (!f->running && !f->untaken && !f->marking &&
 		 (f->next == f->ntargets || f->abandoned || f->draining))
@@ -512,8 +537,13 @@ struct fanout *fanout_start(struct fanouts *fs, const struct fanout_plan *plan,
 			    size_t ntargets, const struct sink_ops *sink, void *sink_arg,
 			    const struct fanout_ops *ops, void *arg, struct err *err)
 {
-	struct fanout *f = calloc(1, sizeof(*f));
+	struct fanout *f;
 
+	if (fs->ending) {
+		err_set(err, ERR_CLOSED, "the program ends");
+		return NULL;
+	}
+	f = calloc(1, sizeof(*f));
 	if (!f || !copy_plan(f, plan) ||
 	    !copy_block((void **)&f->targets, targets, ntargets * sizeof(*targets)) ||
 	    !(f->group = group_get(fs, plan)))
@@ -567,7 +597,8 @@ fail:
 
 void fanout_cut_output(struct fanout *f, uint64_t bytes)
 {
-	atomic_store(&f->run_plan.output_cap, bytes);
+	if (bytes < f->run_plan.output_cap)
+		atomic_store(&f->run_plan.output_cap, bytes);
 }
 
 void fanout_cancel(struct fanout *f, const char *reason)

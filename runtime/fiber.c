@@ -7,6 +7,7 @@
 #include "fiber.h"
 
 #include <lauxlib.h>
+#include <lualib.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,6 +16,11 @@
 
 /* How often the budget is looked at, in instructions. */
 #define HOOK_STEP 100000
+/* The same in a coroutine that a fiber made, which counts on its own: small, and the first step is paid
+ * when it is made, or many short coroutines would run for nothing. */
+#define COROUTINE_STEP 1000
+/* What a fiber may still run when the program ends and it had no budget. */
+#define END_BUDGET 10000000
 
 enum wait_state { WAIT_INIT, WAIT_PENDING, WAIT_DONE, WAIT_TIMED_OUT };
 
@@ -59,8 +65,8 @@ static void count_hook(lua_State *L, lua_Debug *ar)
 	fs->used += (unsigned long)lua_gethookcount(L);
 	if (fs->used < fs->budget)
 		return;
-	/* From now on at every instruction, so that pcall cannot swallow it, nor a coroutine that gives
-	 * the error to the fiber that made it. */
+	/* From now on at every instruction, so that pcall cannot swallow it, nor a coroutine whose maker
+	 * goes on. */
 	lua_sethook(L, count_hook, LUA_MASKCOUNT, 1);
 	if (fs->current)
 		lua_sethook(fs->current->L, count_hook, LUA_MASKCOUNT, 1);
@@ -75,6 +81,88 @@ static void arm_budget(struct fibers *fs, lua_State *L)
 	fs->used = 0;
 	if (fs->budget)
 		lua_sethook(L, count_hook, LUA_MASKCOUNT, hook_step(fs));
+}
+
+/* ---- coroutines inside of a fiber ---- */
+
+/* coroutine.create and coroutine.wrap: the library's own (the upvalue), then the budget. */
+static int l_make_coroutine(lua_State *L)
+{
+	struct fibers *fs = script_fibers(script_of(L));
+	int step = fs->used < fs->budget ? COROUTINE_STEP : 1;
+
+	lua_pushvalue(L, lua_upvalueindex(1));
+	lua_insert(L, 1);
+	lua_call(L, lua_gettop(L) - 1, 1);
+	if (!fs->budget)
+		return 1;
+	fs->used += (unsigned long)step;
+	if (lua_isthread(L, -1))
+		lua_pushvalue(L, -1);
+	else
+		lua_getupvalue(L, -1, 1); /* what wrap made has its coroutine there */
+	lua_sethook(lua_tothread(L, -1), count_hook, LUA_MASKCOUNT, step);
+	lua_pop(L, 1);
+	return 1;
+}
+
+/* coroutine.yield: a fiber that yields by itself would never be brought back. */
+static int l_yield(lua_State *L)
+{
+	if (fiber_current(L))
+		return luaL_error(L, "coroutine.yield outside of a coroutine: a fiber waits by itself");
+	return lua_yield(L, lua_gettop(L));
+}
+
+/* No hook runs while a hook raises, so nothing could stop a handler of the budget's own error. */
+static int guarded_handler(lua_State *L)
+{
+	const struct fibers *fs = script_fibers(script_of(L));
+
+	if (fs->budget && fs->used >= fs->budget)
+		return 1;
+	lua_pushvalue(L, lua_upvalueindex(1));
+	lua_insert(L, 1);
+	lua_call(L, lua_gettop(L) - 1, 1);
+	return 1;
+}
+
+static int all_results(lua_State *L, int status, lua_KContext ctx)
+{
+	(void)status;
+	(void)ctx;
+	return lua_gettop(L);
+}
+
+/* xpcall: the library's own (the upvalue), with a handler that is guarded. */
+static int l_xpcall(lua_State *L)
+{
+	luaL_checktype(L, 2, LUA_TFUNCTION);
+	lua_pushvalue(L, 2);
+	lua_pushcclosure(L, guarded_handler, 1);
+	lua_replace(L, 2);
+	lua_pushvalue(L, lua_upvalueindex(1));
+	lua_insert(L, 1);
+	lua_callk(L, lua_gettop(L) - 1, LUA_MULTRET, 0, all_results);
+	return lua_gettop(L);
+}
+
+static int change_library(lua_State *L)
+{
+	static const char *const makers[] = { "create", "wrap" };
+
+	lua_getglobal(L, "xpcall");
+	lua_pushcclosure(L, l_xpcall, 1);
+	lua_setglobal(L, "xpcall");
+	lua_getglobal(L, LUA_COLIBNAME);
+	for (size_t i = 0; i < sizeof(makers) / sizeof(*makers); i++) {
+		lua_getfield(L, -1, makers[i]);
+		lua_pushcclosure(L, l_make_coroutine, 1);
+		lua_setfield(L, -2, makers[i]);
+	}
+	lua_pushcfunction(L, l_yield);
+	lua_setfield(L, -2, "yield");
+	return 0;
 }
 
 /* ---- one fiber ---- */
@@ -97,20 +185,18 @@ static int keep_trace(lua_State *L)
 
 static int body_end(lua_State *L, int status, lua_KContext ctx)
 {
-	struct fiber *f = script_fibers(script_of(L))->current;
-
-	(void)ctx;
-	f->failed = status != LUA_OK && status != LUA_YIELD;
+	((struct fiber *)ctx)->failed = status != LUA_OK && status != LUA_YIELD;
 	return lua_gettop(L) - 1;
 }
 
 static int body(lua_State *L)
 {
+	lua_KContext ctx = (lua_KContext)script_fibers(script_of(L))->current;
 	int nargs = lua_gettop(L) - 1;
 
 	lua_pushcfunction(L, keep_trace);
 	lua_insert(L, 1);
-	return body_end(L, lua_pcallk(L, nargs, LUA_MULTRET, 1, 0, body_end), 0);
+	return body_end(L, lua_pcallk(L, nargs, LUA_MULTRET, 1, ctx, body_end), ctx);
 }
 
 static void free_wait(struct fiber *f)
@@ -134,14 +220,35 @@ static void unlink_fiber(struct fiber *f)
 	f->fibers->count--;
 }
 
+static int error_text(lua_State *L)
+{
+	if (lua_istable(L, 1) && lua_getfield(L, 1, "message") == LUA_TSTRING)
+		return 1;
+	luaL_tolstring(L, 1, NULL);
+	return 1;
+}
+
+const char *fiber_end_text(const struct fiber_end *end)
+{
+	const char *text = NULL;
+
+	/* Protected: __tostring may raise, and memory may be out. */
+	if (lua_checkstack(end->L, LUA_MINSTACK)) {
+		lua_pushcfunction(end->L, error_text);
+		lua_pushvalue(end->L, -2);
+		lua_pcall(end->L, 1, 1, 0);
+		text = lua_type(end->L, -1) == LUA_TSTRING ? lua_tostring(end->L, -1) : NULL;
+	}
+	return text ? text : "an error that cannot be shown";
+}
+
 static void report(struct fiber *f, const struct fiber_end *end)
 {
 	if (f->on_end) {
 		f->on_end(f->arg, end);
 	} else if (!end->ok && !end->cancelled) {
-		const char *text = luaL_tolstring(end->L, -1, NULL);
-
-		log_error("fiber", "%s: %s\n%s", f->name, text, end->trace ? end->trace : "");
+		log_error("fiber", "%s: %s\n%s", f->name, fiber_end_text(end),
+			  end->trace ? end->trace : "");
 	}
 }
 
@@ -189,11 +296,21 @@ static void run_start(struct deferred *d)
 	resume(f, f->nargs);
 }
 
+/* What raises when memory is out, for a protected call: fibers are started from callbacks too. */
+static int make_thread(lua_State *L)
+{
+	struct fiber *f = lua_touserdata(L, 1);
+
+	f->L = lua_newthread(L);
+	luaL_checkstack(f->L, (int)lua_tointeger(L, 2) + LUA_MINSTACK, NULL);
+	f->ref = luaL_ref(L, LUA_REGISTRYINDEX);
+	return 0;
+}
+
 struct fiber *fiber_start(struct script *script, lua_State *L, int nargs, const char *name,
 			  fiber_end_fn *on_end, void *arg, struct err *err)
 {
 	struct fibers *fs = script_fibers(script);
-	lua_State *main = script_state(script);
 	struct fiber *f = calloc(1, sizeof(*f));
 
 	if (!f || !(f->name = strdup(name))) {
@@ -204,15 +321,19 @@ struct fiber *fiber_start(struct script *script, lua_State *L, int nargs, const 
 		err_set(err, ERR_LIMIT, "%u fibers run already", fs->count);
 		goto fail;
 	}
+	lua_pushcfunction(L, make_thread);
+	lua_pushlightuserdata(L, f);
+	lua_pushinteger(L, nargs);
+	if (lua_pcall(L, 2, 0, 0) != LUA_OK) {
+		lua_pop(L, 1);
+		err_set(err, ERR_MEMORY, "no memory for a fiber");
+		goto fail;
+	}
 	f->fibers = fs;
 	f->on_end = on_end;
 	f->arg = arg;
 	f->nargs = nargs + 1;
 	f->start.run = run_start;
-	/* May raise for memory: then L is the caller's, in protected mode, and f is lost with it. */
-	f->L = lua_newthread(L);
-	lua_xmove(L, main, 1);
-	f->ref = luaL_ref(main, LUA_REGISTRYINDEX);
 	lua_pushcfunction(f->L, body);
 	lua_xmove(L, f->L, nargs + 1);
 	f->next = fs->first;
@@ -307,12 +428,13 @@ void wait_done(struct wait *w)
 
 static int awaited(lua_State *L, int status, lua_KContext ctx)
 {
-	struct fiber *f = script_fibers(script_of(L))->current;
+	struct fiber *f = (struct fiber *)ctx;
 	struct wait *w = f->wait;
 	int n;
 
 	(void)status;
-	(void)ctx;
+	if (script_fibers(script_of(L))->current != f)
+		return luaL_error(L, "coroutine.resume of a fiber");
 	if (f->cancel) {
 		free_wait(f);
 		return luaL_error(L, "cancelled: %s", f->cancel);
@@ -331,13 +453,14 @@ static int awaited(lua_State *L, int status, lua_KContext ctx)
 	return n;
 }
 
-/* A wait that never was: its completer is told to stop. */
-static int refuse(lua_State *L, struct wait *w, const char *why)
+/* A wait that never was: its completer is told to stop. Freed before the message is made, which may
+ * raise itself. */
+static int refuse(lua_State *L, struct wait *w, const char *fmt, const char *why)
 {
 	if (w->state != WAIT_DONE)
 		w->ops->cancel(w);
 	w->ops->free(w);
-	return luaL_error(L, "%s", why);
+	return luaL_error(L, fmt, why);
 }
 
 int fiber_await(lua_State *L, struct wait *w)
@@ -346,15 +469,15 @@ int fiber_await(lua_State *L, struct wait *w)
 	struct loop *loop;
 
 	if (!f)
-		return refuse(L, w, "this waits, and only a fiber can wait here");
+		return refuse(L, w, "this waits, and only a %s can wait here", "fiber");
 	if (f->cancel)
-		return refuse(L, w, lua_pushfstring(L, "cancelled: %s", f->cancel));
+		return refuse(L, w, "cancelled: %s", f->cancel);
 	if (!lua_isyieldable(L))
-		return refuse(L, w, "cannot wait inside a function that C calls (sort, gsub)");
+		return refuse(L, w, "cannot wait inside a function that C calls (%s)", "sort, gsub");
 	loop = script_loop(f->fibers->script);
 	free_wait(f); /* one whose push raised */
 	if (w->timeout_ms >= 0 && timer_init(&w->timer, loop_base(loop), timed_out, w))
-		return refuse(L, w, "not enough memory");
+		return refuse(L, w, "not enough %s", "memory");
 	w->fiber = f;
 	f->wait = w;
 	f->fibers->waits++;
@@ -365,7 +488,7 @@ int fiber_await(lua_State *L, struct wait *w)
 		if (w->timeout_ms >= 0)
 			timer_set(&w->timer, w->timeout_ms);
 	}
-	return lua_yieldk(L, 0, 0, awaited);
+	return lua_yieldk(L, 0, (lua_KContext)f, awaited);
 }
 
 int fiber_push_err(lua_State *L, const struct err *err, const char *operation)
@@ -386,28 +509,38 @@ int fiber_push_err(lua_State *L, const struct err *err, const char *operation)
 struct fibers *fiber_state_new(struct script *script, unsigned long budget, unsigned max)
 {
 	struct fibers *fs = calloc(1, sizeof(*fs));
+	lua_State *L = script_state(script);
 
-	if (!fs)
+	lua_pushcfunction(L, change_library);
+	if (!fs || lua_pcall(L, 0, 0, 0) != LUA_OK) {
+		free(fs);
 		return NULL;
+	}
 	fs->script = script;
 	fs->budget = budget;
 	fs->max = max;
 	/* Coroutines inherit the hook of the thread that makes them. */
-	arm_budget(fs, script_state(script));
+	arm_budget(fs, L);
 	return fs;
 }
 
 void fiber_end_all(struct fibers *fs)
 {
+	/* One that catches every error and goes on would hold up the end for ever. */
+	if (!fs->budget)
+		fs->budget = END_BUDGET;
 	while (fs->first) {
 		struct fiber *f = fs->first;
 
 		fiber_cancel(f, "the program ends");
 		loop_undefer(script_loop(fs->script), &f->start);
-		if (f->wait)
+		if (f->wait) {
 			resume(f, 0);
-		else
+		} else { /* it never ran */
+			lua_settop(f->L, 0);
+			lua_pushnil(f->L);
 			end_fiber(f, LUA_YIELD, 0);
+		}
 	}
 }
 

@@ -63,6 +63,9 @@ struct fiber_end {
 	int nresults;
 	const char *trace; /* NULL when there is none, e.g. memory was out */
 };
+/* The error as text: an err table's message, a string, or what tostring makes of it. Never raises;
+ * borrowed from end->L. Only when ok is false. */
+const char *fiber_end_text(const struct fiber_end *end);
 typedef void fiber_end_fn(void *arg, const struct fiber_end *end);
 
 /* Starts a fiber with the function and nargs arguments on top of L (popped). It first runs at the end

@@ -74,8 +74,12 @@ static void append(struct entry **list, struct entry *e)
 static void finish_with(struct host_run *run, const struct ssh_result *result)
 {
 	struct entry *list = record_flush(&run->record);
+	struct entry *record = record_end(&run->record, result);
 
-	append(&list, record_end(&run->record, result));
+	/* Parts alone would leave the host without a record. */
+	if (!record)
+		record = record_plain(run->index, STATUS_FAILED, "not enough memory for its record");
+	append(&list, record);
 	finish(run, list);
 }
 

@@ -117,7 +117,8 @@ bool http_server_evict(struct http_server *s)
 
 static void reap(struct deferred *d)
 {
-	struct http_server *s = (struct http_server *)((char *)d - offsetof(struct http_server, reap));
+	struct http_server *s =
+		(struct http_server *)((char *)d - offsetof(struct http_server, reap));
 	struct http_conn *c;
 
 	while ((c = TAILQ_FIRST(&s->dying))) {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* http: the HTTP/1.1 server. It listens, reads requests (http_parse), hands each whole one to its
- * user, and carries the answer, whole or as a stream. What a client can cost is bounded here: time for
- * a head, rate of a body, idle time, connections in all and per peer, unsent bytes. Requests that are
- * not HTTP are answered here. All of it: loop thread. */
+ * user, and carries the answer, whole or as a stream. What a client can cost is bounded here: time
+ * for a head, rate of a body, idle time, connections in all and per peer, unsent bytes. Requests
+ * that are not HTTP are answered here. All of it: loop thread. */
 #ifndef EXED_HTTP_H
 #define EXED_HTTP_H
 
@@ -18,24 +18,24 @@ struct http_server;
 
 struct http_options {
 	struct http_limits limits;
-	int64_t header_ms;         /* from a head's first byte (or the connection) to its end: 10 s */
-	int64_t body_ms;           /* the body's rate is looked at each time this has passed: 10 s */
+	int64_t header_ms;         /* from a head's first byte (or the accept) to its end: 10 s */
+	int64_t body_ms;           /* the body's rate is judged each time this has passed: 10 s */
 	size_t body_rate;          /* bytes a second that a body must bring at least: 1 KiB */
 	int64_t idle_ms;           /* between two requests of a connection: 75 s */
 	int64_t stall_ms;          /* a client that takes no byte of an answer: 60 s */
-	unsigned peer_connections; /* connections of one address (IPv6: one /64); not loopback: 64 */
+	unsigned peer_connections; /* of one address (IPv6: one /64), loopback excepted: 64 */
 	bool limit_loopback;       /* loopback has that limit too: false */
 	unsigned max_connections;  /* in all; 0: what descriptors allow, at most 10,000 */
 	unsigned reserve;          /* descriptors that are left to the rest of the process: 32 */
-	size_t body_memory;        /* bytes of all bodies that are being held: 256 MiB; more is 503 */
+	size_t body_memory;        /* bytes of all bodies held at once: 256 MiB; more is 503 */
 	size_t high_water;         /* unsent bytes from which http_write says wait: 256 KiB */
 	size_t max_unsent;         /* unsent bytes of a stream that end it: 8 MiB */
 	const char *server;        /* the Server header; NULL: none. Copied */
 };
 void http_options_init(struct http_options *o); /* the defaults above */
 
-/* One request that the user has. It lives from on_request until it is answered (http_respond, http_end
- * or http_cut) or until its on_gone has returned; after that it must not be touched. */
+/* One request that the user has. It lives from on_request until it is answered (http_respond,
+ * http_end or http_cut) or until its on_gone has returned; after that it must not be touched. */
 struct http_request {
 	/* Borrowed, for as long as the request lives. */
 	const char *method, *target, *path, *query, *host;
@@ -65,8 +65,9 @@ struct http_pair {
 /* The server holds `loop`. on_request is called once per request, one at a time per connection. */
 struct http_server *http_server_new(struct loop *loop, const struct http_options *options,
 				    http_request_fn *on_request, void *arg, struct err *err);
-/* Listens on "127.0.0.1:16808", "[::1]:80", "localhost:0" or "unix:/path" (a socket with mode 0600; one
- * that nobody listens on any more is replaced). tag (copied, may be NULL) is handed back in requests. */
+/* Listens on "127.0.0.1:16808", "[::1]:80", "localhost:0" or "unix:/path" (a socket with mode 0600;
+ * one that nobody listens on any more is replaced). tag (copied, may be NULL) is handed back in
+ * requests. */
 int http_server_listen(struct http_server *s, const char *address, const char *tag,
 		       struct err *err);
 /* The port of the first TCP listener; 0 when there is none. */
@@ -89,10 +90,10 @@ const char *http_request_header(const struct http_request *req, const char *name
 /* Field i, from 0, as it came: name in lower case. NULL at the end. */
 const char *http_request_field(const struct http_request *req, unsigned i, const char **value);
 
-/* Answers at once. body is copied as far as it cannot be sent now. Content-Type is application/json when
- * headers do not say otherwise and there is a body; 204, 304 and answers to HEAD carry none. Ends the
- * request, unless it returns an error: -ERR_INVALID (a header or status that cannot be sent; nothing
- * was) or -ERR_CLOSED (begun already). */
+/* Answers at once. body is copied as far as it cannot be sent now. Content-Type is application/json
+ * when headers do not say otherwise and there is a body; 204, 304 and answers to HEAD carry none.
+ * Ends the request, unless it returns an error: -ERR_INVALID (a header or status that cannot be
+ * sent; nothing was) or -ERR_CLOSED (begun already). */
 int http_respond(struct http_request *req, int status, const struct http_pair *headers,
 		 size_t nheaders, const void *body, size_t len, struct err *err);
 /* The same with the body {"message": "..."}. */
@@ -106,7 +107,8 @@ int http_start(struct http_request *req, int status, const struct http_pair *hea
  * begun. -ERR_LIMIT: the client is too slow for max_unsent; on_gone follows. */
 int http_write(struct http_request *req, const void *data, size_t len);
 void http_end(struct http_request *req); /* the stream is whole; ends the request */
-/* Ends the request so that the client sees that something is missing. Without http_start: just closes. */
+/* Ends the request so that the client sees that something is missing. Without http_start: just
+ * closes. */
 void http_cut(struct http_request *req);
 
 /* "Created" for 201; "Unknown" for a status without a name. Static. */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* http_conn: the life of one connection, from accept to close. Its bufferevent is made in one place, so
- * that another transport can be put in. A closed connection is freed at the end of the turn: callbacks
- * further up the stack may still look at its state. Owned by its server; loop thread. */
+/* http_conn: the life of one connection, from accept to close. Its bufferevent is made in one
+ * place, so that another transport can be put in. A closed connection is freed at the end of the
+ * turn: callbacks further up the stack may still look at its state. Owned by its server; loop
+ * thread. */
 #include "http_conn.h"
 
 #include <arpa/inet.h>
@@ -42,8 +43,9 @@ static void write_log(struct http_conn *c)
 	if (!log_access_on())
 		return;
 	log_access("%s %s %s %d %llu %lld", c->req.peer, c->req.method,
-		   log_quote(target, sizeof(target), c->req.target, strlen(c->req.target)), c->status,
-		   (unsigned long long)c->sent, (long long)(loop_now_ms() - c->began_ms));
+		   log_quote(target, sizeof(target), c->req.target, strlen(c->req.target)),
+		   c->status, (unsigned long long)c->sent,
+		   (long long)(loop_now_ms() - c->began_ms));
 }
 
 /* The body's memory is counted over all connections. */
@@ -162,8 +164,8 @@ void http_conn_answered(struct http_conn *c)
 		flushed(c);
 }
 
-/* Sends what the socket takes now; moves *iov and *n on. With an error nothing is sent: the bufferevent
- * meets it again and tells. */
+/* Sends what the socket takes now; moves *iov and *n on. With an error nothing is sent: the
+ * bufferevent meets it again and tells. */
 static void send_now(struct http_conn *c, struct iovec **iov, int *n)
 {
 	struct msghdr m = { .msg_iov = *iov, .msg_iovlen = (size_t)*n };
@@ -264,7 +266,9 @@ static void hand_over(struct http_conn *c)
 	s->counts.requests++;
 	http_server_clock(c, CLOCK_NONE);
 	if (!strcmp(c->req.path, "*")) {
-		const struct http_pair allow = { "Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS" };
+		const struct http_pair allow = {
+			"Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
+		};
 
 		http_respond(&c->req, 204, &allow, 1, NULL, 0, NULL);
 		return;
@@ -339,8 +343,9 @@ static void on_closed(evutil_socket_t fd, short what, void *arg)
 		http_conn_close(c, "the client left");
 }
 
-/* So much waits that reading pauses; the end of the connection must then be told in another way. The
- * watermark alone will not do: while that much stays in the buffer, libevent calls on_read for ever. */
+/* So much waits that reading pauses; the end of the connection must then be told in another way.
+ * The watermark alone will not do: while that much stays in the buffer, libevent calls on_read for
+ * ever. */
 static void pause_reading(struct http_conn *c)
 {
 	struct event_base *base = loop_base(c->server->loop);
@@ -458,7 +463,8 @@ static void name_peer(struct http_conn *c, const struct sockaddr *addr)
 		snprintf(c->peer_name, sizeof(c->peer_name), "%s:%u", text, ntohs(in->sin_port));
 	} else if (addr->sa_family == AF_INET6) {
 		inet_ntop(AF_INET6, &in6->sin6_addr, text, sizeof(text));
-		snprintf(c->peer_name, sizeof(c->peer_name), "[%s]:%u", text, ntohs(in6->sin6_port));
+		snprintf(c->peer_name, sizeof(c->peer_name), "[%s]:%u", text,
+			 ntohs(in6->sin6_port));
 	} else {
 		snprintf(c->peer_name, sizeof(c->peer_name), "unix");
 	}

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* http_conn: the inside of http, shared by http.c (the server), http_listen.c (accepting), http_conn.c
- * (the life of a connection) and http_reply.c (answers); nobody else includes it. Loop thread.
+/* http_conn: the inside of http, shared by http.c (the server), http_listen.c (accepting),
+ * http_conn.c (the life of a connection) and http_reply.c (answers); nobody else includes it. Loop
+ * thread.
  *
  * A connection is in one state and under at most one clock:
  *
@@ -26,7 +27,7 @@ enum http_conn_state {
 	CONN_BUSY,   /* the user has it, nothing is answered yet */
 	CONN_STREAM, /* between http_start and http_end */
 	CONN_FLUSH,  /* answered; waits until the client has taken it */
-	CONN_LINGER, /* our side is shut; reads what the client still sends, so that it sees the answer */
+	CONN_LINGER, /* our side is shut; reads on, so that the client sees the answer */
 	CONN_DEAD,
 };
 
@@ -41,7 +42,7 @@ struct http_conn {
 	struct http_server *server;
 	TAILQ_ENTRY(http_conn) all, timed;
 	struct bufferevent *bev;
-	struct event *closed; /* tells that the client left while reading is paused; made when needed */
+	struct event *closed; /* tells that the client left while reading pauses; made when needed */
 	struct http_peer *peer;
 	struct http_parse parse;
 	struct deferred again; /* goes on with what was left, or drops it */

@@ -337,7 +337,7 @@ static enum http_event judge_body(struct http_parse *p)
 		p->expect_continue = p->chunked || p->length;
 	}
 	if (p->length > p->limits.max_body)
-		return http_head_bad(p, 413, "the body is larger than %zu bytes", p->limits.max_body);
+		return http_head_bad(p, 413, HTTP_HEAD_TOO_LARGE, p->limits.max_body);
 	return HTTP_MORE;
 }
 

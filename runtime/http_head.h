@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* http_head: the inside of http_parse that judges lines, for runtime/http*.c only. A line is text from
- * p->line to its NUL, without its CR LF; what is cut stays in text as C strings. */
+/* http_head: the inside of http_parse that judges lines, for runtime/http*.c only. A line is text
+ * from p->line to its NUL, without its CR LF; what is cut stays in text as C strings. */
 #ifndef EXED_HTTP_HEAD_H
 #define EXED_HTTP_HEAD_H
 
 #include "http_parse.h"
+
+#define HTTP_HEAD_TOO_LARGE "the body is larger than %zu bytes"
 
 bool http_head_token(unsigned char c); /* a byte of a method or field name (RFC 9110, 5.6.2) */
 bool http_head_value_byte(char c);     /* a byte of a field value: no control byte but tab */

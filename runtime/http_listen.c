@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* http_listen: the listening sockets of a server: making them, accepting in batches, pausing when there
- * is no room. A listener belongs to its server. Loop thread. */
+/* http_listen: the listening sockets of a server: making them, accepting in batches, pausing when
+ * there is no room. A listener belongs to its server. Loop thread. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/tcp.h>
@@ -56,7 +56,8 @@ static void welcome(struct http_listener *l, int fd, const struct sockaddr *addr
 	struct http_peer *peer = NULL;
 
 	s->counts.accepted++;
-	if (!http_peers_loopback(addr) || (s->options.limit_loopback && addr->sa_family != AF_UNIX)) {
+	if (!http_peers_loopback(addr) ||
+	    (s->options.limit_loopback && addr->sa_family != AF_UNIX)) {
 		peer = http_peers_take(&s->peers, addr, s->options.peer_connections);
 		if (!peer) {
 			refuse(s, fd, "this address has too many connections");
@@ -179,7 +180,9 @@ static int parse_address(const char *text, union address *a, socklen_t *len, str
 	a->in.sin_family = AF_INET;
 	a->in.sin_port = port;
 	*len = sizeof(a->in);
-	if (inet_pton(AF_INET, strcmp(host, "localhost") ? host : "127.0.0.1", &a->in.sin_addr) == 1)
+	if (!strcmp(host, "localhost"))
+		strcpy(host, "127.0.0.1");
+	if (inet_pton(AF_INET, host, &a->in.sin_addr) == 1)
 		return 0;
 bad:
 	return err_set(err, ERR_INVALID,
@@ -213,7 +216,7 @@ static int set_options(int fd, int family, struct err *err)
 {
 	const int on = 1;
 
-	if (family == AF_UNIX) /* what bind makes takes the mode from here: never open for a moment */
+	if (family == AF_UNIX) /* what bind makes has this mode from its first moment on */
 		return fchmod(fd, 0600) ? err_errno(err, "fchmod") : 0;
 	/* Accepted sockets inherit TCP_NODELAY. */
 	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) ||
@@ -227,7 +230,7 @@ static int set_options(int fd, int family, struct err *err)
 static int open_socket(struct http_listener *l, const char *text, struct err *err)
 {
 	union address a;
-	socklen_t len;
+	socklen_t len = 0;
 	int rc = parse_address(text, &a, &len, err);
 
 	if (!rc && a.any.sa_family == AF_UNIX)

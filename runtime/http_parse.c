@@ -2,8 +2,8 @@
 /* http_parse: a machine over lines and runs of body bytes.
  *
  * A line is collected in text and judged when its LF has come, against a bound that does not depend
- * on how the bytes were cut. A head's line stays there, cut into C strings in place; a decoded path is
- * put behind the request line. Lines of chunks and trailers are forgotten once they are judged.
+ * on how the bytes were cut. A head's line stays there, cut into C strings in place; a decoded path
+ * is put behind the request line. Lines of chunks and trailers are forgotten once they are judged.
  * Owned by one connection; no thread of its own. */
 #include "http_parse.h"
 
@@ -202,7 +202,7 @@ static size_t chunk_size(const char *line, uint64_t *size)
 /* An extension is allowed and has no meaning (RFC 9112, 7.1.1). */
 static enum http_event step_chunk(struct http_parse *p, const char *data, size_t n, size_t *used)
 {
-	enum http_event ev = take_line(p, data, n, used, CHUNK_LINE, 400, "bad chunk: line too long");
+	enum http_event ev = take_line(p, data, n, used, CHUNK_LINE, 400, "bad chunk size");
 	const char *line;
 	size_t digits, length;
 	uint64_t size;
@@ -219,13 +219,13 @@ static enum http_event step_chunk(struct http_parse *p, const char *data, size_t
 		if (!http_head_value_byte(line[i]))
 			return http_head_bad(p, 400, "control byte in a chunk's line");
 	if (size > p->limits.max_body - p->body.len)
-		return http_head_bad(p, 413, "the body is larger than %zu bytes", p->limits.max_body);
+		return http_head_bad(p, 413, HTTP_HEAD_TOO_LARGE, p->limits.max_body);
 	p->left = size;
 	p->state = size ? ST_DATA : ST_TRAILER;
 	return HTTP_MORE;
 }
 
-static enum http_event step_chunk_end(struct http_parse *p, const char *data, size_t n, size_t *used)
+static enum http_event step_data_end(struct http_parse *p, const char *data, size_t n, size_t *used)
 {
 	enum http_event ev = take_line(p, data, n, used, 2, 400, "a chunk is longer than its size");
 
@@ -269,7 +269,7 @@ static enum http_event step(struct http_parse *p, const char *data, size_t n, si
 	case ST_CHUNK:
 		return step_chunk(p, data, n, used);
 	case ST_DATA_END:
-		return step_chunk_end(p, data, n, used);
+		return step_data_end(p, data, n, used);
 	default:
 		return step_data(p, data, n, used);
 	}

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* http_parse: reads one HTTP/1.1 or 1.0 request (RFC 9112), strictly. What is not exactly a
- * request is answered with a status and a connection that closes: nothing is guessed, so that nobody
- * in front of us can read the same bytes in another way. A pure machine: bytes go in by
+/* http_parse: reads one HTTP/1.1 or 1.0 request (RFC 9112), strictly. What is not exactly a request
+ * is answered with a status and a connection that closes: nothing is guessed, so that nobody in
+ * front of us can read the same bytes in another way. A pure machine: bytes go in by
  * http_parse_feed, in pieces of any size, with the same result for every way of cutting them. No
  * input and output, no clock. Not shared between threads. */
 #ifndef EXED_HTTP_PARSE_H
@@ -57,7 +57,7 @@ struct http_parse {
 
 	/* From HTTP_BAD on. */
 	int status;
-	char message[160]; /* for the answer's body: one line, may hold bytes that the client sent */
+	char message[160]; /* for the answer: one line, may hold bytes that the client sent */
 
 	/* Inside. */
 	int state;
@@ -83,8 +83,8 @@ void http_parse_reset(struct http_parse *p);
 /* True when no byte of a request has been taken since init or reset. */
 bool http_parse_idle(const struct http_parse *p);
 
-/* Takes bytes and says how many in *used. At HTTP_MORE all of them are used. After HTTP_HEAD call it
- * again with the rest (of any size, 0 too): a request without a body is done then. */
+/* Takes bytes and says how many in *used. At HTTP_MORE all of them are used. After HTTP_HEAD call
+ * it again with the rest (of any size, 0 too): a request without a body is done then. */
 enum http_event http_parse_feed(struct http_parse *p, const char *data, size_t n, size_t *used);
 
 /* All valid from HTTP_HEAD until reset; C strings inside p. After HTTP_BAD too, when that part had

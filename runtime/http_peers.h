@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* http_peers: how many connections each address has. IPv6 is counted by /64, for one machine has them
- * all. As many entries as there are addresses connected now. Loop thread. */
+/* http_peers: how many connections each address has. IPv6 is counted by /64, for one machine has
+ * them all. As many entries as there are addresses connected now. Loop thread. */
 #ifndef EXED_HTTP_PEERS_H
 #define EXED_HTTP_PEERS_H
 
@@ -18,8 +18,8 @@ struct http_peers {
 	uint64_t seed; /* random, so that nobody chooses his bucket */
 };
 
-/* Counts one more for an IPv4 or IPv6 address and returns its entry; NULL when it has max already or
- * memory is short. */
+/* Counts one more for an IPv4 or IPv6 address and returns its entry; NULL when it has max already
+ * or memory is short. */
 struct http_peer *http_peers_take(struct http_peers *peers, const struct sockaddr *addr,
 				  unsigned max);
 void http_peers_give(struct http_peers *peers, struct http_peer *peer); /* one less */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* http_reply: answers, whole and as streams. A head is made in the server's scratch and goes out in one
- * write together with what follows it. Loop thread. */
+/* http_reply: answers, whole and as streams. A head is made in the server's scratch and goes out in
+ * one write together with what follows it. Loop thread. */
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -83,7 +83,8 @@ static bool value_ok(const char *value)
 
 static bool is_own(const struct http_pair *h)
 {
-	static const char *const own[] = { "content-length", "transfer-encoding", "date", "server" };
+	static const char *const own[] = { "content-length", "transfer-encoding", "date",
+					   "server" };
 
 	for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++)
 		if (!strcasecmp(h->name, own[i]))

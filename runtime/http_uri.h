@@ -11,7 +11,8 @@
 #include "err.h"
 
 /* Decodes %XX once, from the n bytes at s into out, which holds n bytes or more (out may be s).
- * With `form`, a '+' becomes a blank. Returns the length, or -1 for a '%' without two hex digits. */
+ * With `form`, a '+' becomes a blank. Returns the length, or -1 for a '%' without two hex digits.
+ * */
 ssize_t http_uri_decode(const char *s, size_t n, bool form, char *out);
 
 /* True when the n bytes are well-formed UTF-8 (no surrogates, no overlong forms). */
@@ -22,14 +23,14 @@ bool http_uri_utf8(const char *s, size_t n);
  * not UTF-8, and for a ".." between two slashes, before or after decoding. */
 int http_uri_path(const char *s, size_t n, char *out, size_t *len, struct err *err);
 
-/* One key and value of a query, decoded; not terminated, valid during the call only. What it returns
- * when not 0 ends the parse and is returned from it. */
+/* One key and value of a query, decoded; not terminated, valid during the call only. What it
+ * returns when not 0 ends the parse and is returned from it. */
 typedef int http_uri_pair_fn(void *arg, const char *key, size_t key_len, const char *value,
 			     size_t value_len);
 
 /* Splits a query at '&', in order, and calls fn (may be NULL: only check) for each pair; a piece
- * without '=' has an empty value, an empty piece is none. Percent-decoded once, '+' is a blank. A NUL
- * is allowed here: who uses the value names the field. -ERR_INVALID names the parameter whose
+ * without '=' has an empty value, an empty piece is none. Percent-decoded once, '+' is a blank. A
+ * NUL is allowed here: who uses the value names the field. -ERR_INVALID names the parameter whose
  * encoding is wrong; -ERR_MEMORY. */
 int http_uri_query(const char *s, size_t n, http_uri_pair_fn *fn, void *arg, struct err *err);
 
@@ -37,7 +38,8 @@ int http_uri_query(const char *s, size_t n, http_uri_pair_fn *fn, void *arg, str
 bool http_uri_host_ok(const char *host);
 /* Length of the host part, that is without ":port"; host must be one that http_uri_host_ok took. */
 size_t http_uri_host_len(const char *host);
-/* True when both name the same host and port; letters of either case, no port means default_port. */
+/* True when both name the same host and port; letters of either case, no port means default_port.
+ * */
 bool http_uri_host_same(const char *a, const char *b, unsigned default_port);
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* known_hosts: parser, index, verdicts.
+/* known_hosts: index and verdicts; a line is read in known_hosts_entry.c.
  *
  * Entries live in one array and never move after the parse. Those with plain names are found by a
  * hash of the name; those with hashed names or patterns stand in two lists that are walked once per
@@ -7,15 +7,11 @@
  * for one name, so once it has matched it is not tried again.
  *
  * One mutex guards everything: a lookup that is kept costs a hash and a few compares. */
-#define OPENSSL_SUPPRESS_DEPRECATED /* SHA1_Update: the only way to keep a half-done HMAC */
 #include "known_hosts.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
-#include <openssl/evp.h>
-#include <openssl/sha.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -26,35 +22,23 @@
 #include <unistd.h>
 
 #include "buf.h"
-
-enum mark { PLAIN, REVOKED };
-
-struct entry {
-	enum mark mark;
-	int file, line;
-	char *names; /* lower case, comma separated; NULL for a hashed one */
-	SHA_CTX inner, outer; /* hashed: HMAC-SHA1 with the salt already in it */
-	unsigned char digest[SHA_DIGEST_LENGTH];
-	bool spent; /* hashed: has matched its one name */
-	unsigned char *key;
-	size_t key_len;
-};
+#include "known_hosts_entry.h"
 
 /* Which entries apply to a name; `known` when worked out in full. */
 struct name {
 	struct name *next;
 	char *text;
 	bool known;
-	struct entry **entries;
+	struct known_entry **entries;
 	size_t n;
 };
 
 struct known_hosts {
 	pthread_mutex_t lock;
 	char **files;
-	struct entry **all; /* owned */
+	struct known_entry **all; /* owned */
 	size_t n_all;
-	struct entry **hashed, **patterns; /* those that need a walk */
+	struct known_entry **hashed, **patterns; /* those that need a walk */
 	size_t n_hashed, n_patterns;
 	struct name **names;
 	size_t n_names, n_slots;
@@ -131,109 +115,16 @@ static struct name *name_of(struct known_hosts *kh, const char *text)
 	return m;
 }
 
-/* ---- reading a line ---- */
-
-static int base64_read(const char *text, size_t n, unsigned char **out, size_t *len)
-{
-	size_t pad = 0;
-	int got;
-
-	while (pad < n && pad < 2 && text[n - 1 - pad] == '=')
-		pad++;
-	if (!n || n % 4 || n > 1u << 20)
-		return -ERR_INVALID;
-	*out = malloc(n / 4 * 3);
-	if (!*out)
-		return -ERR_MEMORY;
-	got = EVP_DecodeBlock(*out, (const unsigned char *)text, (int)n);
-	if (got != (int)(n / 4 * 3)) {
-		free(*out);
-		*out = NULL;
-		return -ERR_INVALID;
-	}
-	*len = (size_t)got - pad;
-	return 0;
-}
-
-/* The next word of *at, ended by a blank; NULL at the end of the line. Cuts the line up. */
-static char *word_next(char **at)
-{
-	char *s = *at + strspn(*at, " \t");
-	size_t n = strcspn(s, " \t\r\n");
-
-	if (!n)
-		return NULL;
-	*at = s + n + (s[n] != '\0');
-	s[n] = '\0';
-	return s;
-}
-
-/* |1|salt|digest, both base64 of 20 bytes: digest = HMAC-SHA1(salt, name). */
-static int hashed_read(struct entry *e, const char *text)
-{
-	const char *salt = text + 3, *bar = strchr(salt, '|');
-	unsigned char *bytes = NULL, pad[SHA_CBLOCK];
-	size_t n, i;
-
-	if (!bar || base64_read(salt, (size_t)(bar - salt), &bytes, &n))
-		return -ERR_INVALID;
-	if (n != SHA_DIGEST_LENGTH) {
-		free(bytes);
-		return -ERR_INVALID;
-	}
-	for (i = 0; i < sizeof(pad); i++)
-		pad[i] = (i < n ? bytes[i] : 0) ^ 0x36;
-	SHA1_Init(&e->inner);
-	SHA1_Update(&e->inner, pad, sizeof(pad));
-	for (i = 0; i < sizeof(pad); i++)
-		pad[i] ^= 0x36 ^ 0x5c;
-	SHA1_Init(&e->outer);
-	SHA1_Update(&e->outer, pad, sizeof(pad));
-	free(bytes);
-	if (base64_read(bar + 1, strlen(bar + 1), &bytes, &n))
-		return -ERR_INVALID;
-	if (n == SHA_DIGEST_LENGTH)
-		memcpy(e->digest, bytes, n);
-	free(bytes);
-	return n == SHA_DIGEST_LENGTH ? 0 : -ERR_INVALID;
-}
-
-static void lower(char *s)
-{
-	for (; *s; s++)
-		*s = (char)tolower((unsigned char)*s);
-}
-
-/* The key's own first string must be the type that stands before it. */
-static bool key_is_type(const struct entry *e, const char *type)
-{
-	size_t n = strlen(type);
-	uint32_t len;
-
-	if (e->key_len < 4 + n)
-		return false;
-	len = (uint32_t)e->key[0] << 24 | (uint32_t)e->key[1] << 16 | (uint32_t)e->key[2] << 8 |
-	      e->key[3];
-	return len == n && !memcmp(e->key + 4, type, n);
-}
-
-static void entry_free(struct entry *e)
-{
-	if (!e)
-		return;
-	free(e->names);
-	free(e->key);
-	free(e);
-}
+/* ---- reading ---- */
 
 /* Puts an entry where lookups will find it. Takes it. */
-static int entry_index(struct known_hosts *kh, struct entry *e)
+static int entry_index(struct known_hosts *kh, struct known_entry *e)
 {
 	char *name, *at;
 	int rc;
 
 	if (list_add(&kh->all, &kh->n_all, e)) {
-		entry_free(e);
+		known_entry_free(e);
 		return -ERR_MEMORY;
 	}
 	if (!e->names)
@@ -253,47 +144,16 @@ static int entry_index(struct known_hosts *kh, struct entry *e)
 	return rc;
 }
 
-/* A line that says nothing we can use is no error: OpenSSH passes over it as well. */
 static int line_read(struct known_hosts *kh, char *line, int file, int number)
 {
-	struct entry *e;
-	char *names, *type, *key, *at = line;
-	enum mark mark = PLAIN;
-	int rc;
+	struct known_entry *e;
+	int rc = known_entry_read(line, &e);
 
-	names = word_next(&at);
-	if (!names || *names == '#')
-		return 0;
-	if (*names == '@') {
-		if (strcmp(names, "@revoked"))
-			return 0; /* @cert-authority: its key speaks for no host by itself */
-		mark = REVOKED;
-		names = word_next(&at);
-	}
-	type = names ? word_next(&at) : NULL;
-	key = type ? word_next(&at) : NULL;
-	if (!key)
-		return 0;
-	e = calloc(1, sizeof(*e));
-	if (!e)
-		return -ERR_MEMORY;
-	e->mark = mark;
+	if (rc || !e)
+		return rc;
 	e->file = file;
 	e->line = number;
-	rc = base64_read(key, strlen(key), &e->key, &e->key_len);
-	if (!rc && !key_is_type(e, type))
-		rc = -ERR_INVALID;
-	if (!rc && !strncmp(names, "|1|", 3)) {
-		rc = hashed_read(e, names);
-	} else if (!rc) {
-		lower(names);
-		e->names = strdup(names);
-		rc = e->names ? 0 : -ERR_MEMORY;
-	}
-	if (!rc)
-		return entry_index(kh, e);
-	entry_free(e);
-	return rc == -ERR_MEMORY ? rc : 0;
+	return entry_index(kh, e);
 }
 
 static int file_read(struct known_hosts *kh, int index, struct err *err)
@@ -349,7 +209,7 @@ void known_hosts_free(struct known_hosts *kh)
 	if (!kh)
 		return;
 	for (size_t i = 0; i < kh->n_all; i++)
-		entry_free(kh->all[i]);
+		known_entry_free(kh->all[i]);
 	for (size_t i = 0; i < kh->n_slots; i++) {
 		while (kh->names[i]) {
 			struct name *m = kh->names[i];
@@ -373,67 +233,6 @@ void known_hosts_free(struct known_hosts *kh)
 
 /* ---- looking up ---- */
 
-/* * and ?; the last * is the only one that needs a second try. */
-static bool glob_match(const char *pattern, const char *s)
-{
-	const char *star = NULL, *from = NULL;
-
-	while (*s) {
-		if (*pattern == '*') {
-			star = ++pattern;
-			from = s;
-		} else if (*pattern == '?' || *pattern == *s) {
-			pattern++;
-			s++;
-		} else if (star) {
-			pattern = star;
-			s = ++from;
-		} else {
-			return false;
-		}
-	}
-	while (*pattern == '*')
-		pattern++;
-	return !*pattern;
-}
-
-/* Whether a list of patterns matches: one does, and no negated one. */
-static bool patterns_match(const char *list, const char *name)
-{
-	char one[1025]; /* longer than a host name may be */
-	bool hit = false;
-
-	while (*list) {
-		size_t n = strcspn(list, ",");
-		bool not = *list == '!';
-
-		if (n - not < sizeof(one)) {
-			memcpy(one, list + not, n - not);
-			one[n - not] = '\0';
-			if (glob_match(one, name)) {
-				if (not)
-					return false;
-				hit = true;
-			}
-		}
-		list += n + (list[n] != '\0');
-	}
-	return hit;
-}
-
-static bool hashed_match(const struct entry *e, const char *name, size_t len)
-{
-	unsigned char digest[SHA_DIGEST_LENGTH];
-	SHA_CTX ctx = e->inner;
-
-	SHA1_Update(&ctx, name, len);
-	SHA1_Final(digest, &ctx);
-	ctx = e->outer;
-	SHA1_Update(&ctx, digest, sizeof(digest));
-	SHA1_Final(digest, &ctx);
-	return !memcmp(digest, e->digest, sizeof(digest));
-}
-
 /* Every entry that applies to a name, worked out at the first time it is asked for. */
 static struct name *name_lookup(struct known_hosts *kh, const char *text)
 {
@@ -443,13 +242,13 @@ static struct name *name_lookup(struct known_hosts *kh, const char *text)
 	if (!m || m->known)
 		return m;
 	for (i = 0; i < kh->n_patterns; i++)
-		if (patterns_match(kh->patterns[i]->names, text) &&
+		if (known_entry_matches(kh->patterns[i], text) &&
 		    list_add(&m->entries, &m->n, kh->patterns[i]))
 			return NULL;
 	for (i = 0; i < kh->n_hashed; i++) {
-		struct entry *e = kh->hashed[i];
+		struct known_entry *e = kh->hashed[i];
 
-		if (e->spent || !hashed_match(e, text, len))
+		if (e->spent || !known_entry_hashed(e, text, len))
 			continue;
 		e->spent = true;
 		if (list_add(&m->entries, &m->n, e))
@@ -466,7 +265,7 @@ static void name_format(char *out, size_t cap, const char *host, int port)
 		snprintf(out, cap, "%s", host);
 	else
 		snprintf(out, cap, "[%s]:%d", host, port);
-	lower(out);
+	known_lower(out);
 }
 
 const char *known_hosts_type_name(const void *key, size_t len, char *out, size_t cap)
@@ -484,17 +283,17 @@ const char *known_hosts_type_name(const void *key, size_t len, char *out, size_t
 	return out;
 }
 
-static unsigned key_type(const struct entry *e)
+static unsigned key_type(const struct known_entry *e)
 {
-	if (key_is_type(e, "ssh-ed25519"))
+	if (known_entry_is(e, "ssh-ed25519"))
 		return KNOWN_HOSTS_ED25519;
-	if (key_is_type(e, "ecdsa-sha2-nistp256"))
+	if (known_entry_is(e, "ecdsa-sha2-nistp256"))
 		return KNOWN_HOSTS_ECDSA_256;
-	if (key_is_type(e, "ecdsa-sha2-nistp384"))
+	if (known_entry_is(e, "ecdsa-sha2-nistp384"))
 		return KNOWN_HOSTS_ECDSA_384;
-	if (key_is_type(e, "ecdsa-sha2-nistp521"))
+	if (known_entry_is(e, "ecdsa-sha2-nistp521"))
 		return KNOWN_HOSTS_ECDSA_521;
-	return key_is_type(e, "ssh-rsa") ? KNOWN_HOSTS_RSA : KNOWN_HOSTS_OTHER;
+	return known_entry_is(e, "ssh-rsa") ? KNOWN_HOSTS_RSA : KNOWN_HOSTS_OTHER;
 }
 
 unsigned known_hosts_types(struct known_hosts *kh, const char *host, int port)
@@ -507,23 +306,23 @@ unsigned known_hosts_types(struct known_hosts *kh, const char *host, int port)
 	pthread_mutex_lock(&kh->lock);
 	m = name_lookup(kh, text);
 	for (size_t i = 0; m && i < m->n; i++)
-		if (m->entries[i]->mark == PLAIN)
+		if (m->entries[i]->mark == KNOWN_PLAIN)
 			types |= key_type(m->entries[i]);
 	pthread_mutex_unlock(&kh->lock);
 	return types;
 }
 
 /* Which line to name for a changed key: one of the same type, else any. */
-static const struct entry *entry_closest(const struct name *m, const void *key, size_t len)
+static const struct known_entry *entry_closest(const struct name *m, const void *key, size_t len)
 {
-	const struct entry *best = NULL;
+	const struct known_entry *best = NULL;
 	char mine[64], theirs[64];
 
 	known_hosts_type_name(key, len, mine, sizeof(mine));
 	for (size_t i = 0; i < m->n; i++) {
-		const struct entry *e = m->entries[i];
+		const struct known_entry *e = m->entries[i];
 
-		if (e->mark != PLAIN)
+		if (e->mark != KNOWN_PLAIN)
 			continue;
 		known_hosts_type_name(e->key, e->key_len, theirs, sizeof(theirs));
 		if (!strcmp(mine, theirs))
@@ -534,7 +333,7 @@ static const struct entry *entry_closest(const struct name *m, const void *key, 
 	return best;
 }
 
-static enum known_hosts_verdict say_changed(struct known_hosts *kh, const struct entry *e,
+static enum known_hosts_verdict say_changed(struct known_hosts *kh, const struct known_entry *e,
 					    const char *text, const void *key, size_t len,
 					    struct err *why)
 {
@@ -568,7 +367,7 @@ static enum known_hosts_verdict check_locked(struct known_hosts *kh, const char 
 					     const void *key, size_t len, struct err *why)
 {
 	struct name *m = name_lookup(kh, text);
-	const struct entry *e, *found = NULL;
+	const struct known_entry *e, *found = NULL;
 
 	if (!m) {
 		err_set(why, ERR_MEMORY, "out of memory");
@@ -578,7 +377,7 @@ static enum known_hosts_verdict check_locked(struct known_hosts *kh, const char 
 		e = m->entries[i];
 		if (e->key_len != len || memcmp(e->key, key, len))
 			continue;
-		if (e->mark == REVOKED) {
+		if (e->mark == KNOWN_REVOKED) {
 			err_set(why, ERR_REFUSED, "host key revoked: %s:%d",
 				kh->files[e->file], e->line);
 			return KNOWN_HOSTS_REVOKED;
@@ -646,7 +445,7 @@ static int add_locked(struct known_hosts *kh, const char *text, const void *key,
 		      struct err *why)
 {
 	struct buf line = {0};
-	struct entry *e = calloc(1, sizeof(*e));
+	struct known_entry *e = calloc(1, sizeof(*e));
 	struct name *m = name_of(kh, text);
 	char type[64];
 	int rc = -ERR_MEMORY;
@@ -674,7 +473,7 @@ static int add_locked(struct known_hosts *kh, const char *text, const void *key,
 out:
 	if (rc == -ERR_MEMORY)
 		err_set(why, ERR_MEMORY, "out of memory");
-	entry_free(e);
+	known_entry_free(e);
 	buf_deinit(&line);
 	return rc;
 }

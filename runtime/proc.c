@@ -419,7 +419,8 @@ struct proc *proc_start_argv(struct loop *loop, const char *const *argv, bool cl
 struct proc *proc_start(struct loop *loop, const struct ssh_command *cmd,
 			const struct ssh_exec_ops *ops, void *arg, struct err *err)
 {
-	const char *const argv[] = { "/bin/sh", "-c", cmd->command, NULL };
+	/* "--": a command may begin with a dash. */
+	const char *const argv[] = { "/bin/sh", "-c", "--", cmd->command, NULL };
 
 	if (!cmd->command) {
 		err_set(err, ERR_INVALID, "no command to run");

@@ -46,6 +46,6 @@ unsigned proc_count(struct loop *loop);
 /* Kills all that run, waits until they are gone (about 2 s at most, for what cannot be killed) and
  * calls their ends with `cancelled`; meanwhile nothing can be started. Blocking: for the end of the
  * program. loop_free does it too. */
-void proc_stop_all(struct loop *loop);
+void proc_stop_all(struct loop *loop); /* nothing for NULL */
 
 #endif

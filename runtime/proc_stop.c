@@ -192,7 +192,7 @@ static void finish_stopped(struct proc *p, const struct proc_kill *job)
 
 void proc_stop_all(struct loop *loop)
 {
-	struct procs *ps = loop_procs(loop);
+	struct procs *ps = loop ? loop_procs(loop) : NULL;
 	struct proc_kill *jobs;
 
 	if (!ps || ps->stopping)

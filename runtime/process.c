@@ -15,6 +15,7 @@
 #include "fanout.h"
 #include "log.h"
 #include "pool.h"
+#include "proc.h"
 #include "ssh.h"
 
 /* Descriptors that are not connections to hosts: listeners, clients, Redis, logs, threads. */
@@ -138,6 +139,9 @@ void process_close(struct runtime *rt, struct script *script)
 	if (rt->fanouts)
 		fanouts_end_all(rt->fanouts);
 	script_free(script);
+	/* What outlived that limit ends now, while there is still a fan-out to tell. */
+	if (rt->loop)
+		proc_stop_all(rt->loop);
 	pool_free(rt->pool);
 	fanouts_free(rt->fanouts);
 	ssh_settings_unref(rt->ssh);

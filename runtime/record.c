@@ -54,9 +54,11 @@ static size_t whole_characters(const char *data, size_t n)
 	return n;
 }
 
-static size_t last_newline(const struct buf *b)
+/* The length of the whole lines at the start that fit in a part. */
+static size_t whole_lines(const struct buf *b)
 {
-	const char *at = b->len ? memrchr(b->data, '\n', b->len) : NULL;
+	size_t n = b->len < RECORD_PART ? b->len : RECORD_PART;
+	const char *at = n ? memrchr(b->data, '\n', n) : NULL;
 
 	return at ? (size_t)(at - b->data) + 1 : 0;
 }
@@ -92,8 +94,8 @@ static size_t due(const struct record *r, const struct record_stream *s, bool al
 	if (all && s->parted && n <= RECORD_PART)
 		return n;
 	if (r->rules->lines) {
-		lines = last_newline(&s->held);
-		if (lines && lines <= RECORD_PART)
+		lines = whole_lines(&s->held);
+		if (lines)
 			return lines;
 	}
 	if (n <= (s->parted ? RECORD_PART : RECORD_INLINE))

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /* redis: commands in flight over one connection. hiredis calls back in the order of sending; each
- * command has a struct of ours, in a list while its answer is owed. When the caller has been answered
- * early (time limit, redis_free) the struct stays with hiredis until it lets go. Loop thread. */
+ * command has a struct of ours, in a list while its answer is owed. When the caller has been
+ * answered early (time limit, redis_free) the struct stays with hiredis until it lets go. Loop
+ * thread. */
 #include "redis.h"
 
 #include <stdlib.h>
 #include <string.h>
 
+#include "buf.h"
 #include "log.h"
 #include "redis_hub.h"
 #include "redis_link.h"
@@ -15,6 +17,7 @@
 #define COMMAND_MS 10000
 #define MAX_BYTES (64u << 20)
 #define MAX_COMMANDS 100000
+#define SCRATCH_KEPT (1u << 20) /* bytes of the buffer for commands that are kept for the next */
 #define SCAN_MS 20 /* looks at time limits at most this often */
 
 struct request {
@@ -44,16 +47,15 @@ struct redis {
 	int64_t scan_due_ms;  /* INT64_MAX: none planned */
 	unsigned in_flight;   /* sent on this connection and not replied to, answered early or not */
 	int64_t silent_ms;    /* since when nothing came though something is in flight */
+	struct buf scratch;   /* a command on its way to hiredis */
 	bool *gone;           /* set by redis_free while a loop over requests is under way */
 	bool closing;         /* redis_free is under way */
 };
 
 /* ---- answering ---- */
 
-static void take_out(struct request *q)
+static void take_out(struct redis *r, struct request *q)
 {
-	struct redis *r = q->redis;
-
 	*q->link = q->next;
 	if (q->next)
 		q->next->link = q->link;
@@ -65,18 +67,19 @@ static void take_out(struct request *q)
 }
 
 /* Answers without a reply; the struct stays with hiredis. r may be gone after. */
-static void answer_err(struct request *q, int code, const char *text)
+static void answer_err(struct redis *r, struct request *q, int code, const char *text)
 {
 	redis_cb *cb = q->cb;
 	struct err err;
 
-	take_out(q);
+	take_out(r, q);
 	err_set(&err, code, "%s", text);
 	if (cb)
 		cb(q->arg, NULL, &err);
 }
 
-/* Redis is there but cannot serve: the connection is made anew, which waits for it or repairs it. */
+/* Redis is there but cannot serve: the connection is made anew, which waits for it or repairs it.
+ * */
 static void reconnect_on(struct request *q, const redisReply *reply, struct err *err)
 {
 	if (redis_reply_err(reply, err) != -ERR_AWAY)
@@ -113,7 +116,7 @@ static void on_reply(redisAsyncContext *ac, void *reply, void *privdata)
 		free(q);
 		return;
 	}
-	take_out(q);
+	take_out(q->redis, q);
 	cb = q->cb;
 	arg = q->arg;
 	free(q);
@@ -184,7 +187,7 @@ static void on_scan(void *arg)
 			continue;
 		}
 		/* The callback may only add at the end, or free all; so `after` holds unless gone. */
-		answer_err(q, ERR_TIMEOUT, "redis did not answer within the time limit");
+		answer_err(r, q, ERR_TIMEOUT, "redis did not answer within the time limit");
 		if (gone)
 			return;
 	}
@@ -221,8 +224,9 @@ static void put_in(struct redis *r, struct request *q)
 	r->bytes += q->bytes;
 }
 
-int redis_raw(struct redis *r, const char *resp, size_t len, redis_cb *cb, void *arg,
-	      int64_t timeout_ms, struct err *err)
+/* hiredis looks at the byte after the command, which must be NUL. */
+static int send_text(struct redis *r, const char *resp, size_t len, redis_cb *cb, void *arg,
+		     int64_t timeout_ms, struct err *err)
 {
 	int rc = check_room(r, len, err);
 	struct request *q;
@@ -247,6 +251,24 @@ int redis_raw(struct redis *r, const char *resp, size_t len, redis_cb *cb, void 
 	return 0;
 }
 
+int redis_raw(struct redis *r, const char *resp, size_t len, redis_cb *cb, void *arg,
+	      int64_t timeout_ms, struct err *err)
+{
+	int rc = check_room(r, len, err);
+	const char *text;
+
+	if (rc)
+		return rc;
+	buf_clear(&r->scratch);
+	buf_add(&r->scratch, resp, len);
+	text = buf_str(&r->scratch);
+	rc = text ? send_text(r, text, len, cb, arg, timeout_ms, err)
+		  : err_set(err, ERR_MEMORY, "redis: not enough memory");
+	if (!text || r->scratch.cap > SCRATCH_KEPT)
+		buf_deinit(&r->scratch);
+	return rc;
+}
+
 int redis_call(struct redis *r, int argc, const char *const *argv, const size_t *lens, redis_cb *cb,
 	       void *arg, int64_t timeout_ms, struct err *err)
 {
@@ -258,7 +280,7 @@ int redis_call(struct redis *r, int argc, const char *const *argv, const size_t 
 	len = redisFormatCommandArgv(&resp, argc, (const char **)argv, lens);
 	if (len < 0)
 		return err_set(err, ERR_MEMORY, "redis: not enough memory");
-	rc = redis_raw(r, resp, (size_t)len, cb, arg, timeout_ms, err);
+	rc = send_text(r, resp, (size_t)len, cb, arg, timeout_ms, err);
 	redisFreeCommand(resp);
 	return rc;
 }
@@ -402,11 +424,12 @@ void redis_free(struct redis *r)
 	r->link.up = false;
 	err_set(&r->why, ERR_CLOSED, "the redis client was closed");
 	while (r->first)
-		answer_err(r->first, ERR_CLOSED, "the redis client was closed");
+		answer_err(r, r->first, ERR_CLOSED, "the redis client was closed");
 	redis_hub_free(r->hub);
 	redis_link_deinit(&r->link);
 	timer_deinit(&r->scan);
 	free_setup(&r->setup);
+	buf_deinit(&r->scratch);
 	free(r);
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* redis: the client of the job store: one pipelined connection for commands, one for SUBSCRIBE, both
- * made again with back-off for as long as the client lives. All of it: loop thread.
+/* redis: the client of the job store: one pipelined connection for commands, one for SUBSCRIBE,
+ * both made again with back-off for as long as the client lives. All of it: loop thread.
  *
  * What is known of a command that got no reply is told by the error's code:
  *   ERR_AWAY         certainly not done: there was no connection, or redis could not serve it now
@@ -9,8 +9,8 @@
  *   ERR_UNREACHABLE  unknown: the connection broke between sending and the reply;
  *   ERR_TIMEOUT      unknown: no reply within the limit; a later one is dropped;
  *   ERR_CLOSED       unknown: redis_free came first.
- * An error that redis itself replied with is a reply (REDIS_REPLY_ERROR), not an err: the command was
- * refused and did nothing.
+ * An error that redis itself replied with is a reply (REDIS_REPLY_ERROR), not an err: the command
+ * was refused and did nothing.
  *
  * The process must ignore SIGPIPE. */
 #ifndef EXED_REDIS_H
@@ -38,9 +38,9 @@ struct redis_address {
 	char text[128]; /* for messages; has no secret */
 };
 
-/* Reads redis://[[user]:password@]host[:port][/db] or unix://[[user]:password@]/path[?db=N]; user and
- * password percent-encoded (RFC 3986, 2.1). -ERR_INVALID says what is wrong; rediss:// is refused
- * unless TLS is built in. On failure *a is all zero. Any thread. */
+/* Reads redis://[[user]:password@]host[:port][/db] or unix://[[user]:password@]/path[?db=N]; user
+ * and password percent-encoded (RFC 3986, 2.1). -ERR_INVALID says what is wrong; rediss:// is
+ * refused unless TLS is built in. On failure *a is all zero. Any thread. */
 int redis_address_parse(struct redis_address *a, const char *url, struct err *err);
 void redis_address_deinit(struct redis_address *a);
 
@@ -80,18 +80,19 @@ const struct redis_info *redis_get_info(const struct redis *r);
 /* Why it is not up; message "" while it is, or before the first try ended. Borrowed. */
 const struct err *redis_get_error(const struct redis *r);
 
-/* The reply is borrowed for the call; exactly one of reply and err is not NULL. May call anything here. */
+/* The reply is borrowed for the call; exactly one of reply and err is not NULL. May call anything
+ * here. */
 typedef void redis_cb(void *arg, const struct redisReply *reply, const struct err *err);
 
-/* Takes the reply over from a callback, to keep it after; the callback's reply is nil then. Freed with
- * redis_reply_free. NULL when memory is out. */
+/* Takes the reply over from a callback, to keep it after; the callback's reply is nil then. Freed
+ * with redis_reply_free. NULL when memory is out. */
 struct redisReply *redis_reply_take(const struct redisReply *reply);
 void redis_reply_free(struct redisReply *reply); /* NULL is nothing */
 
-/* Sends a command; the arguments are copied; lens NULL: they are C strings. cb is called exactly once
- * and later, when 0 is returned; never when -ERR_x (AWAY, LIMIT, MEMORY, all: not done) is. cb NULL:
- * the reply does not matter. timeout_ms <= 0: options.command_ms. Commands of one connection are done
- * in the order of the calls. */
+/* Sends a command; the arguments are copied; lens NULL: they are C strings. cb is called exactly
+ * once and later, when 0 is returned; never when -ERR_x (AWAY, LIMIT, MEMORY, all: not done) is.
+ * cb NULL: the reply does not matter. timeout_ms <= 0: options.command_ms. Commands of one
+ * connection are done in the order of the calls. */
 int redis_call(struct redis *r, int argc, const char *const *argv, const size_t *lens, redis_cb *cb,
 	       void *arg, int64_t timeout_ms, struct err *err);
 /* The same for one command that is already in the protocol's form (RESP array of bulk strings). */
@@ -108,8 +109,8 @@ struct redis_sub_ops {
 	void (*subscribed)(void *arg);
 };
 /* Subscribes; the second connection is made at the first use and kept. Channel is copied; ops are
- * borrowed for as long as it lives. NULL with *err when memory is out. Both callbacks may unsubscribe
- * and may free the client. */
+ * borrowed for as long as it lives. NULL with *err when memory is out. Both callbacks may
+ * unsubscribe and may free the client. */
 struct redis_sub *redis_subscribe(struct redis *r, const char *channel,
 				  const struct redis_sub_ops *ops, void *arg, struct err *err);
 void redis_unsubscribe(struct redis_sub *sub); /* no callback after it */

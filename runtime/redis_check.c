@@ -40,7 +40,8 @@ static void send_step(struct redis_link *l, uintptr_t step, int argc, const char
 	redis_link_fail(l, &why);
 }
 
-static void refuse(struct redis_link *l, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static void refuse(struct redis_link *l, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
 static void refuse(struct redis_link *l, const char *fmt, ...)
 {
 	struct err why;

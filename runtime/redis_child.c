@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* redis_child: starts, watches and ends the private redis-server. A pidfd tells of its end; where the
- * kernel has none, a timer looks. Whether it answers is found out by a client of our own that is closed
- * once it is up; the job store's client connects, and connects again, by itself. Loop thread. */
+/* redis_child: starts, watches and ends the private redis-server. A pidfd tells of its end; where
+ * the kernel has none, a timer looks. Whether it answers is found out by a client of our own that
+ * is closed once it is up; the job store's client connects, and connects again, by itself. Loop
+ * thread. */
 #include "redis_child.h"
 
 #include <errno.h>
@@ -18,7 +19,7 @@
 #include "log.h"
 #include "redis_files.h"
 
-#define START_MS 60000       /* until it answers: it may have a large file to load */
+#define START_MS 600000      /* until it answers: it may load gigabytes; who waits has a limit too */
 #define LOCK_MS 10000        /* for the server of a former exed to be gone */
 #define STOP_MS 10000        /* from SIGTERM to SIGKILL */
 #define LOOK_MS 20           /* between two looks at the lock, and at a child without a pidfd */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* redis_child: the private redis-server: a child of this process on a unix socket in the state directory,
- * started again when it dies, ended with us. Loop thread, which must be the thread that lives as long as
- * the process: the kernel ends the child when the thread that forked it ends. */
+/* redis_child: the private redis-server: a child of this process on a unix socket in the state
+ * directory, started again when it dies, ended with us. Loop thread, which must be the thread that
+ * lives as long as the process: the kernel ends the child when the thread that forked it ends. */
 #ifndef EXED_REDIS_CHILD_H
 #define EXED_REDIS_CHILD_H
 
@@ -24,9 +24,9 @@ struct redis_child_options { /* everything is copied */
 	void *arg;
 };
 
-/* Writes what the server needs into dir (redis.conf, redis.password: 0600) and starts it; on_start comes
- * later. NULL with *err when it cannot even be tried: no such program, a path too long for a socket, a
- * file that cannot be written. */
+/* Writes what the server needs into dir (redis.conf, redis.password: 0600) and starts it; on_start
+ * comes later. NULL with *err when it cannot even be tried: no such program, a path too long for a
+ * socket, a file that cannot be written. */
 struct redis_child *redis_child_new(struct loop *loop, const struct redis_child_options *options,
 				    struct err *err);
 /* Where it listens; for redis_new. Borrowed. */
@@ -37,7 +37,8 @@ pid_t redis_child_pid(const struct redis_child *child);
 const char *redis_child_notice(const struct redis_child *child);
 /* Ends it: SIGTERM (it writes all it has), SIGKILL after 10 s. on_end comes later. */
 void redis_child_stop(struct redis_child *child, void (*on_end)(void *arg), void *arg);
-/* Frees it; a server that still runs is ended with SIGKILL (what it had acknowledged is on its disk). */
+/* Frees it; a server that still runs is ended with SIGKILL (what it had acknowledged is on its
+ * disk). */
 void redis_child_free(struct redis_child *child);
 
 #endif

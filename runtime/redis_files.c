@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* redis_files: configuration, password, lock and log of the private redis-server. The server holds
- * redis.lock by a descriptor that it inherits: so the lock is free exactly when the server is gone, even
- * when the exed that started it was killed. No state but the caller's struct. */
+ * redis.lock by a descriptor that it inherits: so the lock is free exactly when the server is
+ * gone, even when the exed that started it was killed. No state but the caller's struct. */
 #include "redis_files.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -222,11 +223,33 @@ int redis_files_lock(struct redis_files *f, struct err *err)
 
 /* ---- the log ---- */
 
+/* The newest file of those that writes go to: its name ends in a number that grows. */
+static void note_aof(struct redis_files *f)
+{
+	char path[PATH_MAX + 32];
+	struct dirent *e;
+	struct stat st;
+	DIR *d;
+
+	f->aof[0] = '\0';
+	snprintf(path, sizeof(path), "%s/appendonlydir", f->dir);
+	d = opendir(path);
+	while (d && (e = readdir(d)))
+		if (strstr(e->d_name, ".incr.aof") && strlen(e->d_name) < sizeof(f->aof) &&
+		    strverscmp(e->d_name, f->aof) > 0 && !fstatat(dirfd(d), e->d_name, &st, 0)) {
+			strcpy(f->aof, e->d_name);
+			f->aof_size = st.st_size;
+		}
+	if (d)
+		closedir(d);
+}
+
 void redis_files_prepare(struct redis_files *f)
 {
 	struct stat st;
 
 	unlink(f->socket);
+	note_aof(f);
 	f->log_start = 0;
 	if (stat(f->log, &st))
 		return;
@@ -259,8 +282,8 @@ static char *read_log(const struct redis_files *f)
 	return text;
 }
 
-/* Calls fn for each line's message: what follows "PID:ROLE date time LEVEL ", and for lines that redis
- * writes before it has a log's form (a bad configuration), the line. */
+/* Calls fn for each line's message: what follows "PID:ROLE date time LEVEL ", and for lines that
+ * redis writes before it has a log's form (a bad configuration), the line. */
 static void each_line(char *text, void (*fn)(void *arg, char level, const char *message), void *arg)
 {
 	for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n")) {
@@ -279,6 +302,7 @@ static void each_line(char *text, void (*fn)(void *arg, char level, const char *
 }
 
 struct finding {
+	const struct redis_files *files;
 	char *out;
 	size_t cap;
 };
@@ -293,7 +317,7 @@ static void find_complaint(void *arg, char level, const char *message)
 
 void redis_files_complaint(const struct redis_files *f, char *out, size_t cap)
 {
-	struct finding found = { out, cap };
+	struct finding found = { f, out, cap };
 	char *text = read_log(f);
 
 	*out = '\0';
@@ -307,16 +331,23 @@ static void find_cut(void *arg, char level, const char *message)
 {
 	struct finding *f = arg;
 	char name[64], offset[24];
+	long long size;
 
 	(void)level;
-	if (sscanf(message, "!!! Truncating the AOF %63s at offset %23[0-9]", name, offset) == 2)
-		snprintf(f->out, f->cap, "%s was cut at its tail: what followed byte %s was no whole write "
-			 "and has been dropped", name, offset);
+	if (sscanf(message, "!!! Truncating the AOF %63s at offset %23[0-9]", name, offset) != 2)
+		return;
+	size = strcmp(name, f->files->aof) ? 0 : f->files->aof_size - atoll(offset);
+	if (size > 0)
+		snprintf(f->out, f->cap, "%s was cut at its tail: its last %lld bytes were no whole write and "
+			 "have been dropped", name, size);
+	else
+		snprintf(f->out, f->cap, "%s was cut at its tail: what followed byte %s was no whole write and "
+			 "has been dropped", name, offset);
 }
 
 void redis_files_cut(const struct redis_files *f, char *out, size_t cap)
 {
-	struct finding found = { out, cap };
+	struct finding found = { f, out, cap };
 	char *text = read_log(f);
 
 	*out = '\0';

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* redis_hub: channels by name, each with its listeners. hiredis is given no pointer of ours per channel:
- * what comes in finds its channel by name, so that channels may go at any time. A channel of our own is
- * subscribed to again and again: its confirmations show that the connection lives. Loop thread. */
+/* redis_hub: channels by name, each with its listeners. hiredis is given no pointer of ours per
+ * channel: what comes in finds its channel by name, so that channels may go at any time. A channel
+ * of our own is subscribed to again and again: its confirmations show that the connection lives.
+ * Loop thread. */
 #include "redis_hub.h"
 
 #include <stdlib.h>

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* redis_link: the life of one connection over hiredis' asynchronous context. hiredis frees the context
- * itself when the connection ends; ac->data is our link for as long as it is ours. Loop thread. */
+/* redis_link: the life of one connection over hiredis' asynchronous context. hiredis frees the
+ * context itself when the connection ends; ac->data is our link for as long as it is ours. Loop
+ * thread. */
 #include "redis_link.h"
 
 #include <arpa/inet.h>
@@ -12,8 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define RETRY_FIRST_MS 50    /* a server that is being restarted is back within this or a few of it */
-#define RETRY_MOST_MS 2000   /* often enough that nobody waits long after an outage */
+#define RETRY_FIRST_MS 50     /* a server that is being restarted is back within a few of it */
+#define RETRY_MOST_MS 2000    /* often enough that nobody waits long after an outage */
 #define RETRY_REFUSED_MS 5000 /* somebody must change something first */
 
 static void end_lookup(struct redis_link *l)
@@ -148,8 +149,9 @@ static const struct evutil_addrinfo *choose(const struct evutil_addrinfo *res, u
 	return a;
 }
 
-/* Keeps one address of the answer as text (hiredis takes no other form). What follows from it is done by
- * the timer: it may end the link and with it the resolver, which is inside its own call here. */
+/* Keeps one address of the answer as text (hiredis takes no other form). What follows from it is
+ * done by the timer: it may end the link and with it the resolver, which is inside its own call
+ * here. */
 static void on_lookup(int result, struct evutil_addrinfo *res, void *arg)
 {
 	struct redis_link *l = arg;
@@ -229,8 +231,9 @@ static void on_limit(void *arg)
 	struct redis_link *l = arg;
 	struct err why;
 
-	err_set(&why, ERR_TIMEOUT, "redis at %s did not %s within %lld ms", l->setup->address.text,
-		l->lookup ? "have its name looked up" : "answer", (long long)l->setup->connect_ms);
+	err_set(&why, ERR_TIMEOUT, l->lookup ? "the name of redis at %s was not found within %lld ms"
+					     : "redis at %s did not answer within %lld ms",
+		l->setup->address.text, (long long)l->setup->connect_ms);
 	fail(l, &why, false);
 }
 

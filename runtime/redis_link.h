@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* redis_link: one connection of the client: look-up, connect, AUTH, the checks of the server, and the
- * way back after it breaks. Inside of redis.c and redis_sub.c only. Loop thread. */
+/* redis_link: one connection of the client: look-up, connect, AUTH, the checks of the server, and
+ * the way back after it breaks. Inside of redis.c and redis_sub.c only. Loop thread. */
 #ifndef EXED_REDIS_LINK_H
 #define EXED_REDIS_LINK_H
 
@@ -42,7 +42,8 @@ struct redis_link {
 int redis_link_init(struct redis_link *l, struct event_base *base, struct err *err);
 void redis_link_start(struct redis_link *l); /* first try at the end of this turn */
 void redis_link_deinit(struct redis_link *l); /* no callback from it */
-/* Breaks the connection (or the try) for this reason and plans the next try. l may be gone after. */
+/* Breaks the connection (or the try) for this reason and plans the next try. l may be gone after.
+ * */
 void redis_link_fail(struct redis_link *l, const struct err *why);
 /* hiredis gave a NULL reply on ac: the connection is lost. l may be gone after. */
 void redis_link_lost(redisAsyncContext *ac);
@@ -52,7 +53,8 @@ void redis_link_lost(redisAsyncContext *ac);
 void redis_check_start(struct redis_link *l);
 void redis_link_ready(struct redis_link *l);
 
-/* Copies an error reply's text as err: its code is ERR_AWAY when redis cannot serve now but will. */
+/* Copies an error reply's text as err: its code is ERR_AWAY when redis cannot serve now but will.
+ * */
 int redis_reply_err(const struct redisReply *reply, struct err *err);
 
 #endif

@@ -151,10 +151,11 @@ static void file_ended(void *arg, const struct fiber_end *end)
 
 	free(arg);
 	if (!end->ok) {
-		const char *text = luaL_tolstring(end->L, -1, NULL);
+		/* An err table is a failure that was foreseen: its message says all. */
+		bool foreseen = lua_istable(end->L, -1);
 
-		fprintf(stderr, "%s\n", text);
-		if (end->trace && !end->cancelled)
+		fprintf(stderr, "%s\n", fiber_end_text(end));
+		if (end->trace && !end->cancelled && !foreseen)
 			fprintf(stderr, "%s\n", end->trace);
 	}
 	run.on_end(run.arg, end->ok);

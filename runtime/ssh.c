@@ -112,7 +112,7 @@ void client_conn_ready(struct ssh_conn *c)
 {
 	c->client->counts.connecting--;
 	tell_uses(c, true);
-	if (!c->closing && TAILQ_EMPTY(&c->uses))
+	if (!c->closing && !c->idle && TAILQ_EMPTY(&c->uses))
 		conn_close(c); /* whoever wanted it left while it was told */
 }
 
@@ -305,7 +305,8 @@ static struct ssh_conn *conn_find(struct ssh_client *client, const struct ssh_ho
 	struct ssh_conn *c;
 
 	TAILQ_FOREACH(c, bucket_of(client, h), bucket_link)
-		if (!c->closing && !c->hung_up && c->settings == s && ssh_host_same(c->host, h))
+		if (!c->closing && !c->hung_up && !c->stuck && c->settings == s &&
+		    ssh_host_same(c->host, h))
 			return c;
 	return NULL;
 }
@@ -379,7 +380,8 @@ void ssh_use_end(struct ssh_use *u, bool keep)
 	if (c->closing) {
 		conn_settle(c);
 	} else if (c->phase != SSH_READY || !c->keep || c->settings->keep_ms <= 0 ||
-		   c->hung_up || c->eof || !TAILQ_EMPTY(&client->waiting) || client->stopping) {
+		   c->hung_up || c->eof || c->stuck || client->stopping ||
+		   !TAILQ_EMPTY(&client->waiting)) {
 		conn_close(c);
 	} else {
 		c->idle = true;

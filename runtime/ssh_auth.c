@@ -291,11 +291,12 @@ static void note_tried(struct ssh_auth *a, const struct candidate *k)
 void conn_auth_tried(const struct ssh_conn *c, char *out, size_t cap)
 {
 	const struct ssh_auth *a = c->auth;
+	const char *asked = a && a->ask ? "; the agent has not answered" : "";
 
 	if (!a || !a->tried.len)
-		snprintf(out, cap, "no key tried");
+		snprintf(out, cap, "no key tried%s", asked);
 	else
-		snprintf(out, cap, "tried %.*s", (int)a->tried.len, a->tried.data);
+		snprintf(out, cap, "tried %.*s%s", (int)a->tried.len, a->tried.data, asked);
 }
 
 static int auth_refused(struct ssh_conn *c)

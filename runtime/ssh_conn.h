@@ -187,6 +187,8 @@ struct ssh_conn {
 	struct ssh_execs execs;  /* of all uses, oldest first */
 	struct ssh_exec *opening; /* libssh2 opens one at a time */
 	bool opening_orphan;      /* whoever wanted the channel is gone */
+	struct ssh_exec *requesting; /* libssh2 mixes up the answers to two exec requests */
+	bool stuck;               /* an exec request was never answered: no other can be sent */
 	struct ssh_chan *closing_chans;
 	unsigned channels;        /* open, opening or closing */
 	unsigned limit;           /* of this host, lowered when it refuses */

@@ -191,6 +191,10 @@ void exec_end(struct ssh_exec *x)
 		c->opening = NULL;
 		c->opening_orphan = true;
 	}
+	if (c->requesting == x) {
+		c->requesting = NULL;
+		c->stuck = true;
+	}
 	x->use->execs--;
 	if (TAILQ_EMPTY(&c->execs))
 		event_del(&c->alive);
@@ -274,7 +278,7 @@ static bool open_step(struct ssh_conn *c)
 	int rc;
 
 	if (!c->opening && !c->opening_orphan) {
-		c->opening = open_pick(c);
+		c->opening = c->stuck ? NULL : open_pick(c);
 		if (!c->opening)
 			return false;
 		c->opening->state = EXEC_OPENING;
@@ -355,6 +359,8 @@ static bool request_step(struct ssh_exec *x)
 	struct ssh_conn *c = x->conn;
 	int rc;
 
+	if (c->requesting && c->requesting != x)
+		return false;
 	if (!x->r.sent) {
 		if (x->broken.code) {
 			exec_break(x, x->broken.code, x->broken.message);
@@ -365,6 +371,7 @@ static bool request_step(struct ssh_exec *x)
 			return true;
 		}
 		x->r.sent = true;
+		c->requesting = x;
 		if (x->cmd->limit_ms > 0)
 			arm(&x->limit, x->cmd->limit_ms);
 	}
@@ -377,6 +384,7 @@ static bool request_step(struct ssh_exec *x)
 	}
 	if (rc == LIBSSH2_ERROR_EAGAIN)
 		return false;
+	c->requesting = NULL;
 	if (rc == LIBSSH2_ERROR_CHANNEL_REQUEST_DENIED) {
 		x->r.sent = false; /* the host says that it did not start it */
 		exec_break(x, ERR_REFUSED, "the host refused to run a command");
@@ -483,6 +491,11 @@ void exec_linger(struct ssh_exec *x)
 
 static bool exec_step(struct ssh_exec *x)
 {
+	if (x->conn->stuck && !x->r.sent && x->state != EXEC_OPENING) {
+		exec_break(x, x->reserved ? ERR_REFUSED : ERR_UNREACHABLE,
+			   "the host answers no requests on this connection any more");
+		return true;
+	}
 	if (x->state == EXEC_REQUEST)
 		return request_step(x);
 	return x->state == EXEC_RUN && run_step(x);

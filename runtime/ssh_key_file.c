@@ -11,16 +11,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "ssh_bcrypt.h"
+
 #define HEAD "-----BEGIN OPENSSH PRIVATE KEY-----"
 #define TAIL "-----END OPENSSH PRIVATE KEY-----"
 #define MAGIC "openssh-key-v1" /* with its NUL */
 /* ssh-keygen's default is 16 or 24 rounds, 0.1 s; this many still end within a minute. */
 #define ROUNDS_MAX 10000u
-
-/* OpenBSD's bcrypt_pbkdf, which no Debian library offers under a public name. libssh2 carries it for
- * its own key files: there when libssh2 is linked statically, absent (NULL) when it is shared. */
-int _libssh2_bcrypt_pbkdf(const char *pass, size_t pass_len, const uint8_t *salt, size_t salt_len,
-			  uint8_t *key, size_t key_len, unsigned rounds) __attribute__((weak));
 
 /* A run of bytes that is taken apart from its front; `bad` once something did not fit. */
 struct part {
@@ -141,15 +138,10 @@ static int section_open(unsigned char *bytes, size_t n, const struct part *ciphe
 			       path, (int)cipher_name->left, (const char *)cipher_name->at);
 	if (options->bad || !rounds || rounds > ROUNDS_MAX || n % 16)
 		return err_set(err, ERR_INVALID, "key %s: damaged", path);
-	if (!_libssh2_bcrypt_pbkdf)
-		return err_set(err, ERR_INVALID,
-			       "key %s: this build cannot open OpenSSH's encrypted format; "
-			       "ssh-keygen -p -m PEM -f FILE writes the other", path);
 	need = (size_t)(EVP_CIPHER_get_key_length(cipher) + EVP_CIPHER_get_iv_length(cipher));
-	rc = _libssh2_bcrypt_pbkdf(passphrase, strlen(passphrase), salt.at, salt.left, secret,
-				   need, rounds);
-	if (!rc)
-		rc = decrypt(bytes, n, cipher, secret);
+	if (ssh_bcrypt_pbkdf(passphrase, salt.at, salt.left, rounds, secret, need))
+		return err_set(err, ERR_MEMORY, "out of memory");
+	rc = decrypt(bytes, n, cipher, secret);
 	OPENSSL_cleanse(secret, sizeof(secret));
 	return rc ? err_set(err, ERR_INVALID, "key %s: damaged", path) : 0;
 }

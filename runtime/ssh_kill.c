@@ -207,6 +207,8 @@ static int kill_start(struct ssh_exec *x)
 	k->cmd.input_len = k->input.len;
 	if (k->input.failed)
 		kill_over(k, -1);
+	else if (x->conn->requesting)
+		kill_move(k); /* a request that was not answered holds up the next one */
 	else
 		kill_run(k, x->use);
 	return 0;

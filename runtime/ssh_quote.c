@@ -45,6 +45,15 @@ void ssh_quote_sh(struct buf *b, const char *s)
 	buf_putc(b, '\'');
 }
 
+/* No shell gives these bytes a meaning. */
+static bool word_safe(const char *s)
+{
+	for (; *s; s++)
+		if (!isalnum((unsigned char)*s) && *s != '.' && *s != '-' && *s != '_')
+			return false;
+	return true;
+}
+
 /* export NAME='value' for each; a name is what POSIX calls a name. */
 static int quote_env(struct buf *b, const char *const *env, struct err *err)
 {
@@ -115,7 +124,10 @@ int ssh_quote_command(struct buf *line, struct buf *head, const char *command, c
 	buf_puts(line, "exec ");
 	if (op_id) {
 		buf_puts(line, "env EXED_OP=");
-		ssh_quote_login(line, op_id);
+		if (word_safe(op_id))
+			buf_puts(line, op_id);
+		else
+			ssh_quote_login(line, op_id);
 		buf_putc(line, ' ');
 	}
 	if (plain) {

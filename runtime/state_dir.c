@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* state_dir: a lock file with the holder's pid. The lock is flock's, so that it goes with the process,
- * however that ends. No state. */
+/* state_dir: a lock file with the holder's pid. The lock is flock's, so that it goes with the
+ * process, however that ends. No state. */
 #include "state_dir.h"
 
 #include <errno.h>

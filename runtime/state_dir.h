@@ -5,10 +5,10 @@
 
 #include "err.h"
 
-/* Makes the directory (and its parents) when it is missing, checks that it is ours and can be written,
- * and takes its lock. Returns the descriptor that holds the lock (close-on-exec; closing it lets go), or
- * -ERR_x: ERR_REFUSED names the process that holds it. Any thread; blocks for as long as a few calls
- * on local files take. */
+/* Makes the directory (and its parents) when it is missing, checks that it is ours and can be
+ * written, and takes its lock. Returns the descriptor that holds the lock (close-on-exec; closing
+ * it lets go), or -ERR_x: ERR_REFUSED names the process that holds it. Any thread; blocks for as
+ * long as a few calls on local files take. */
 int state_dir_open(const char *path, struct err *err);
 
 #endif

@@ -45,7 +45,7 @@ local function write_targets(node, job, out, reader)
   for from = 0, job.total - 1, STEP do
     local text, err
     if reader then
-      text, err = reader:names(from, STEP)
+      text, err = reader:names(from, math.min(STEP, job.total - from))
     else
       text, err = node.store:targets(job.jid, from, math.min(from + STEP, job.total))
       text = text and json.encode(json.array(text)):sub(2, -2)

@@ -113,6 +113,8 @@ local function judge(self, req)
   if ok and method.changes then ok, err = checks.origin(req) end
   if ok then request, err = read_request(self, req, method, params) end
   if not request then return nil, err, dialect end
+  -- A HEAD only asks: what a GET would change stays as it is.
+  if req.method == "HEAD" and method.changes then return 200, function() return true end end
   local status, answer, headers = run(self, req, method, request)
   if not status then return nil, answer, dialect end
   return status, answer, headers
@@ -140,7 +142,7 @@ local function stream(req, status, make, headers)
     err = made
   end
   if err == out.GONE then return end
-  if type(err) == "string" and err:find "^cancelled: " then return req:cut() end
+  if type(err) == "string" and err:find("cancelled: ", 1, true) then return req:cut() end
   if type(err) ~= "table" then err = { code = 500, message = tostring(err) } end
   if not body.started then return respond_error(req, "exed", err) end
   log.warn("api", "%s %s is cut: %s", req.method, req.path, tostring(err.message))
@@ -194,7 +196,8 @@ end
 
 -- Opens the listeners of the configuration and exed.sock in the node's directory.
 function api.start(node)
-  local self = api.new(node)
+  local made, self = pcall(api.new, node)
+  if not made then return nil, { code = "invalid", message = tostring(self) } end
   local ok, err = open(self, node.dir:path() .. "/exed.sock")
   if ok then return self end
   self.server:close()

@@ -10,6 +10,7 @@
 
 local feed = require "exed.follow.feed"
 local render = require "exed.follow.render"
+local shared = require "exed.follow.shared"
 local timer = require "exed.timer"
 
 local follow = {}
@@ -23,7 +24,9 @@ reader.__index = reader
 local RECENT <const> = 1 -- seconds that a job's hash, once read, is good for its other followers
 local TURN <const> = 200 -- rows that a reader gives before others have their turn
 
-function follow.new(node) return setmetatable({ node = node, feeds = {} }, hub) end
+function follow.new(node)
+  return setmetatable({ node = node, feeds = {}, loading = shared.new(0) }, hub)
+end
 
 -- A reader of the job's rows after a position; nil, err when there are too many fibers.
 function hub:open(job, after)
@@ -42,10 +45,11 @@ function hub:open(job, after)
   }, reader)
 end
 
--- The job as another follower of it has just read it, or nil.
-function hub:recent(jid)
+-- The job as load() reads it (nil, err when it cannot), or as another follower has just read it.
+function hub:job(jid, load)
   local found = self.feeds[jid]
-  return found and timer.now() - found.job_at < RECENT and found.job or nil
+  if found and timer.now() - found.job_at < RECENT then return found.job end
+  return self.loading:get(jid, load)
 end
 
 -- Gives back what it holds; a second time does nothing.
@@ -115,8 +119,8 @@ function reader:write(row, write)
   return render.record(self.feed, row, write, self.alias)
 end
 
--- Names of `count` targets from index `from` on, as the inside of a JSON array; nil, err. from and
--- count are multiples of the store's chunk.
+-- Names of `count` targets from index `from` on, as the inside of a JSON array; nil, err. Whole
+-- chunks of the store's 500, or up to the last target.
 function reader:names(from, count) return self.feed:names_text(from, count) end
 
 -- Whether followers see the row: parts of outputs only when the job was asked for lines.

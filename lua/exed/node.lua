@@ -92,7 +92,7 @@ end
 -- Why the store cannot be used now, or nil.
 function node:store_error()
   local up, reason = self.conn:up()
-  if up then return nil end
+  if up then return not self.incarnation and "the node has not registered yet" or nil end
   return reason ~= "" and reason or "not connected yet"
 end
 

@@ -13,7 +13,7 @@ local KEY_BYTES <const> = 255 -- of an Idempotency-Key
 
 local OPTIONS <const> = {
   targets = {
-    "hosts", required = true, first = true, alias = "target", message = "no target(s) given",
+    "hosts", required = true, first = true, alias = "target", missing = "no target(s) given",
     help = "hosts, groups and patterns",
   },
   executor = { "string", help = "who does it; default [runner] executor" },

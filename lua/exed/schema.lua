@@ -9,7 +9,8 @@
 -- object, host, hosts. Options: required, default, min, max (value, length or number of items),
 -- match (a Lua pattern for the whole text), help, secret (the value is in no message), of (items
 -- of a choice; type of a list's items, as TYPE or { TYPE, ... }), alias (another name, or a list
--- of names), message (the text of every error of this field), first (checked before the others).
+-- of names), message (the text of every error of this field), missing (the text when it is not
+-- given or empty), first (checked before the others).
 
 local declare = require "exed.schema.declare"
 local types = require "exed.schema.types"
@@ -107,7 +108,9 @@ local function check_field(field, input, kind)
     value = single
   end
   if value == nil then
-    if field.required then return refuse(field, name, ("'%s' is missing"):format(name)) end
+    if field.required then
+      return refuse(field, name, field.missing or ("'%s' is missing"):format(name))
+    end
     return copy(field.default)
   end
   local found, want, hint = types.read(field, value, schema.json)
@@ -116,7 +119,9 @@ local function check_field(field, input, kind)
     local text = ("'%s' must be %s, got %s%s"):format(name, want, got, hint or "")
     return refuse(field, name, text)
   end
-  if is_empty(field, found) then return refuse(field, name, ("'%s' is empty"):format(name)) end
+  if is_empty(field, found) then
+    return refuse(field, name, field.missing or ("'%s' is empty"):format(name))
+  end
   return found
 end
 

@@ -8,6 +8,7 @@
  *     sink: of exed.sink; without one the entries come by run:next
  *   run:next([seconds]) -> list of { kind, index, status, data, stream, offset, parts } | nil at the end
  *   run:wait([seconds]) -> number of hosts that did not start (after drain) | nil, err
+ *     without a sink it drops the entries that run:next has not given yet
  *   run:cancel(reason)   run:refuse(reason)   run:drain()   run:abandon()
  *    run:running(max) -> list of { index, phase, seconds }
  *   counts() -> { fanouts, running, finished } */
@@ -29,12 +30,13 @@
 /* Shared by the userdata and the fan-out; freed by the last of the two. */
 struct box {
 	int refs;
+	struct script *script;
 	struct fanout *fanout; /* NULL once it ended */
 	struct sink *sink;     /* the store's, or NULL: entries wait in the list */
 	struct entry *first, **last;
 	struct box_wait *waiting;
 	size_t unstarted;
-	bool left; /* the userdata is gone: nobody will ask for entries */
+	bool left; /* nobody will ask for entries: the userdata is gone, or they did not want any */
 };
 
 struct box_wait {
@@ -54,6 +56,17 @@ static void box_unref(struct box *b)
 
 /* ---- hosts ---- */
 
+/* The string on top, or NULL; one with a NUL would be cut there. */
+static const char *check_text(lua_State *L, const char *name)
+{
+	size_t n = 0;
+	const char *text = lua_tolstring(L, -1, &n);
+
+	if (text && strlen(text) != n)
+		luaL_error(L, "field %s: it has a NUL byte", name);
+	return text;
+}
+
 static const char *field_string(lua_State *L, int t, const char *name)
 {
 	int type = lua_getfield(L, t, name);
@@ -61,7 +74,7 @@ static const char *field_string(lua_State *L, int t, const char *name)
 	if (type != LUA_TNIL && type != LUA_TSTRING)
 		luaL_error(L, "field %s: a string is wanted, not a %s", name, lua_typename(L, type));
 	/* Stays on the stack, and so alive, until the caller returns. */
-	return lua_tostring(L, -1);
+	return check_text(L, name);
 }
 
 static int64_t field_integer(lua_State *L, int t, const char *name, int64_t otherwise)
@@ -172,7 +185,7 @@ static const char *const *read_env(lua_State *L, int t)
 	for (lua_Integer i = 0; i < n; i++) {
 		if (lua_rawgeti(L, -1, i + 1) != LUA_TSTRING)
 			luaL_error(L, "field env: a list of NAME=value is wanted");
-		env[i] = lua_tostring(L, -1); /* held by the list */
+		env[i] = check_text(L, "env"); /* held by the list */
 		lua_pop(L, 1);
 	}
 	env[n] = NULL;
@@ -220,6 +233,8 @@ static struct fanout_target *read_targets(lua_State *L, size_t *n)
 	for (size_t i = 0; i < *n; i++) {
 		lua_rawgeti(L, 2, (lua_Integer)i + 1);
 		targets[i].host = *(struct ssh_host **)luaL_checkudata(L, -1, HOST);
+		if (!targets[i].host)
+			luaL_error(L, "host %I is closed", (lua_Integer)i + 1);
 		targets[i].index = (unsigned)i;
 		lua_pop(L, 1);
 		if (!lua_istable(L, 3))
@@ -243,12 +258,26 @@ static void wake(struct box *b)
 	wait_done(&w->wait);
 }
 
+/* Holds the sink at index arg, and so its connection, while the fan-out lives, which may be longer than
+ * the run's userdata; 0 lets it go. */
+static void anchor_sink(lua_State *L, struct box *b, int arg)
+{
+	if (!b->sink)
+		return;
+	if (arg)
+		lua_pushvalue(L, arg);
+	else
+		lua_pushnil(L);
+	lua_rawsetp(L, LUA_REGISTRYINDEX, b);
+}
+
 static void on_end(void *arg, size_t unstarted)
 {
 	struct box *b = arg;
 
 	b->unstarted = unstarted;
 	b->fanout = NULL;
+	anchor_sink(script_state(b->script), b, 0);
 	wake(b);
 	box_unref(b);
 }
@@ -271,6 +300,15 @@ static void box_append(void *arg, struct entry *list)
 }
 
 static const struct sink_ops box_sink = { NULL, box_append };
+
+static void drop_entries(struct box *b)
+{
+	b->left = true;
+	if (b->first)
+		fanout_taken(b->fanout, b->first);
+	b->first = NULL;
+	b->last = &b->first;
+}
 
 static int l_start(lua_State *L)
 {
@@ -297,11 +335,15 @@ static int l_start(lua_State *L)
 	b->refs = 1;
 	b->sink = sink ? sink_ref(sink) : NULL;
 	*ud = b;
+	b->script = script_of(L);
+	anchor_sink(L, b, 4);
 	b->fanout = fanout_start(rt->fanouts, &plan, rt->ssh, targets, n,
 				 sink ? sink_fanout_ops(sink) : &box_sink, sink ? (void *)sink : b,
 				 &run_ops, b, &err);
-	if (!b->fanout)
+	if (!b->fanout) {
+		anchor_sink(L, b, 0);
 		return fiber_push_err(L, &err, "fanout.start");
+	}
 	if (sink)
 		sink_attach(sink, b->fanout);
 	b->refs++;
@@ -311,7 +353,10 @@ static int l_start(lua_State *L)
 
 static struct box *check_run(lua_State *L)
 {
-	return *(struct box **)luaL_checkudata(L, 1, RUN);
+	struct box *b = *(struct box **)luaL_checkudata(L, 1, RUN);
+
+	luaL_argcheck(L, b, 1, "the run is closed");
+	return b;
 }
 
 static void push_entry(lua_State *L, const struct entry *e)
@@ -415,6 +460,11 @@ static int l_next(lua_State *L)
 
 static int l_wait(lua_State *L)
 {
+	struct box *b = check_run(L);
+
+	/* Without a sink it would wait for ever for entries that nobody takes. */
+	if (!b->sink && !b->waiting)
+		drop_entries(b);
 	return await(L, false);
 }
 
@@ -486,14 +536,9 @@ static int l_run_gc(lua_State *L)
 	*ud = NULL;
 	if (!b)
 		return 0;
-	b->left = true;
-	if (b->fanout) {
+	if (b->fanout)
 		fanout_cancel(b->fanout, "its script ended");
-		if (b->first)
-			fanout_taken(b->fanout, b->first);
-		b->first = NULL;
-		b->last = &b->first;
-	}
+	drop_entries(b);
 	box_unref(b);
 	return 0;
 }

@@ -44,8 +44,8 @@ static void spawned_end(void *arg, const struct fiber_end *end)
 	struct handle *h = arg;
 
 	if (!end->ok && !end->cancelled)
-		log_error("fiber", "%s: %s %s", fiber_name(h->fiber),
-			  luaL_tolstring(end->L, -1, NULL), end->trace ? end->trace : "");
+		log_error("fiber", "%s: %s\n%s", fiber_name(h->fiber), fiber_end_text(end),
+			  end->trace ? end->trace : "");
 	h->fiber = NULL;
 	handle_unref(h);
 }
@@ -76,7 +76,10 @@ static int l_spawn(lua_State *L)
 
 static struct handle *check_handle(lua_State *L)
 {
-	return *(struct handle **)luaL_checkudata(L, 1, HANDLE);
+	struct handle *h = *(struct handle **)luaL_checkudata(L, 1, HANDLE);
+
+	luaL_argcheck(L, h, 1, "the handle is closed");
+	return h;
 }
 
 static int l_cancel(lua_State *L)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* exed.http.server: the HTTP server for the core's own Lua. Times in seconds.
- *   server.new{ max_body =, ... } -> srv        the names are in `numbers` below, and server (the header)
+ *   server.new{ max_body =, ... } -> srv        names: `numbers` below, and server (the header)
  *   srv:listen("127.0.0.1:16808", tag) -> true | nil, err
  *   srv:serve(function(req) ... end)            each request runs it in a fiber of its own
  *   srv:port() -> integer    srv:counts() -> table    srv:stop() no new connections    srv:close()
@@ -138,8 +138,9 @@ static int l_counts(lua_State *L)
 		const char *name;
 		uint64_t n;
 	} fields[] = {
-		{ "connections", c.connections }, { "open", c.open },       { "accepted", c.accepted },
-		{ "requests", c.requests },       { "refused", c.refused }, { "bad", c.bad },
+		{ "connections", c.connections }, { "open", c.open },
+		{ "accepted", c.accepted },       { "requests", c.requests },
+		{ "refused", c.refused },         { "bad", c.bad },
 	};
 
 	lua_createtable(L, 0, 6);

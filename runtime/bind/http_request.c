@@ -3,10 +3,11 @@
  *   req.method path target query raw_query headers host body peer tag id loopback
  *     query: name -> list of values in order; headers: name in lower case -> text, several joined
  *   req:header(name) -> text | nil
- *   req:respond(status, headers, body) -> true | nil, err     headers: name -> text or list of texts
+ *   req:respond(status, headers, body) -> true | nil, err    headers: name -> text or list
  *   req:start(status, headers), req:finish() -> true | nil, err; req:cut()
  *   req:write(text, seconds) -> true | nil, err    waits while the client is behind
- * A fiber that ends without an answer: 500, or a cut stream. The client leaves: its fiber is cancelled.
+ * A fiber that ends without an answer: 500, or a cut stream. The client leaves: its fiber is
+ * cancelled.
  *
  * A request's box is a userdata that the registry holds until its fiber has ended. Loop thread. */
 #include "bind/http_request.h"
@@ -95,7 +96,8 @@ static void log_failure(const struct fiber_end *end, const char *name)
 		lua_pcall(end->L, 1, 1, 0);
 		text = lua_tostring(end->L, -1);
 	}
-	log_error("http", "%s: %s\n%s", name, text ? text : "(no text)", end->trace ? end->trace : "");
+	log_error("http", "%s: %s\n%s", name, text ? text : "(no text)",
+		  end->trace ? end->trace : "");
 }
 
 static void answer_for(struct request_box *box, const struct fiber_end *end)

@@ -4,14 +4,15 @@
  *     library (text of the functions), allow_eviction, buffer (bytes), connect_timeout, timeout (s)
  *   conn:ready(seconds) -> true | nil, err    waits; ends early when redis refuses (code "refused")
  *   conn:call([{timeout = s},] command, ...) -> reply | nil, err
- *   conn:fcall([{timeout = s},] name, ...) -> reply | nil, err       FCALL name 0 ..., and once more when
- *     the server had lost the functions
+ *   conn:fcall([{timeout = s},] name, ...) -> reply | nil, err       FCALL name 0 ...; sent once
+ *     more when the server had lost the functions
  *   conn:subscribe(channel) -> sub       (redis_sub.c)
  *   conn:up() -> true | false, reason    conn:info() -> table     conn:close()
- * Arguments are strings and integers; a table is a list of such, put in its place. Replies: integers,
- * strings (status too), lists; nil is nil, in a list false. An error reply is nil and an err whose code is
- * its first word in lower case ("stale", "conflict", ...) and whose message is the rest. Other codes: away
- * and limit (certainly not done), unreachable, timeout and closed (nobody knows). */
+ * Arguments are strings and integers; a table is a list of such, put in its place. Replies:
+ * integers, strings (status too), lists; nil is nil, in a list false. An error reply is nil and an
+ * err whose code is its first word in lower case ("stale", "conflict", ...) and whose message is
+ * the rest. Other codes: away and limit (certainly not done), unreachable, timeout and closed
+ * (nobody knows). */
 #include "redis.h"
 
 #include <ctype.h>
@@ -293,9 +294,10 @@ static lua_Integer add_list(lua_State *L, int idx, struct buf *resp)
 	return good ? n : -1;
 }
 
-/* The arguments from idx on after `given` that are in resp already, as one command in out. Raises for an
- * argument that will not do. */
-static void format_command(lua_State *L, int idx, struct buf *args, lua_Integer given, struct buf *out)
+/* The arguments from idx on after `given` that are in resp already, as one command in out. Raises
+ * for an argument that will not do. */
+static void format_command(lua_State *L, int idx, struct buf *args, lua_Integer given,
+			   struct buf *out)
 {
 	int top = lua_gettop(L), bad = 0;
 

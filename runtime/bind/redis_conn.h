@@ -7,11 +7,13 @@
 
 struct redis;
 
-/* The client of the connection object at this argument; raises when it is none or closed. Borrowed: keep
- * a reference to the object for as long as the client is used, and take CLOSED for an answer. */
+/* The client of the connection object at this argument; raises when it is none or closed.
+ * Borrowed: keep a reference to the object for as long as the client is used, and take CLOSED for
+ * an answer. */
 struct redis *bind_check_redis(lua_State *L, int arg);
 
-/* exed.redis' second class, in redis_sub.c: conn:subscribe(channel), and the end of a connection. */
+/* exed.redis' second class, in redis_sub.c: conn:subscribe(channel), and the end of a connection.
+ * */
 struct redis_conn;
 int bind_redis_subscribe(lua_State *L);
 void bind_redis_subs_close(struct redis_conn *conn);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* exed.redis, subscriptions:
  *   conn:subscribe(channel) -> sub | nil, err
- *   sub:next(seconds) -> text | nil, err    the next message; "" when some may have been missed (the
- *     subscription now stands, at first and after each reconnect, or too many waited): look for yourself
+ *   sub:next(seconds) -> text | nil, err    the next message; "" says: look for yourself, some may
+ *     have been missed (the subscription stands, at first and after a reconnect; too many waited)
  *   sub:close() */
 #include <lauxlib.h>
 #include <stdlib.h>

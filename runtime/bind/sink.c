@@ -68,9 +68,13 @@ static int l_gc(lua_State *L)
 
 struct sink *bind_sink_opt(lua_State *L, int arg)
 {
+	struct sink *s;
+
 	if (lua_isnoneornil(L, arg))
 		return NULL;
-	return *(struct sink **)luaL_checkudata(L, arg, SINK);
+	s = *(struct sink **)luaL_checkudata(L, arg, SINK);
+	luaL_argcheck(L, s, arg, "the sink is closed");
+	return s;
 }
 
 static const luaL_Reg methods[] = { { NULL, NULL } };

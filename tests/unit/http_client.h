@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* http_client: a plain client for the tests of the HTTP server, in the same thread: while it waits it
- * lets the server's loop turn. Every wait ends within CLIENT_LIMIT_MS and fails the test then. */
+/* http_client: a plain client for the tests of the HTTP server, in the same thread: while it waits
+ * it lets the server's loop turn. Every wait ends within CLIENT_LIMIT_MS and fails the test then.
+ * */
 #ifndef EXED_TEST_HTTP_CLIENT_H
 #define EXED_TEST_HTTP_CLIENT_H
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Tests of exed.http.server: Lua handlers behind real sockets. Each test ends with no fiber, wait or
- * descriptor left. */
+/* Tests of exed.http.server: Lua handlers behind real sockets. Each test ends with no fiber, wait
+ * or descriptor left. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -38,16 +38,19 @@ static const char program[] =
 	"  for _, name in ipairs { 'a', 'b', 'none' } do\n"
 	"    q[#q + 1] = name .. '=' .. table.concat(req.query[name] or { '-' }, ',')\n"
 	"  end\n"
-	"  req:respond(200, { ['Content-Type'] = 'text/plain' }, table.concat({ req.method, req.path,\n"
-	"    req.raw_query, table.concat(q, ';'), req:header('X-Two'), req.headers['x-two'], req.host,\n"
-	"    req.tag, tostring(req.loopback), tostring(req:header('none')), math.type(req.id) }, '|'))\n"
+	"  req:respond(200, { ['Content-Type'] = 'text/plain' }, table.concat({ req.method,\n"
+	"    req.path, req.raw_query, table.concat(q, ';'), req:header('X-Two'),\n"
+	"    req.headers['x-two'], req.host, req.tag, tostring(req.loopback),\n"
+	"    tostring(req:header('none')), math.type(req.id) }, '|'))\n"
 	"end\n"
 	"routes['/raise'] = function() error('on purpose') end\n"
 	"routes['/raise-late'] = function(req) req:respond(200, nil, 'ok') error('too late') end\n"
 	"routes['/raise-table'] = function() error({}) end\n"
 	"routes['/silent'] = function() end\n"
 	"routes['/cut'] = function(req) req:start(200) req:write('part') end\n"
-	"routes['/raise-stream'] = function(req) req:start(200) req:write('part') error('broken') end\n"
+	"routes['/raise-stream'] = function(req)\n"
+	"  req:start(200) req:write('part') error('broken')\n"
+	"end\n"
 	"routes['/wait'] = function(req)\n"
 	"  local mark <close> = setmetatable({}, { __close = function()\n"
 	"    closed = closed + 1\n"
@@ -80,8 +83,10 @@ static const char program[] =
 	"routes['/misuse'] = function(req)\n"
 	"  local out = {\n"
 	"    refused(req.respond, req, 99), refused(req.respond, req, 'x'),\n"
-	"    refused(req.respond, req, 200, { a = 1 }), refused(req.respond, req, 200, { ['a b'] = 'c' }),\n"
-	"    refused(req.respond, req, 200, { a = 'b\\r\\nc: d' }), refused(req.respond, req, 200, { a = 'b\\0' }),\n"
+	"    refused(req.respond, req, 200, { a = 1 }),\n"
+	"    refused(req.respond, req, 200, { ['a b'] = 'c' }),\n"
+	"    refused(req.respond, req, 200, { a = 'b\\r\\nc: d' }),\n"
+	"    refused(req.respond, req, 200, { a = 'b\\0' }),\n"
 	"    refused(req.respond, req, 200, { Date = 'now' }), refused(req.write, req, 'x'),\n"
 	"    refused(req.finish, req), refused(req.respond, {}, 200),\n"
 	"  }\n"
@@ -91,7 +96,7 @@ static const char program[] =
 	"  seen.misuse = table.concat(out, '\\n')\n"
 	"end\n"
 	"routes['/close'] = function(req) srv:close() seen.after = req:respond(200) == nil end\n"
-	"srv = server.new { server = 'test/1', idle_timeout = 60, header_timeout = 5, max_body = 100000 }\n"
+	"srv = server.new { server = 'test/1', idle_timeout = 60, max_body = 100000 }\n"
 	"assert(srv:listen('127.0.0.1:0', 'exed'))\n"
 	"srv:serve(function(req) routes[req.path](req) end)\n"
 	"port = srv:port()\n"
@@ -184,11 +189,21 @@ static void ask(const char *bytes, int status, const char *body)
 	close(fd);
 }
 
+/* Turns until so many fibers wait, of as many that there are. */
+static void until_waits(unsigned n)
+{
+	int64_t since = loop_now_ms();
+
+	for (client_turn(); fiber_counts(script).waits != n || fiber_counts(script).fibers != n;
+	     client_pass(1))
+		if (loop_now_ms() - since > CLIENT_LIMIT_MS)
+			fail_msg("%u fibers and %u waits, not %u", fiber_counts(script).fibers,
+				 fiber_counts(script).waits, n);
+}
+
 static void no_fiber_is_left(void)
 {
-	client_pass(5);
-	assert_int_equal(fiber_counts(script).fibers, 0);
-	assert_int_equal(fiber_counts(script).waits, 0);
+	until_waits(0);
 }
 
 static void a_handler_answers(void **state)
@@ -214,9 +229,10 @@ static void a_handler_answers(void **state)
 static void a_request_has_its_fields(void **state)
 {
 	(void)state;
-	ask("GET /describe?a=1&b=x%20+y&a=%C3%A9 HTTP/1.1\r\nHost: H\r\nX-Two: 1\r\nx-two: 2\r\n\r\n", 200,
-	    "GET|/describe|a=1&b=x%20+y&a=%C3%A9|a=1,\xc3\xa9;b=x  y;none=-|1, 2|1, 2|H|exed|true|nil|"
-	    "integer");
+	ask("GET /describe?a=1&b=x%20+y&a=%C3%A9 HTTP/1.1\r\nHost: H\r\n"
+	    "X-Two: 1\r\nx-two: 2\r\n\r\n", 200,
+	    "GET|/describe|a=1&b=x%20+y&a=%C3%A9|a=1,\xc3\xa9;b=x  y;none=-|1, 2|1, 2|H|exed|true|"
+	    "nil|integer");
 	no_fiber_is_left();
 }
 
@@ -252,15 +268,13 @@ static void the_fiber_of_a_client_that_left_ends(void **state)
 
 	(void)state;
 	client_puts(fd, GET("/wait"));
-	client_pass(10);
-	assert_int_equal(fiber_counts(script).waits, 1);
+	until_waits(1);
 	close(fd);
-	client_pass(20);
+	no_fiber_is_left();
 	assert_string_equal(lua_value(NULL, "closed"), "1");
 	assert_string_equal(lua_value("seen", "ok"), "nil");
 	assert_string_equal(lua_value("seen", "code"), "closed");
 	assert_string_equal(lua_value("seen", "operation"), "respond");
-	no_fiber_is_left();
 }
 
 static void a_writer_waits_for_a_slow_client(void **state)
@@ -271,8 +285,8 @@ static void a_writer_waits_for_a_slow_client(void **state)
 
 	(void)state;
 	client_puts(fd, "GET /flood HTTP/1.0\r\n\r\n");
+	until_waits(1);
 	client_pass(20);
-	assert_int_equal(fiber_counts(script).waits, 1);
 	assert_true(strtoul(lua_value(NULL, "written"), NULL, 10) < 8 << 20);
 	client_read(fd, &a, false);
 	assert_int_equal(a.body.len, 16 << 20);
@@ -284,10 +298,8 @@ static void a_writer_waits_for_a_slow_client(void **state)
 	/* And one that leaves while the writer waits. */
 	fd = client_dial(port);
 	client_puts(fd, GET("/flood"));
-	client_pass(20);
-	assert_int_equal(fiber_counts(script).waits, 1);
+	until_waits(1);
 	close(fd);
-	client_pass(20);
 	no_fiber_is_left();
 }
 
@@ -297,9 +309,9 @@ static void a_write_has_a_time_limit(void **state)
 
 	(void)state;
 	client_puts(fd, GET("/limit"));
-	client_pass(150);
-	assert_string_equal(lua_value("seen", "code"), "timeout");
+	until_waits(1);
 	no_fiber_is_left();
+	assert_string_equal(lua_value("seen", "code"), "timeout");
 	close(fd);
 }
 
@@ -336,7 +348,7 @@ static void too_many_requests_are_told_to_come_back(void **state)
 		fds[i] = client_dial(port);
 		client_puts(fds[i], GET("/wait"));
 	}
-	client_pass(20);
+	until_waits(100);
 	fds[100] = client_dial(port);
 	client_puts(fds[100], GET("/hello"));
 	client_read(fds[100], &a, false);
@@ -345,7 +357,7 @@ static void too_many_requests_are_told_to_come_back(void **state)
 	client_answer_free(&a);
 	for (int i = 0; i < 101; i++)
 		close(fds[i]);
-	client_pass(20);
+	no_fiber_is_left();
 	assert_string_equal(lua_value(NULL, "closed"), "100");
 	ask(GET("/hello"), 200, "hello");
 	no_fiber_is_left();
@@ -353,20 +365,15 @@ static void too_many_requests_are_told_to_come_back(void **state)
 
 static void the_state_may_close_with_requests_open(void **state)
 {
-	(void)state;
-	for (int i = 0; i < 3; i++) {
-		int fd = client_dial(port);
+	int waiting = client_dial(port), writing = client_dial(port);
 
-		client_puts(fd, i == 2 ? GET("/flood") : GET("/wait"));
-		client_pass(10);
-		if (i == 1)
-			close(fd);
-		else
-			dup2(fd, 100 + i), close(fd);
-	}
-	script_free(script); /* both fibers wait still */
-	close(100);
-	close(102);
+	(void)state;
+	client_puts(waiting, GET("/wait"));
+	client_puts(writing, GET("/flood"));
+	until_waits(2);
+	script_free(script);
+	close(waiting);
+	close(writing);
 	script = script_new(&rt, bind_modules, &(struct script_limits){ 0 }, NULL);
 	assert_non_null(script);
 }
@@ -377,15 +384,15 @@ static void a_handler_may_close_the_server(void **state)
 
 	(void)state;
 	client_puts(waiting, GET("/wait"));
-	client_pass(10);
+	until_waits(1);
 	client_puts(fd, GET("/close"));
 	client_read_end(fd, NULL);
 	client_read_end(waiting, NULL);
+	no_fiber_is_left();
 	assert_string_equal(lua_value("seen", "after"), "true");
 	assert_string_equal(lua_value(NULL, "closed"), "1");
 	close(fd);
 	close(waiting);
-	no_fiber_is_left();
 }
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)

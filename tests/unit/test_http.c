@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Tests of the HTTP server over real sockets: what each request is answered, in order and in pieces;
- * streams, slow and vanishing clients, limits. Ends with no connection and no descriptor left. */
+/* Tests of the HTTP server over real sockets: what each request is answered, in order and in
+ * pieces; streams, slow and vanishing clients, limits. Ends with no connection and no descriptor
+ * left. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -75,8 +76,8 @@ static void describe(struct http_request *req)
 	struct buf b = { 0 };
 	const char *value, *name;
 
-	buf_printf(&b, "%s|%s|%s|%s|%s|%s|", req->method, req->path, req->query, req->host, req->tag,
-		   req->peer);
+	buf_printf(&b, "%s|%s|%s|%s|%s|%s|", req->method, req->path, req->query, req->host,
+		   req->tag, req->peer);
 	for (unsigned i = 0; (name = http_request_field(req, i, &value)); i++)
 		buf_printf(&b, "%s=%s;", name, value);
 	http_respond(req, 200, NULL, 0, b.data, b.len, NULL);
@@ -420,7 +421,8 @@ static void options_of_the_server_are_answered(void **state)
 
 static void a_request_may_be_cut_anywhere(void **state)
 {
-	static const char bytes[] = POST("Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;x\r\nde\r\n0\r\n\r\n");
+	static const char bytes[] = POST("Transfer-Encoding: chunked\r\n\r\n")
+		"3\r\nabc\r\n2;x\r\nde\r\n0\r\n\r\n";
 	struct answer a;
 
 	(void)state;
@@ -492,7 +494,7 @@ static void pipelined_requests_are_answered_in_order(void **state)
 	fd = client_dial(t.port);
 	client_send(fd, b.data, b.len);
 	for (int i = 0; i < 1000; i++) {
-		char body[8];
+		char body[16];
 
 		client_read(fd, &a, false);
 		snprintf(body, sizeof(body), "%04d", i);
@@ -706,13 +708,13 @@ static void a_client_that_takes_slowly_is_kept(void **state)
 	int fd;
 
 	(void)state;
-	t.options.stall_ms = 200;
+	t.options.stall_ms = 500;
 	serve();
 	t.to_write = 40 << 20;
 	fd = client_dial(t.port);
 	client_puts(fd, GET("/flood", ""));
 	for (int i = 0; i < 20; i++) { /* enough each time for the window to open again */
-		client_pass(30);
+		client_pass(40);
 		for (int k = 0; k < 16; k++)
 			assert_true(recv(fd, bytes, sizeof(bytes), MSG_DONTWAIT) != 0);
 	}
@@ -829,6 +831,27 @@ static void a_half_closed_client_gets_answers_that_are_ready(void **state)
 	close(fd);
 }
 
+static void a_half_closed_client_gets_a_long_answer(void **state)
+{
+	static char body[6000000];
+	struct answer a;
+	int fd;
+
+	(void)state;
+	serve();
+	fd = client_dial(t.port);
+	client_puts(fd, POST("Content-Length: 6000000\r\n\r\n"));
+	client_send(fd, body, sizeof(body));
+	shutdown(fd, SHUT_WR);
+	client_pass(20); /* the end is seen while the answer waits to be taken */
+	client_read(fd, &a, false);
+	assert_int_equal(a.status, 200);
+	assert_int_equal(a.body.len, sizeof(body));
+	assert_false(a.cut);
+	client_answer_free(&a);
+	close(fd);
+}
+
 /* ---- time ---- */
 
 static void a_header_has_a_deadline(void **state)
@@ -883,7 +906,7 @@ static void a_body_must_come_at_a_rate(void **state)
 	int fd;
 
 	(void)state;
-	t.options.body_ms = 100;
+	t.options.body_ms = 500;
 	t.options.body_rate = 1000;
 	serve();
 	fd = client_dial(t.port);
@@ -903,7 +926,7 @@ static void a_body_must_come_at_a_rate(void **state)
 		static const char piece[100];
 
 		client_send(fd, piece, sizeof(piece));
-		client_pass(5);
+		client_pass(20);
 	}
 	client_read(fd, &a, false);
 	assert_int_equal(a.status, 200);
@@ -1009,6 +1032,7 @@ int main(void)
 		TEST(a_leaver_is_seen_behind_what_it_has_sent),
 		TEST(a_leaver_in_the_middle_of_a_request_is_forgotten),
 		TEST(a_half_closed_client_gets_answers_that_are_ready),
+		TEST(a_half_closed_client_gets_a_long_answer),
 		TEST(a_header_has_a_deadline),
 		TEST(an_idle_connection_is_closed),
 		TEST(a_body_must_come_at_a_rate),

@@ -190,8 +190,8 @@ static void another_file_is_not_replaced(void **state)
 static void addresses_are_understood_or_refused(void **state)
 {
 	static const char *const bad[] = { "", "127.0.0.1", ":80", "127.0.0.1:", "127.0.0.1:x",
-		"127.0.0.1:65536", "127.0.0.1:-1", "::1:80", "[::1]", "[::1:80", "[x]:80", "name:80",
-		"unix:", "unix:relative", "127.0.0.1:80 ", "1.2.3:80" };
+		"127.0.0.1:65536", "127.0.0.1:-1", "::1:80", "[::1]", "[::1:80", "[x]:80",
+		"name:80", "unix:", "unix:relative", "127.0.0.1:80 ", "1.2.3:80" };
 	struct sockaddr_in6 in6 = { .sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT };
 	char taken[32];
 	struct err err;
@@ -232,7 +232,7 @@ static void peers_are_counted_by_address(void **state)
 {
 	static struct http_peers peers;
 	struct http_peer *a = take(&peers, "192.0.2.1", 2), *b = take(&peers, "192.0.2.1", 2);
-	struct http_peer *c = take(&peers, "2001:db8::1", 2), *d = take(&peers, "2001:db8::ffff:2", 2);
+	struct http_peer *c = take(&peers, "2001:db8::1", 2), *d = take(&peers, "2001:db8::f:2", 2);
 
 	(void)state;
 	assert_true(a && a == b);

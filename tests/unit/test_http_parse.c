@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Tests of http_parse and http_uri: every form of a request and what it is judged to be, fed whole and
- * cut at each byte. */
+/* Tests of http_parse and http_uri: every form of a request and what it is judged to be, fed whole
+ * and cut at each byte. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -253,8 +253,8 @@ static void what_was_read_is_there(void **state)
 
 	(void)state;
 	start(NULL);
-	assert_int_equal(feed("POST /a%20b/%c3%a9?x=1&y=%20 HTTP/1.1\r\nHost: H:1\r\nX-Two:  a b \t\r\n"
-			      "x-two: c\r\nContent-Length: 3\r\n\r\nabc"),
+	assert_int_equal(feed("POST /a%20b/%c3%a9?x=1&y=%20 HTTP/1.1\r\nHost: H:1\r\n"
+			      "X-Two:  a b \t\r\nx-two: c\r\nContent-Length: 3\r\n\r\nabc"),
 			 HTTP_DONE);
 	assert_string_equal(http_parse_method(&parse), "POST");
 	assert_string_equal(http_parse_target(&parse), "/a%20b/%c3%a9?x=1&y=%20");
@@ -333,7 +333,8 @@ static void keep_alive_is_what_version_and_connection_say(void **state)
 
 static void bytes_of_the_next_request_are_left(void **state)
 {
-	static const char bytes[] = POST("Content-Length: 2\r\n\r\nab") "GET /next HTTP/1.1\r\n" HOST "\r\n";
+	static const char bytes[] = POST("Content-Length: 2\r\n\r\nab")
+		"GET /next HTTP/1.1\r\n" HOST "\r\n";
 	size_t used, at = 0;
 
 	(void)state;
@@ -341,7 +342,8 @@ static void bytes_of_the_next_request_are_left(void **state)
 	assert_true(http_parse_idle(&parse));
 	assert_int_equal(http_parse_feed(&parse, bytes, sizeof(bytes) - 1, &used), HTTP_HEAD);
 	at += used;
-	assert_int_equal(http_parse_feed(&parse, bytes + at, sizeof(bytes) - 1 - at, &used), HTTP_DONE);
+	assert_int_equal(http_parse_feed(&parse, bytes + at, sizeof(bytes) - 1 - at, &used),
+			 HTTP_DONE);
 	at += used;
 	assert_int_equal(http_parse_feed(&parse, bytes + at, 1, &used), HTTP_DONE);
 	assert_int_equal(used, 0);
@@ -365,7 +367,8 @@ static void the_body_is_judged_before_it_comes(void **state)
 	assert_int_equal(parse.length, 2);
 	http_parse_deinit(&parse);
 	start(NULL);
-	assert_int_equal(feed(POST("Expect: 100-continue\r\nContent-Length: 9999999\r\n\r\n")), HTTP_BAD);
+	assert_int_equal(feed(POST("Expect: 100-continue\r\nContent-Length: 9999999\r\n\r\n")),
+			 HTTP_BAD);
 	assert_int_equal(parse.status, 413);
 	http_parse_deinit(&parse);
 	start(NULL); /* nothing to wait for */
@@ -465,7 +468,8 @@ static void a_query_gives_its_pairs_in_order(void **state)
 	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
 		struct buf got = { 0 };
 
-		assert_int_equal(http_uri_query(table[i][0], strlen(table[i][0]), add_pair, &got, NULL),
+		assert_int_equal(http_uri_query(table[i][0], strlen(table[i][0]), add_pair, &got,
+						NULL),
 				 0);
 		assert_string_equal(buf_str(&got), table[i][1]);
 		buf_deinit(&got);

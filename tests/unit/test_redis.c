@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Tests of runtime/redis*.c: against a real private redis-server where its answers matter, and against a
- * server of our own on the same loop where it must misbehave. */
+/* Tests of runtime/redis*.c: against a real private redis-server where its answers matter, and
+ * against a server of our own on the same loop where it must misbehave. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -889,7 +889,8 @@ static void waits_while_a_server_loads_and_says_how_durable_it_is(void **state)
 
 static void takes_evicting_server_when_told_to(void **state)
 {
-	struct fake f = { .info = "redis_version:7.0.1\r\nmaxmemory_policy:allkeys-lru\r\nrole:master\r\n" };
+	struct fake f = { .info = "redis_version:7.0.1\r\nmaxmemory_policy:allkeys-lru\r\n"
+				  "role:master\r\n" };
 	struct seen s = { 0 };
 	struct redis *r;
 

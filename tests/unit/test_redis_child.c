@@ -37,11 +37,20 @@ static int make_loop(void **state)
 	strcpy(top, "/tmp/exed-child-XXXXXX");
 	if (!mkdtemp(top))
 		return -1;
-	snprintf(dir, sizeof(dir), "%s/state", top);
 	signal(SIGPIPE, SIG_IGN);
 	log_open("/dev/null", NULL, LOG_NONE, NULL);
 	loop = loop_new(NULL);
-	return loop ? mkdir(dir, 0700) : -1;
+	return loop ? 0 : -1;
+}
+
+/* Each test has a directory of its own: one that fails leaves its server behind until the end. */
+static int make_dir(void **state)
+{
+	static int n;
+
+	(void)state;
+	snprintf(dir, sizeof(dir), "%s/state%d", top, ++n);
+	return mkdir(dir, 0700);
 }
 
 static int free_loop(void **state)
@@ -140,12 +149,24 @@ static void ask(const struct redis_child *c, char *out, size_t cap, const char *
 {
 	const struct redis_address *a = redis_child_address(c);
 	redisContext *r = redisConnectUnix(a->socket);
+	int64_t end = loop_now_ms() + PATIENCE_MS;
 	redisReply *reply;
 
+	while (r && r->err && loop_now_ms() < end) { /* its socket is there a moment before it listens */
+		redisFree(r);
+		turn_once();
+		r = redisConnectUnix(a->socket);
+	}
 	assert_non_null(r);
 	assert_int_equal(r->err, 0);
 	freeReplyObject(redisCommand(r, "AUTH %s", a->password));
 	reply = redisCommand(r, command);
+	while (reply && reply->type == REDIS_REPLY_ERROR && !strncmp(reply->str, "LOADING", 7) &&
+	       loop_now_ms() < end) {
+		freeReplyObject(reply);
+		turn_once();
+		reply = redisCommand(r, command);
+	}
 	assert_non_null(reply);
 	if (reply->type == REDIS_REPLY_INTEGER)
 		snprintf(out, cap, "%lld", reply->integer);
@@ -186,7 +207,7 @@ static void aof_path(char *out, size_t cap)
 	*out = '\0';
 	while ((e = readdir(d)))
 		if (strstr(e->d_name, ".incr.aof"))
-			snprintf(out, cap, "%s/%s", path, e->d_name);
+			snprintf(out, cap, "%.120s/%.100s", path, e->d_name);
 	closedir(d);
 	assert_true(*out);
 }
@@ -387,20 +408,22 @@ static void a_new_one_starts_after_the_old_owner_was_killed(void **state)
 
 static void waits_for_an_old_server_and_never_runs_beside_it(void **state)
 {
-	pid_t server, owner = start_owner(&server);
+	char path[128];
 	struct start s;
 	struct redis_child *c;
+	int fd;
 
 	(void)state;
-	kill(server, SIGSTOP); /* it cannot go when its owner does */
-	kill(owner, SIGKILL);
-	waitpid(owner, NULL, 0);
+	/* A server holds this lock for as long as it lives; here we are that server. */
+	snprintf(path, sizeof(path), "%s/redis.lock", dir);
+	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	assert_int_equal(flock(fd, LOCK_EX | LOCK_NB), 0);
 	c = begin(&s, NULL);
 	for (int i = 0; i < 20; i++)
 		turn_once();
 	assert_int_equal(s.done, 0);
 	assert_int_equal(redis_child_pid(c), 0);
-	kill(server, SIGCONT);
+	close(fd);
 	wait_for(&s.done);
 	assert_int_equal(s.why.code, 0);
 	end_well(c);
@@ -472,6 +495,7 @@ static void a_file_cut_at_its_tail_is_said_and_the_rest_is_there(void **state)
 		assert_int_equal(truncate(path, size_of(path) - cuts[i]), 0);
 		c = begin_well();
 		assert_non_null(strstr(redis_child_notice(c), "cut at its tail"));
+		assert_non_null(strstr(redis_child_notice(c), "bytes were no whole write"));
 		assert_answer(c, "GET key:30", "value");
 		end_well(c);
 	}
@@ -506,8 +530,6 @@ static void a_file_broken_in_the_middle_is_refused_and_left_alone(void **state)
 	assert_non_null(strstr(s.why.message, "append only file"));
 	assert_int_equal(size_of(path), size);
 	redis_child_free(c);
-	snprintf(path, sizeof(path), "rm -r %s/appendonlydir", dir);
-	assert_int_equal(system(path), 0);
 }
 
 static void its_log_is_bounded(void **state)
@@ -590,21 +612,21 @@ static void a_directory_that_is_none_is_refused(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(runs_behind_a_socket_that_only_we_can_use),
-		cmocka_unit_test(wants_a_password_and_keeps_it),
-		cmocka_unit_test(what_it_had_acknowledged_is_there_after_a_kill),
-		cmocka_unit_test(free_ends_it_too),
-		cmocka_unit_test(may_be_stopped_before_it_runs),
-		cmocka_unit_test(a_new_one_starts_after_the_old_owner_was_killed),
-		cmocka_unit_test(waits_for_an_old_server_and_never_runs_beside_it),
-		cmocka_unit_test(says_what_is_missing),
-		cmocka_unit_test(a_server_that_ends_at_once_is_told_with_its_words),
-		cmocka_unit_test(a_file_cut_at_its_tail_is_said_and_the_rest_is_there),
-		cmocka_unit_test(a_file_broken_in_the_middle_is_refused_and_left_alone),
-		cmocka_unit_test(its_log_is_bounded),
-		cmocka_unit_test(a_directory_has_one_owner_who_is_named),
-		cmocka_unit_test(a_directory_that_others_may_read_is_closed_to_them),
-		cmocka_unit_test(a_directory_that_is_none_is_refused),
+		cmocka_unit_test_setup(runs_behind_a_socket_that_only_we_can_use, make_dir),
+		cmocka_unit_test_setup(wants_a_password_and_keeps_it, make_dir),
+		cmocka_unit_test_setup(what_it_had_acknowledged_is_there_after_a_kill, make_dir),
+		cmocka_unit_test_setup(free_ends_it_too, make_dir),
+		cmocka_unit_test_setup(may_be_stopped_before_it_runs, make_dir),
+		cmocka_unit_test_setup(a_new_one_starts_after_the_old_owner_was_killed, make_dir),
+		cmocka_unit_test_setup(waits_for_an_old_server_and_never_runs_beside_it, make_dir),
+		cmocka_unit_test_setup(says_what_is_missing, make_dir),
+		cmocka_unit_test_setup(a_server_that_ends_at_once_is_told_with_its_words, make_dir),
+		cmocka_unit_test_setup(a_file_cut_at_its_tail_is_said_and_the_rest_is_there, make_dir),
+		cmocka_unit_test_setup(a_file_broken_in_the_middle_is_refused_and_left_alone, make_dir),
+		cmocka_unit_test_setup(its_log_is_bounded, make_dir),
+		cmocka_unit_test_setup(a_directory_has_one_owner_who_is_named, make_dir),
+		cmocka_unit_test_setup(a_directory_that_others_may_read_is_closed_to_them, make_dir),
+		cmocka_unit_test_setup(a_directory_that_is_none_is_refused, make_dir),
 	};
 
 	return cmocka_run_group_tests(tests, make_loop, free_loop);

@@ -9,6 +9,8 @@ local text = require "exed.text"
 
 local checks = {}
 
+local NEAR <const> = 300 -- bytes before a wrong number in which the name of its field is looked for
+
 local function fail(code, message, ...)
   return nil, { code = code, message = message:format(...) }
 end
@@ -110,6 +112,13 @@ local function may_be_empty(checker)
   return true
 end
 
+-- What is wrong with a document; of a number that is too large, also whose it is.
+local function explain_json(body, message)
+  local byte = message:find(" beyond ", 1, true) and tonumber(message:match "%(byte (%d+)%)$")
+  local name = byte and body:sub(math.max(1, byte - NEAR), byte):match '^.*"([^"\\]+)"%s*:'
+  return name and ("%s, in '%s'"):format(message, name) or message
+end
+
 -- The body's JSON object, decoded.
 function checks.body(req, checker)
   if req.body == "" then
@@ -121,7 +130,9 @@ function checks.body(req, checker)
     return fail(415, "the body's Content-Type must be application/json")
   end
   local document, err = json.decode(req.body)
-  if document == nil then return fail(400, "Invalid JSON document: %s", err.message) end
+  if document == nil then
+    return fail(400, "Invalid JSON document: %s", explain_json(req.body, err.message))
+  end
   if type(document) ~= "table" or json.is_array(document) then
     return fail(400, "a JSON object is wanted as body")
   end

@@ -6,6 +6,7 @@
 local fiber = require "exed.fiber"
 local json = require "exed.json"
 local log = require "exed.log"
+local shared = require "exed.follow.shared"
 local timer = require "exed.timer"
 
 local feed = {}
@@ -38,13 +39,14 @@ end
 
 -- A chunk of the targets' names as JSON texts, or nil, err.
 local function names_of(self, chunk)
-  local names = self.names[chunk]
-  if names then return names end
-  local found, err = self:ask("targets", chunk * CHUNK, (chunk + 1) * CHUNK)
-  if not found then return nil, err end
-  for i, name in ipairs(found) do found[i] = json.encode(name) end
-  self.names[chunk] = found
-  return found
+  if self.names[chunk] then return self.names[chunk] end
+  return self.cache:get("names " .. chunk, function()
+    local found, err = self:ask("targets", chunk * CHUNK, (chunk + 1) * CHUNK)
+    if not found then return nil, err end
+    for i, name in ipairs(found) do found[i] = json.encode(name) end
+    self.names[chunk] = found
+    return found
+  end)
 end
 
 -- The host's name as a JSON text, or nil, err.
@@ -60,7 +62,6 @@ function feed:names_text(from, count)
   for chunk = from // CHUNK, (from + count - 1) // CHUNK do
     local names, err = names_of(self, chunk)
     if not names then return nil, err end
-    if #names == 0 then break end
     texts[#texts + 1] = table.concat(names, ",")
   end
   return table.concat(texts, ",")
@@ -97,40 +98,9 @@ end
 
 -- ---- output in parts ----------------------------------------------------------------------------
 
--- What fetch() answers, for all that ask for this key at the same time or soon after.
-local function shared(self, key, fetch)
-  local item = self.cache[key]
-  while item and not item.done do
-    item.event:wait(POLL)
-    item = self.cache[key]
-  end
-  if item then return item.value, item.err end
-  item = { event = fiber.event() }
-  self.cache[key] = item
-  -- The one who asks may be ended meanwhile: then the next one does.
-  local _ <close> = setmetatable({}, {
-    __close = function()
-      if not item.value then self.cache[key] = nil end
-      item.done = true
-      item.event:notify()
-    end,
-  })
-  local value, err = fetch()
-  if not value then return nil, err end
-  item.value, item.size = value, type(value) == "string" and #value or ROW_BYTES
-  self.cached[#self.cached + 1] = key
-  self.cache_bytes = self.cache_bytes + item.size
-  while self.cache_bytes > CACHE and #self.cached > 1 do
-    local oldest = table.remove(self.cached, 1)
-    self.cache_bytes = self.cache_bytes - self.cache[oldest].size
-    self.cache[oldest] = nil
-  end
-  return value
-end
-
 -- Where the parts of a record lie: { { id, stream }, ... }, or nil, err.
 function feed:parts(row)
-  return shared(self, "parts " .. row.id, function()
+  return self.cache:get("parts " .. row.id, function()
     return self:ask("parts", row.effect, row.index)
   end)
 end
@@ -139,7 +109,7 @@ end
 function feed:entry(id)
   local row = self.rows[id]
   if row and row.entry ~= "" then return row.entry end
-  return shared(self, "entry " .. id, function() return self:ask("entry", id) end)
+  return self.cache:get("entry " .. id, function() return self:ask("entry", id) end)
 end
 
 -- ---- the window ---------------------------------------------------------------------------------
@@ -234,7 +204,7 @@ function feed.open(node, job, after)
   local self = setmetatable({
     store = node.store, conn = node.conn, jid = job.jid, lines = job.lines, readers = 0,
     rows = {}, first = after + 1, last = after, bytes = 0, waiting = 0, names = {},
-    cache = {}, cached = {}, cache_bytes = 0, fresh = fiber.event(), wanted = fiber.event(),
+    cache = shared.new(CACHE), fresh = fiber.event(), wanted = fiber.event(),
   }, feed)
   local err
   self.handle, err = fiber.spawn("follow " .. job.jid, run, self)

@@ -8,7 +8,7 @@ local words = require "exed.words"
 local OPTIONS = {
   required = "boolean", default = "any", min = "number", max = "number", match = "string",
   help = "string", secret = "boolean", message = "string", of = "any", alias = "any",
-  first = "boolean",
+  missing = "string", first = "boolean",
 }
 local BOUNDED = {
   string = true, path = true, url = true, command = true, integer = true, number = true,
@@ -91,7 +91,7 @@ function compile_field(name, decl)
   local field = {
     name = name, type = decl[1], required = decl.required or false, min = decl.min,
     max = decl.max, match = decl.match, help = decl.help, secret = decl.secret or false,
-    message = decl.message, first = decl.first or false,
+    message = decl.message, missing = decl.missing, first = decl.first or false,
     aliases = aliases_of(name, decl.alias),
   }
   check_of(name, field, decl.of)

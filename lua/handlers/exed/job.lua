@@ -29,8 +29,13 @@ return {
       run = function(req)
         local node, query = req.node, req.query
         local jid = req.params.jid
-        local job, err = query.follow and node.follow:recent(jid), nil
-        if not job then job, err = answer.load(node, jid) end
+        local function load() return answer.load(node, jid) end
+        local job, err
+        if query.follow then
+          job, err = node.follow:job(jid, load)
+        else
+          job, err = load()
+        end
         if not job then return nil, explain(err, jid) end
         return 200, function(out)
           if query.follow then return answer.follow(node, job, out) end

@@ -66,8 +66,10 @@ class Sshd(Fixture):
     per_process=1 gives each host an sshd of its own, which stop_host and start_host need.
 
     A command that runs there has EXED_TEST_HOST (web01) and EXED_TEST_DIR (a directory of that host) in
-    its environment. Attributes: hosts (list of Host), host[name], port, user, inventory, known_hosts,
-    key (ed25519), keys {"ed25519", "ecdsa", "rsa" and each with "_pass"}, passphrase, wrong_key (refused).
+    its environment; that directory is its HOME too, so nobody's own profile is read.
+
+    Attributes: hosts (list of Host), host[name], port, user, inventory, known_hosts, key (ed25519), keys
+    {"ed25519", "ecdsa", "rsa" and each with "_pass"}, passphrase, wrong_key (refused).
     """
 
     passphrase = PASSPHRASE
@@ -137,8 +139,8 @@ class Sshd(Fixture):
             "Subsystem sftp internal-sftp"]
         for host in hosts:
             lines += ["Match LocalAddress " + host.address,
-                      '\tSetEnv EXED_TEST_HOST=%s EXED_TEST_DIR=%s EXED_TEST_MARK=%s'
-                      % (host.name, host.dir, self.marker)]
+                      '\tSetEnv HOME=%s EXED_TEST_HOST=%s EXED_TEST_DIR=%s EXED_TEST_MARK=%s'
+                      % (host.dir, host.name, host.dir, self.marker)]
             lines += ["\t" + line for line in self.host_options.get(host.name, ())]
         return self.write("sshd%d_config" % index, "\n".join(lines) + "\n")
 

@@ -1,0 +1,482 @@
+/* SPDX-License-Identifier: MIT */
+/* Tests of runtime/ssh_exec.c and ssh_kill.c: commands on a real sshd: their bytes, their ends, and what is
+ * left of them after a time limit or a cancel. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+#include <cmocka.h>
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "loop.h"
+#include "ssh_fixture.h"
+
+static struct sshd d;
+static struct fixture f;
+static struct ssh_settings *s;
+
+static int group_setup(void **state)
+{
+	struct ssh_options o;
+	char extra[768];
+	int port[2];
+
+	(void)state;
+	signal(SIGPIPE, SIG_IGN);
+	if (!sshd_start(&d, ""))
+		return -1;
+	/* Once more, with other login shells behind other ports. */
+	port[0] = d.port;
+	sshd_stop(&d);
+	(void)port;
+	(void)extra;
+	if (!sshd_start(&d, "MaxSessions 10"))
+		return -1;
+	o = sshd_options(&d);
+	s = ssh_settings_new(&o, NULL);
+	return s ? 0 : -1;
+}
+
+static int group_teardown(void **state)
+{
+	(void)state;
+	ssh_settings_unref(s);
+	sshd_stop(&d);
+	return 0;
+}
+
+static int setup(void **state)
+{
+	(void)state;
+	fixture_open(&f);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	fixture_close(&f);
+	return 0;
+}
+
+static void run(struct run *r)
+{
+	run_now(&f, s, r);
+	if (r->failed)
+		fail_msg("%s: %s", ssh_phase_name(r->phase), r->err.message);
+}
+
+static void expect_code(const struct run *r, int code)
+{
+	if (r->result.err.code)
+		fail_msg("%s", r->result.err.message);
+	assert_true(r->result.sent);
+	assert_true(r->result.exited);
+	assert_int_equal(r->result.code, code);
+	assert_string_equal(r->result.signal, "");
+	assert_false(r->result.timed_out || r->result.cancelled || r->result.output_open);
+}
+
+/* ---- bytes and ends ---- */
+
+static void exit_codes_come_back(void **state)
+{
+	static const int codes[] = {0, 1, 2, 126, 255};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(codes) / sizeof(*codes); i++) {
+		char command[16];
+		struct run r = {.keep = true, .command = {.command = command}};
+
+		snprintf(command, sizeof(command), "exit %d", codes[i]);
+		run(&r);
+		expect_code(&r, codes[i]);
+		run_free(&r);
+	}
+}
+
+static void a_signal_comes_back_by_its_name(void **state)
+{
+	struct run r = {.command = {.command = "kill -KILL $$"}};
+
+	(void)state;
+	run(&r);
+	assert_false(r.result.exited);
+	assert_string_equal(r.result.signal, "KILL");
+	assert_int_equal(r.result.err.code, 0);
+	run_free(&r);
+}
+
+/* Every byte value, both ways, more of them than any window holds. */
+static void input_and_output_are_exact(void **state)
+{
+	size_t n = 3 * 1024 * 1024 + 7;
+	char *bytes = malloc(n);
+	struct run r = {.command = {.command = "tee /dev/stderr", .input = bytes, .input_len = n}};
+
+	(void)state;
+	for (size_t i = 0; i < n; i++)
+		bytes[i] = (char)(i * 7 + i / 251);
+	run(&r);
+	expect_code(&r, 0);
+	assert_int_equal(r.out.len, n);
+	assert_memory_equal(r.out.data, bytes, n);
+	assert_int_equal(r.errs.len, n);
+	assert_memory_equal(r.errs.data, bytes, n);
+	run_free(&r);
+	free(bytes);
+}
+
+static void without_input_stdin_is_at_its_end(void **state)
+{
+	struct run r = {.command = {.command = "cat; echo done"}};
+	struct run unread = {.command = {.command = "exit 4", .input = "never read", .input_len = 10}};
+
+	(void)state;
+	run(&r);
+	expect_code(&r, 0);
+	assert_string_equal(buf_str(&r.out), "done\n");
+	run_free(&r);
+	run(&unread);
+	expect_code(&unread, 4);
+	run_free(&unread);
+}
+
+static void the_script_form_takes_input_environment_and_directory(void **state)
+{
+	static const char *const env[] = {"A=x y'z\nq\\ $HOME", NULL};
+	struct run r = {.command = {
+		.command = "pwd\nprintf '%s|' \"$A\" \"$EXED_OP\" !\ncat",
+		.env = env, .cwd = "/usr", .input = "one\ntwo", .input_len = 7,
+		.op_id = "j.3.2.1",
+	}};
+	struct run bad = {.command = {.command = "echo never", .cwd = "/nonexistent"}};
+	struct run wrong = {.command = {.env = (const char *const[]){"1=2", NULL}}};
+
+	(void)state;
+	run(&r);
+	expect_code(&r, 0);
+	assert_string_equal(buf_str(&r.out), "/usr\nx y'z\nq\\ $HOME|j.3.2.1|!|one\ntwo");
+	run_free(&r);
+	run(&bad);
+	expect_code(&bad, 126);
+	assert_int_equal(bad.out.len, 0);
+	assert_non_null(strstr(buf_str(&bad.errs), "/nonexistent"));
+	run_free(&bad);
+	run(&wrong);
+	assert_int_equal(wrong.result.err.code, ERR_INVALID);
+	assert_false(wrong.result.sent);
+	run_free(&wrong);
+}
+
+static void a_raw_host_gets_the_bytes_as_given(void **state)
+{
+	struct run r = {.raw = true, .command = {.command = "echo \"op:$EXED_OP:\""}};
+
+	(void)state;
+	run(&r);
+	expect_code(&r, 0);
+	assert_string_equal(buf_str(&r.out), "op::\n");
+	run_free(&r);
+}
+
+static void a_child_that_keeps_the_output_open_is_not_waited_for(void **state)
+{
+	struct run r = {.command = {.command = "echo $$; sleep 20 & exit 5"}};
+	int64_t from = loop_now_ms();
+
+	(void)state;
+	run(&r);
+	assert_true(r.result.exited);
+	assert_int_equal(r.result.code, 5);
+	assert_true(r.result.output_open);
+	assert_in_range(loop_now_ms() - from, 1500, 8000);
+	kill(-atoi(buf_str(&r.out)), SIGKILL);
+	run_free(&r);
+}
+
+static void pause_once(struct run *r)
+{
+	if (!r->most_sessions++) /* counts calls in this test */
+		ssh_exec_pause(r->exec, true);
+}
+
+static void a_paused_command_sends_no_more_than_a_window(void **state)
+{
+	struct run r = {.command = {.command = "head -c 8000000 /dev/zero"},
+			.on_output = pause_once};
+	size_t had;
+
+	(void)state;
+	run_start(&f, s, &r);
+	for (int i = 0; i < 500 && !r.out.len; i++)
+		fixture_turn_ms(&f, 10);
+	had = r.out.len;
+	assert_in_range(had, 1, 128 * 1024);
+	fixture_turn_ms(&f, 200);
+	assert_int_equal(r.out.len, had);
+	ssh_exec_pause(r.exec, false);
+	fixture_turn(&f, &r.over, 1);
+	expect_code(&r, 0);
+	assert_int_equal(r.out.len, 8000000);
+	run_free(&r);
+}
+
+static void what_may_not_start_is_not_sent(void **state)
+{
+	struct run r = {.refuse_start = true, .command = {.command = "echo never"}};
+
+	(void)state;
+	run(&r);
+	assert_int_equal(r.result.err.code, ERR_CANCELLED);
+	assert_false(r.result.sent);
+	assert_int_equal(r.out.len, 0);
+	run_free(&r);
+}
+
+/* The process that serves a connection is the parent of its commands. */
+static void a_broken_connection_says_so(void **state)
+{
+	struct run r = {.command = {.command = "echo $PPID; sleep 20"}};
+
+	(void)state;
+	run_start(&f, s, &r);
+	for (int i = 0; i < 500 && !r.out.len; i++)
+		fixture_turn_ms(&f, 10);
+	kill(atoi(buf_str(&r.out)), SIGKILL);
+	fixture_turn(&f, &r.over, 1);
+	assert_int_equal(r.result.err.code, ERR_UNREACHABLE);
+	assert_non_null(strstr(r.result.err.message, "connection lost while running"));
+	assert_true(r.result.sent);
+	run_free(&r);
+}
+
+static void many_commands_on_one_host_at_once(void **state)
+{
+	struct run *r = calloc(60, sizeof(*r));
+
+	(void)state;
+	for (int i = 0; i < 60; i++) {
+		r[i].command.command = i % 3 ? "true" : "cat; cat /proc/self/status >&2";
+		r[i].command.input = i % 2 ? "x" : NULL;
+		r[i].command.input_len = i % 2;
+		run_start(&f, s, &r[i]);
+	}
+	for (int i = 0; i < 60; i++) {
+		fixture_turn(&f, &r[i].over, 1);
+		expect_code(&r[i], 0);
+		run_free(&r[i]);
+	}
+	free(r);
+}
+
+/* ---- kills ---- */
+
+/* Processes whose command line holds this text. */
+static int processes_with(const char *text)
+{
+	char command[256];
+	int n = -1;
+	FILE *p;
+
+	/* The bracket keeps grep from finding its own command line. */
+	snprintf(command, sizeof(command),
+		 "cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' '\\n' | grep -c '[%c]%s'",
+		 *text, text + 1);
+	p = popen(command, "r");
+	assert_non_null(p);
+	assert_int_equal(fscanf(p, "%d", &n), 1);
+	pclose(p);
+	return n;
+}
+
+static void expect_killed(const struct run *r)
+{
+	if (r->result.err.code)
+		fail_msg("%s", r->result.err.message);
+	assert_true(r->result.killed);
+	assert_int_equal(r->result.survivors, 0);
+	assert_string_equal(r->result.killed_by, "session, tree, op id");
+}
+
+/* Each is a way to get away; all of them must be found. The number makes them findable for the test. */
+#define NASTY                                                                                      \
+	"sleep 91%1$d & (trap '' TERM HUP; sleep 91%1$d) & (sleep 91%1$d &)\n"                     \
+	"setsid sleep 91%1$d & (setsid sh -c 'sleep 91%1$d & sleep 91%1$d' &)\n"                   \
+	"env -i /bin/sleep 91%1$d & (env -i /bin/sleep 91%1$d &)\n"                                \
+	"env -i setsid /bin/sleep 91%1$d & (nohup sleep 91%1$d >/dev/null 2>&1 &)\n"               \
+	"sh -c 'while :; do sleep 91%1$d & sleep 0.05; done' &\n"                                  \
+	"sh -c 'exec -a \"x) R 1 1 (\" sleep 91%1$d' 2>/dev/null &\n"                              \
+	"echo up\nsleep 91%1$d\n"
+
+static void a_time_limit_kills_all_of_it(void **state)
+{
+	char command[1024], mark[16];
+	struct run r = {.command = {.command = command, .limit_ms = 700}};
+	int64_t from = loop_now_ms();
+
+	(void)state;
+	snprintf(command, sizeof(command), NASTY, getpid() % 100000);
+	snprintf(mark, sizeof(mark), "91%d", getpid() % 100000);
+	run(&r);
+	expect_killed(&r);
+	assert_true(r.result.timed_out);
+	assert_false(r.result.cancelled);
+	assert_string_equal(buf_str(&r.out), "up\n");
+	assert_int_equal(processes_with(mark), 0);
+	assert_in_range(loop_now_ms() - from, 700, 9000);
+	run_free(&r);
+}
+
+static void cancel_at_output(struct run *r)
+{
+	if (r->exec)
+		ssh_exec_cancel(r->exec);
+}
+
+static void a_cancel_kills_all_of_it(void **state)
+{
+	char command[1024], mark[16];
+	struct run r = {.command = {.command = command}, .on_output = cancel_at_output};
+
+	(void)state;
+	snprintf(command, sizeof(command), NASTY, getpid() % 100000);
+	snprintf(mark, sizeof(mark), "91%d", getpid() % 100000);
+	run(&r);
+	expect_killed(&r);
+	assert_true(r.result.cancelled);
+	assert_false(r.result.timed_out);
+	assert_int_equal(processes_with(mark), 0);
+	run_free(&r);
+}
+
+/* Another command of the same host goes on, also one whose op id only begins alike. */
+static void others_are_left_alone(void **state)
+{
+	struct run a = {.command = {.command = "echo up; sleep 20", .op_id = "j.0.1.1",
+				    .limit_ms = 600}};
+	struct run b = {.command = {.command = "sleep 2; echo lived", .op_id = "j.0.1.11"}};
+
+	(void)state;
+	run_start(&f, s, &a);
+	run_start(&f, s, &b);
+	fixture_turn(&f, &a.over, 1);
+	expect_killed(&a);
+	fixture_turn(&f, &b.over, 1);
+	expect_code(&b, 0);
+	assert_string_equal(buf_str(&b.out), "lived\n");
+	run_free(&a);
+	run_free(&b);
+}
+
+static void cancel_now(struct run *r)
+{
+	run_command(r);
+	ssh_exec_cancel(r->exec);
+	assert_int_equal(r->over, 0);
+}
+
+static void a_cancel_before_the_start_sends_nothing(void **state)
+{
+	struct run r = {.on_ready = cancel_now, .command = {.command = "echo never"}};
+
+	(void)state;
+	run(&r);
+	assert_true(r.result.cancelled);
+	assert_false(r.result.sent);
+	assert_false(r.result.killed);
+	assert_int_equal(r.out.len, 0);
+	run_free(&r);
+}
+
+static void a_raw_command_is_closed_and_not_verified(void **state)
+{
+	struct run r = {.raw = true, .command = {.command = "exec sleep 3", .limit_ms = 200}};
+
+	(void)state;
+	run(&r);
+	assert_true(r.result.timed_out);
+	assert_false(r.result.killed);
+	assert_int_equal(r.result.survivors, -1);
+	assert_string_equal(r.result.killed_by, "closed, not verified");
+	run_free(&r);
+}
+
+/* All channels are taken: the killer has one of its own, or makes a connection. */
+static void a_kill_works_when_all_channels_are_taken(void **state)
+{
+	struct ssh_options o = sshd_options(&d);
+	struct ssh_settings *wide;
+	struct run r[10] = {0};
+	char op[10][16];
+
+	(void)state;
+	o.max_sessions = 10; /* as many as the host allows */
+	wide = ssh_settings_new(&o, NULL);
+	for (int i = 0; i < 10; i++) {
+		snprintf(op[i], sizeof(op[i]), "j.0.%d.1", i);
+		r[i].command.command = "echo up; sleep 60";
+		r[i].command.op_id = op[i];
+		run_start(&f, wide, &r[i]);
+	}
+	for (int i = 0; i < 10; i++)
+		for (int k = 0; k < 500 && !r[i].out.len; k++)
+			fixture_turn_ms(&f, 10);
+	assert_int_equal(ssh_client_counts(f.client).sessions, 10);
+	for (int i = 0; i < 10; i++)
+		ssh_exec_cancel(r[i].exec);
+	for (int i = 0; i < 10; i++) {
+		fixture_turn(&f, &r[i].over, 1);
+		expect_killed(&r[i]);
+		run_free(&r[i]);
+	}
+	ssh_settings_unref(wide);
+}
+
+static void a_connection_is_sound_after_a_kill(void **state)
+{
+	struct run r = {.keep = true, .command = {.command = "sleep 20", .limit_ms = 200}};
+	struct run next = {.command = {.command = "echo fine"}};
+
+	(void)state;
+	run(&r);
+	expect_killed(&r);
+	run_free(&r);
+	run(&next);
+	expect_code(&next, 0);
+	assert_true(next.warm);
+	assert_string_equal(buf_str(&next.out), "fine\n");
+	run_free(&next);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+#define T(t) cmocka_unit_test_setup_teardown(t, setup, teardown)
+		T(exit_codes_come_back),
+		T(a_signal_comes_back_by_its_name),
+		T(input_and_output_are_exact),
+		T(without_input_stdin_is_at_its_end),
+		T(the_script_form_takes_input_environment_and_directory),
+		T(a_raw_host_gets_the_bytes_as_given),
+		T(a_child_that_keeps_the_output_open_is_not_waited_for),
+		T(a_paused_command_sends_no_more_than_a_window),
+		T(what_may_not_start_is_not_sent),
+		T(a_broken_connection_says_so),
+		T(many_commands_on_one_host_at_once),
+		T(a_time_limit_kills_all_of_it),
+		T(a_cancel_kills_all_of_it),
+		T(others_are_left_alone),
+		T(a_cancel_before_the_start_sends_nothing),
+		T(a_raw_command_is_closed_and_not_verified),
+		T(a_kill_works_when_all_channels_are_taken),
+		T(a_connection_is_sound_after_a_kill),
+	};
+
+	return cmocka_run_group_tests(tests, group_setup, group_teardown);
+}
