@@ -19,6 +19,8 @@
 /* Hosts whose started bits are asked for in one call. */
 #define MARK_BATCH 512
 #define END_LIMIT_MS 12000
+/* How often a host is asked about an op of a lost node. */
+#define SETTLE_PAUSE_MS 2000
 /* Hosts started in one turn: a local one costs a fork, about a millisecond of the loop. */
 #define ADMIT_BATCH 32
 
@@ -60,6 +62,8 @@ struct fanout {
 	struct host_run_plan run_plan;
 	struct fanout_target *targets;
 	size_t ntargets, next; /* targets[next..] have not started */
+	size_t nlater;         /* targets[..nlater] are to be asked again when the timer says so */
+	struct timer later;
 	struct host_run *runs, **runs_last;
 	unsigned running;
 	struct host_run *reached, **reached_last; /* to be asked for in this turn */
@@ -218,6 +222,7 @@ static void retry_admit(void *arg)
 void fanouts_permit(struct fanouts *fs, int64_t until_ms)
 {
 	atomic_store(&fs->permit, until_ms);
+	admit_soon(fs);
 }
 
 struct fanouts *fanouts_new(struct loop *loop, struct pool *pool, const struct fanouts_options *o,
@@ -320,13 +325,21 @@ static void flush_marks(struct fanout *f)
 	}
 }
 
+/* An op that was started once has not been skipped, whoever stops asking about it. */
+struct entry *fanout_unrun_record(const struct fanout *f, unsigned index, const char *reason)
+{
+	if (f->plan.settle_until_ms)
+		return record_unknown(index, reason);
+	return record_plain(index, f->unrun_status, reason);
+}
+
 static void skip_waiting(struct fanout *f)
 {
 	size_t n = 0;
 
 	for (; f->next < f->ntargets && n < SKIP_BATCH; n++) {
 		struct fanout_target *t = &f->targets[f->next];
-		struct entry *e = record_plain(t->index, f->unrun_status, f->cancel);
+		struct entry *e = fanout_unrun_record(f, t->index, f->cancel);
 
 		if (!e)
 			break;
@@ -343,6 +356,7 @@ static void end_fanout(struct fanout *f)
 
 	loop_undefer(fs->loop, &f->flush);
 	ring_remove(&f->node);
+	timer_deinit(&f->later);
 	group_put(fs, f->group);
 	ssh_settings_unref(f->run_plan.ssh);
 	for (size_t i = 0; i < sizeof(f->strings) / sizeof(*f->strings); i++)
@@ -382,7 +396,7 @@ static void flush(struct deferred *d)
 		fanout_taken(f, list);
 	else if (list)
 		f->sink->append(f->sink_arg, list);
-	else if (!f->running && !f->untaken && !f->marking &&
+	else if (!f->running && !f->untaken && !f->marking && !f->nlater &&
 		 (f->next == f->ntargets || f->abandoned || f->draining))
 		end_fanout(f);
 }
@@ -430,6 +444,7 @@ void fanout_marked(struct fanout *f, size_t n, bool ok)
 			f->marking_last = &f->marking;
 		host_run_mark(run, ok);
 	}
+	flush_soon(f); /* it may have been all that the end waited for */
 }
 
 void fanout_run_parts(struct host_run *run, struct entry *part)
@@ -443,12 +458,34 @@ static struct entry *last_resort(const struct host_run *run)
 	return record_plain(run->index, STATUS_FAILED, "not enough memory for its record");
 }
 
+/* They wait in places that are free, since each of them had started. */
+static void wait_for_later(struct fanout *f, struct host_run *run)
+{
+	f->targets[f->nlater].index = run->index;
+	f->targets[f->nlater].host = ssh_host_ref(run->host);
+	f->nlater++;
+	if (!event_pending(f->later.ev, EV_TIMEOUT, NULL))
+		timer_set(&f->later, SETTLE_PAUSE_MS);
+}
+
+static void ask_again(void *arg)
+{
+	struct fanout *f = arg;
+
+	f->next -= f->nlater;
+	memmove(&f->targets[f->next], f->targets, f->nlater * sizeof(*f->targets));
+	f->nlater = 0;
+	update_rings(f);
+	flush_soon(f);
+	admit_soon(f->all);
+}
+
 /* Its place among the targets that wait is free: it has started, so `next` is past it. */
 static void put_back(struct fanout *f, struct host_run *run)
 {
 	f->next--;
 	f->targets[f->next].index = run->index;
-	f->targets[f->next].host = ssh_host_ref(run->host);
+	f->targets[f->next].host = run->host ? ssh_host_ref(run->host) : NULL;
 }
 
 void fanout_run_finished(struct host_run *run)
@@ -467,6 +504,8 @@ void fanout_run_finished(struct host_run *run)
 	f->all->finished++;
 	if (run->lapsed)
 		put_back(f, run);
+	else if (run->unsettled)
+		wait_for_later(f, run);
 	else if (!run->last && !run->refused)
 		run->last = last_resort(run);
 	for (struct entry *e = run->last; e; e = e->next)
@@ -544,7 +583,7 @@ struct fanout *fanout_start(struct fanouts *fs, const struct fanout_plan *plan,
 		return NULL;
 	}
 	f = calloc(1, sizeof(*f));
-	if (!f || !copy_plan(f, plan) ||
+	if (!f || timer_init(&f->later, loop_base(fs->loop), ask_again, f) || !copy_plan(f, plan) ||
 	    !copy_block((void **)&f->targets, targets, ntargets * sizeof(*targets)) ||
 	    !(f->group = group_get(fs, plan)))
 		goto fail;
@@ -590,6 +629,7 @@ fail:
 		free(f->input);
 		free(f->verdicts);
 		free(f->targets);
+		timer_deinit(&f->later);
 	}
 	free(f);
 	return NULL;
@@ -608,7 +648,7 @@ void fanout_cancel(struct fanout *f, const char *reason)
 	f->cancel = strdup(reason);
 	if (!f->cancel)
 		return;
-	update_rings(f);
+	ask_again(f);
 	for (struct host_run *run = f->runs, *next; run; run = next) {
 		next = run->next;
 		host_run_cancel(run, f->cancel);
@@ -625,14 +665,13 @@ void fanout_refuse(struct fanout *f, const char *reason)
 void fanout_drain(struct fanout *f)
 {
 	f->draining = true;
-	update_rings(f);
-	flush_soon(f);
+	ask_again(f);
 }
 
 void fanout_abandon(struct fanout *f)
 {
 	f->abandoned = true;
-	update_rings(f);
+	ask_again(f);
 	for (struct host_run *run = f->runs, *next; run; run = next) {
 		next = run->next;
 		host_run_cancel(run, "another node owns it");

@@ -36,7 +36,7 @@ struct fanouts_counts { unsigned fanouts, running; uint64_t finished; };
 struct fanouts_counts fanouts_counts(const struct fanouts *fs);
 
 /* Runs may start until this moment (loop_now_ms); the I/O threads look right before each exec request.
- * At first: for ever. Any thread. */
+ * At first: for ever. */
 void fanouts_permit(struct fanouts *fs, int64_t until_ms);
 
 /* ---- where entries go ---- */
@@ -79,6 +79,9 @@ struct fanout_plan { /* copied by fanout_start */
 	unsigned group_window;  /* 0: no limit */
 	bool urgent;            /* a small sync request: may use the places kept for such */
 	bool keep;              /* keep connections warm afterwards */
+	int64_t settle_until_ms; /* not 0: these ops were started by a lost node. A host that cannot be
+				  * asked, or (look) where something still runs, is asked again until
+				  * then (loop_now_ms), and is unknown after it */
 	const char *op_id;      /* "jid.n": EXED_OP is this, the index and the try */
 	unsigned try;
 	struct record_rules rules;

@@ -287,6 +287,10 @@ static void resume(struct fiber *f, int nargs)
 	fs->current = outer;
 	if (status != LUA_YIELD)
 		end_fiber(f, status, nresults);
+	/* The buffers of Lua's own library do not collect before they give up: without this what a
+	 * fiber left behind would make others fail. */
+	if (script_was_refused(fs->script))
+		lua_gc(script_state(fs->script), LUA_GCCOLLECT);
 }
 
 static void run_start(struct deferred *d)

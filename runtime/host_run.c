@@ -83,6 +83,28 @@ static void finish_with(struct host_run *run, const struct ssh_result *result)
 	finish(run, list);
 }
 
+/* Whether an op of a lost node may be asked about again later. */
+static bool may_settle(struct host_run *run)
+{
+	return loop_now_ms() < fanout_run_plan(run)->plan->settle_until_ms && !run->cancelled;
+}
+
+static void settle_later(struct host_run *run)
+{
+	run->unsettled = true;
+	finish(run, NULL);
+}
+
+/* No record is made of a host that did not answer, or where a lost op still runs. */
+static bool is_unsettled(struct host_run *run, const struct ssh_result *result)
+{
+	if (!may_settle(run))
+		return false;
+	if (fanout_run_plan(run)->plan->rules.look)
+		return record_survivors(&run->record, result) != 0;
+	return result->err.code == ERR_UNREACHABLE;
+}
+
 static void give_back(struct host_run *run, bool sound)
 {
 	struct ssh_use *use = run->use;
@@ -182,7 +204,10 @@ static void on_end(void *arg, const struct ssh_result *result)
 		finish(run, NULL);
 		return;
 	}
-	finish_with(run, result);
+	if (is_unsettled(run, result))
+		settle_later(run);
+	else
+		finish_with(run, result);
 }
 
 static bool may_start(void *arg)
@@ -288,7 +313,17 @@ static void on_failed(void *arg, enum ssh_phase phase, const struct err *err)
 
 	(void)phase;
 	run->use = NULL;
-	finish(run, record_plain(run->index, STATUS_UNREACHABLE, err->message));
+	if (may_settle(run)) {
+		settle_later(run);
+	} else if (fanout_run_plan(run)->plan->settle_until_ms) {
+		char why[320];
+
+		snprintf(why, sizeof(why), "node lost while running, and the host cannot be asked: %s",
+			 err->message);
+		finish(run, record_unknown(run->index, why));
+	} else {
+		finish(run, record_plain(run->index, STATUS_UNREACHABLE, err->message));
+	}
 }
 
 static const struct ssh_use_ops use_ops = { on_reached, on_ready, on_failed };
@@ -353,7 +388,7 @@ static void run_cancelled(struct io *io, struct work *w)
 			proc_cancel(run->proc);
 		} else {
 			give_back(run, run->ready);
-			finish(run, record_plain(run->index, STATUS_SKIPPED, run->cancel_reason));
+			finish(run, fanout_unrun_record(run->fanout, run->index, run->cancel_reason));
 		}
 	}
 	host_run_unref(run);

@@ -32,8 +32,9 @@ struct host_run {
 	struct work finish; /* it is over: `last` goes to the sink */
 	bool refused;       /* hop's answer: another node owns the host now */
 	const char *cancel_reason;
-	struct entry *last; /* list; NULL when refused or lapsed */
+	struct entry *last; /* list; NULL when refused, lapsed or unsettled */
 	bool lapsed;        /* the permission to start had run out: to be started again */
+	bool unsettled;     /* nothing is known yet: to be asked again in a while */
 
 	/* the host's side */
 	atomic_int phase; /* enum ssh_phase, SSH_READY + 1 while the command runs */
@@ -59,6 +60,9 @@ struct host_run_plan {
 	_Atomic uint64_t output_cap;
 };
 struct host_run_plan *fanout_run_plan(const struct host_run *run);
+
+/* What is said of a host that did not get to run. Any side. */
+struct entry *fanout_unrun_record(const struct fanout *f, unsigned index, const char *reason);
 
 /* Loop side of fanout.c, called by messages. */
 void fanout_run_reached(struct host_run *run);                   /* asks for its started bit */

@@ -204,10 +204,9 @@ static void put_killed(struct buf *b, const struct ssh_result *res)
 {
 	if (res->cancelled)
 		buf_puts(b, ",\"cancelled\":true");
-	if (!res->killed)
-		return;
-	buf_puts(b, ",\"killed\":true");
-	if (res->survivors >= 0)
+	if (res->killed)
+		buf_puts(b, ",\"killed\":true");
+	if (res->killed && res->survivors >= 0)
 		buf_printf(b, ",\"survivors\":%d", res->survivors);
 	if (res->killed_by)
 		buf_printf(b, ",\"killed_by\":\"%s\"", res->killed_by);
@@ -242,16 +241,26 @@ static void put_times(struct buf *b, const struct record *r)
 			   (double)(loop_now_ms() - r->start_ms) / 1000);
 }
 
-static void put_survivors(struct buf *b, const struct record *r, const struct ssh_result *res)
+long record_survivors(const struct record *r, const struct ssh_result *res)
 {
 	size_t n = r->out.held.len;
-	char count[12] = "";
+	char text[12] = "", *end;
+	long count;
+
+	if (!res->exited || res->code || !n || n >= sizeof(text))
+		return -1;
+	memcpy(text, r->out.held.data, n);
+	count = strtol(text, &end, 10);
+	return end == text ? -1 : count;
+}
+
+static void put_survivors(struct buf *b, const struct record *r, const struct ssh_result *res)
+{
+	long count = record_survivors(r, res);
 
 	buf_puts(b, ",\"unknown\":true");
-	if (res->exited && !res->code && n && n < sizeof(count)) {
-		memcpy(count, r->out.held.data, n);
-		buf_printf(b, ",\"survivors\":%ld", strtol(count, NULL, 10));
-	}
+	if (count >= 0)
+		buf_printf(b, ",\"survivors\":%ld", count);
 	put_error(b, "node lost while running");
 }
 
@@ -313,4 +322,13 @@ struct entry *record_plain(unsigned index, int status, const char *error)
 	if (error)
 		put_error(&b, error);
 	return finish(&b, index, status, 0);
+}
+
+struct entry *record_unknown(unsigned index, const char *error)
+{
+	struct buf b = { 0 };
+
+	buf_printf(&b, "{\"status\":%d,\"unknown\":true", STATUS_FAILED);
+	put_error(&b, error);
+	return finish(&b, index, STATUS_FAILED, 0);
 }

@@ -94,6 +94,10 @@ struct entry *record_flush(struct record *r);
 
 /* The one record. NULL when memory is out. */
 struct entry *record_end(struct record *r, const struct ssh_result *result);
+/* How many processes a look found; -1 when it did not say. */
+long record_survivors(const struct record *r, const struct ssh_result *result);
+/* For a host of which nobody knows how its op ended. */
+struct entry *record_unknown(unsigned index, const char *error);
 /* For a host on which nothing ran: status and, when not NULL, the reason. */
 struct entry *record_plain(unsigned index, int status, const char *error);
 

@@ -20,6 +20,7 @@ struct script {
 	lua_State *L;
 	struct fibers *fibers;
 	size_t memory, memory_limit;
+	bool refused; /* a block, since script_was_refused was asked */
 };
 
 /* Lua's accountant: a block more than the limit is refused, and Lua collects garbage and tries again
@@ -35,8 +36,10 @@ static void *allocate(void *ud, void *ptr, size_t osize, size_t nsize)
 		s->memory -= old;
 		return NULL;
 	}
-	if (nsize > old && s->memory_limit && s->memory + (nsize - old) > s->memory_limit)
+	if (nsize > old && s->memory_limit && s->memory + (nsize - old) > s->memory_limit) {
+		s->refused = true;
 		return NULL;
+	}
 	block = realloc(ptr, nsize);
 	if (block)
 		s->memory += nsize - old;
@@ -136,6 +139,14 @@ struct fibers *script_fibers(struct script *s)
 size_t script_memory(const struct script *s)
 {
 	return s->memory;
+}
+
+bool script_was_refused(struct script *s)
+{
+	bool refused = s->refused;
+
+	s->refused = false;
+	return refused;
 }
 
 /* ---- running a file ---- */

@@ -35,6 +35,7 @@ struct runtime *script_runtime(struct script *s);
 struct script *script_of(lua_State *L);         /* of any thread of the state */
 struct fibers *script_fibers(struct script *s); /* fiber.c's */
 size_t script_memory(const struct script *s);   /* bytes in use */
+bool script_was_refused(struct script *s); /* whether memory was, for the limit, since the last call */
 
 /* Loads the Lua file (text only, no bytecode) and starts a fiber that calls it with argv[0..argc-1].
  * Returns 0, or the error of loading with file and line. */

@@ -433,6 +433,7 @@ struct ssh_client *ssh_client_new(struct event_base *base, unsigned threads)
 	}
 	client->base = base;
 	client->threads = threads ? threads : 1;
+	client->alive_ms = SSH_ALIVE_MS;
 	for (size_t i = 0; i < SSH_BUCKETS; i++)
 		TAILQ_INIT(&client->buckets[i]);
 	TAILQ_INIT(&client->idle);

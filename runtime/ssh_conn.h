@@ -99,6 +99,7 @@ TAILQ_HEAD(ssh_execs, ssh_exec);
 struct ssh_client {
 	struct event_base *base;
 	unsigned threads; /* that share max_connections */
+	int alive_ms;     /* SSH_ALIVE_MS; tests have less patience */
 	struct ssh_conns buckets[SSH_BUCKETS]; /* by hash of the host */
 	struct ssh_conns idle;    /* oldest first */
 	struct ssh_conns waiting; /* for a place in max_connections, first come first served */

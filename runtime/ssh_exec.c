@@ -158,7 +158,7 @@ struct ssh_exec *exec_new(struct ssh_use *u, const struct ssh_command *cmd, bool
 		TAILQ_INSERT_TAIL(&c->execs, x, link);
 	u->execs++;
 	if (!event_pending(&c->alive, EV_TIMEOUT, NULL) && !c->closing)
-		arm(&c->alive, SSH_ALIVE_MS);
+		arm(&c->alive, c->client->alive_ms);
 	conn_kick(c);
 	return x;
 }
@@ -538,7 +538,7 @@ static void on_alive(evutil_socket_t fd, short what, void *arg)
 	c->heard = false;
 	if (c->quiet >= SSH_ALIVE_TRIES) {
 		conn_fail(c, ERR_UNREACHABLE, "connection lost while running: silent for %d s",
-			  SSH_ALIVE_TRIES * SSH_ALIVE_MS / 1000);
+			  SSH_ALIVE_TRIES * c->client->alive_ms / 1000);
 		return;
 	}
 	if (c->quiet) {
@@ -546,7 +546,7 @@ static void on_alive(evutil_socket_t fd, short what, void *arg)
 		libssh2_keepalive_send(c->session, &seconds);
 		conn_kick(c);
 	}
-	arm(&c->alive, SSH_ALIVE_MS);
+	arm(&c->alive, c->client->alive_ms);
 }
 
 void ssh_exec_pause(struct ssh_exec *x, bool pause)

@@ -14,14 +14,15 @@
 #define AFTER_MS 1000
 #define ANSWER_MAX 4096u
 
-/* What the script does, in POSIX sh with grep (or tr and grep), cat-free and with two forks a round:
+/* What the script does, in POSIX sh, with grep (or tr and grep) for what the shell cannot read:
  *   K  what belongs to the command: " 12 34 "; E what is never touched: the script and its ancestors
- *   T  sessions whose leader is gone and that belong to it
+ *   T  sessions that belong to it
  *   L  all processes seen; P_n and S_n the parent and session of n
  * A process belongs to the command when it carries the op id in its environment, when its parent
- * does, or when the leader of its session does, or is gone and it is one of the session of one that
- * does. /proc/n/stat is read by the shell itself; a name may hold blanks, newlines and brackets, so
- * what counts comes after the last ") ". */
+ * belongs to it, or when it is in the session of one that does: sshd gives every command a session of
+ * its own. (One that led here, too, would be the script's: a server that makes none. It is left out.)
+ * /proc/n/stat is read by the shell itself; a process's name may hold blanks, newlines and brackets,
+ * so what counts comes after the last ") ". */
 static const char script[] =
 	"exec 2>/dev/null;cd /proc||exit 1;K=' ';T=' ';E=' ';L=;"
 	"st(){ l=;while IFS= read -r q;do l=$l$q;done<$1/stat||return 1;l=${l##*') '};"
@@ -31,7 +32,7 @@ static const char script[] =
 	"mk(){ for f in [0-9]*;do tr '\\0' '\\n'<$f/environ|grep -qxF \"$o\"&&echo $f/environ;done;};"
 	"else mk(){ grep -lszxF \"$o\" [0-9]*/environ;};fi;"
 	"ad(){ case $E in *\" $1 \"*)return;;esac;K=\"$K$1 \";g=1;"
-	"eval \"ss=\\$S_$1\";[ -d \"$ss\" ]||T=\"$T$ss \";};"
+	"eval \"ss=\\$S_$1\";case $E in *\" $ss \"*);;*)T=\"$T$ss \";;esac;};"
 	"sc(){ for p in [0-9]*;do eval \"pp=\\$P_$p\";[ \"$pp\" ]&&continue;"
 	"st $p&&eval \"P_$p=$pp S_$p=$ss\"&&L=\"$L $p\";done;"
 	"for p in $(mk);do p=${p%/*};case $K in *\" $p \"*);;*)ad $p;;esac;done;"
@@ -220,6 +221,7 @@ static void exec_stop(struct ssh_exec *x)
 	if (x->kill || x->kill_over)
 		return;
 	event_del(&x->limit);
+	event_del(&x->linger); /* it must not end x before the kill has its answer */
 	if (!x->r.sent || x->reserved) {
 		/* Nothing runs yet, or it is the killer itself. */
 		err_set(&x->r.err, ERR_CANCELLED, "cancelled before it started");
@@ -244,6 +246,8 @@ static void on_limit(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
+	if (x->exit_seen)
+		return; /* it has ended in time; what its children still say has a limit of its own */
 	x->r.timed_out = true;
 	c->busy++;
 	exec_stop(x);

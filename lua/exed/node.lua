@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- A node: one exed process with its store, inventory, plugins, runner and API. It starts in the order
--- in which things need each other and ends in the reverse.
+-- A node: one exed process with its store, inventory, plugins, runner and API. It starts in the
+-- order in which things need each other and ends in the reverse.
 
 local child = require "exed.redis_child"
 local config = require "exed.config"
@@ -11,6 +11,7 @@ local inventory = require "exed.inventory"
 local jobs = require "exed.jobs"
 local json = require "exed.json"
 local log = require "exed.log"
+local membership = require "exed.membership"
 local plugins = require "exed.plugins"
 local redis = require "exed.redis"
 local runner = require "exed.runner"
@@ -72,7 +73,6 @@ local function open_store(self)
     self.child, err = child.start(self.dir:path(), config.store.redis_server,
       config.store.memory, LOADING)
     if not self.child then return nil, err end
-    if self.child:notice() ~= "" then log.error("store", "%s", self.child:notice()) end
     url = self.child:url()
   end
   local conn, err = redis.connect {
@@ -99,21 +99,6 @@ end
 -- "full" or "degraded: ..."
 function node:durability() return self.conn:info().durability end
 
--- Makes this process the current life of its node id.
-function node:register()
-  local incarnation, err = self.store:insist("register", self.id, self.version)
-  if not incarnation then error(err.message) end
-  self.incarnation = incarnation
-  local durability = self:durability()
-  log.info("node", "id=%s incarnation=%d durability=%s", self.id, incarnation, durability)
-end
-
-local function beat(self)
-  if not self.incarnation then return end
-  local _, err = self.store:call("beat", self.id, self.incarnation, self.runner.count)
-  if err and err.code == "stale" then self:register() end
-end
-
 local function sweep(self)
   local s = config.store
   local us = 1000000
@@ -123,39 +108,31 @@ local function sweep(self)
   until not answer or answer[2] == 0
 end
 
--- Jobs that were being accepted when their node ended are undone by that node's next life.
-local function undo_accepting(self)
-  local rows = self.store:insist "accepting"
-  for _, row in ipairs(rows or {}) do
-    if row[2] == self.id and tonumber(row[3]) < self.incarnation then
-      log.warn("node", "jid=%s was never accepted and is undone", row[1])
-      self.store:insist("create_undo", row[1])
-      self.store:remove(row[1])
-    end
+-- Calls fn(message) for each message of a channel until the connection is closed; "" says that some
+-- may have been missed.
+local function listen(self, channel, fn)
+  local sub = assert(self.conn:subscribe(channel))
+  while not self.ending do
+    local message, err = sub:next()
+    if not message then error(err.message) end
+    fn(message)
   end
 end
 
 -- What other nodes ask of all: "cancel JID".
 local function listen_control(self)
-  local sub = assert(self.conn:subscribe "exed:control")
-  while true do
-    local message = sub:next()
-    local jid = message and message:match "^cancel (.+)$"
-    if jid then self.runner:stop(jid, self:stop_reason(jid)) end
-  end
-end
-
-function node:stop_reason(jid)
-  local fields = self.store:get(jid)
-  return fields and fields.stop or "cancelled"
+  listen(self, "exed:control", function(message)
+    local jid = message:match "^cancel (.+)$"
+    if jid then
+      self.runner:stop_if_asked(jid)
+    else
+      for _, running in ipairs(self.runner:jobs()) do self.runner:stop_if_asked(running) end
+    end
+  end)
 end
 
 local function listen_ready(self)
-  local sub = assert(self.conn:subscribe "exed:ready")
-  while true do
-    sub:next()
-    self.runner:kick()
-  end
+  listen(self, "exed:ready", function() self.runner:kick() end)
 end
 
 -- ---- the inventory ------------------------------------------------------------------------------
@@ -201,7 +178,7 @@ local function open(self)
   open_inventory(self)
   ok, err = open_store(self)
   if not ok then return nil, err end
-  self.runner = runner.new(self)
+  self.runner, self.membership = runner.new(self), membership.new(self)
   self.follow = follow.new(self)
   return true
 end
@@ -209,8 +186,8 @@ end
 -- Registers, as soon as the store answers; a worker then takes up what it had, and what is new.
 local function join(self)
   fiber.spawn("runner", function()
-    self:register()
-    undo_accepting(self)
+    self.membership:register()
+    self.membership:undo_accepting(self.id)
     if config.runner.role == "api" then return end
     self.runner:reclaim()
     self.runner:loop()
@@ -223,7 +200,7 @@ function node.start()
   local ok, err = open(self)
   if not ok then return nil, err end
   join(self)
-  keep_running(self, "beat", config.store.node_timeout / 5, function() beat(self) end)
+  keep_running(self, "beat", membership.period(), function() self.membership:turn() end)
   keep_running(self, "sweep", SWEEP_PERIOD, sweep)
   keep_running(self, "control", 1, listen_control)
   keep_running(self, "ready", 1, listen_ready)

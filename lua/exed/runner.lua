@@ -2,6 +2,7 @@
 -- The runner: takes slices from the store and runs each in a fiber of its own. Lua is entered once
 -- per slice; hosts are the fan-out's.
 
+local config = require "exed.config"
 local fanout = require "exed.fanout"
 local fiber = require "exed.fiber"
 local json = require "exed.json"
@@ -101,12 +102,12 @@ local function sink_of(self, slice, options)
   if options.marks == nil then
     return sink.new(self.node.conn, {
       jid = slice.jid, k = slice.k, epoch = slice.epoch, effect = 0,
-      job_output = self.node.config.store.job_output, unnumbered = true,
+      job_output = config.store.job_output, unnumbered = true,
     })
   end
   slice.sink = slice.sink or sink.new(self.node.conn, {
     jid = slice.jid, k = slice.k, epoch = slice.epoch, effect = 0,
-    job_output = self.node.config.store.job_output, marks = options.marks,
+    job_output = config.store.job_output, marks = options.marks,
   })
   return slice.sink
 end
@@ -140,11 +141,14 @@ local LOOK <const> = {
   command = plan.look.command, verdict = plan.look.verdict, look = true, timeout = 60,
   lines = false,
 }
+-- Owners lost in a row, with no new record between, after which a slice is not tried again.
+local POISONED <const> = 3
 
 -- The slice's fan-outs, one after another: who, plan, options.
 local function steps(slice, groups, made, repeatable)
   local look = with(made, LOOK)
   look.stdin, look.env, look.cwd = nil, nil, nil
+  look.settle_until = timer.now() + config.runner.settle_timeout
   local own = { marks = not repeatable }
   return {
     { groups.gone, made, { refuse = "not in the inventory any more" } },
@@ -195,6 +199,14 @@ local function finish(self, slice, ok, err)
   end
 end
 
+-- A slice whose owners die of it is not tried a fourth time: the job is stopped.
+local function stop_poisoned(self, slice)
+  if slice.deaths < POISONED or slice.stop then return end
+  slice.stop = ("poisoned: %d nodes died in a row while they ran it"):format(slice.deaths)
+  local others = self.node.store:cancel(self.node, slice.jid, slice.stop)
+  for _, other in ipairs(others or {}) do self:start(other) end
+end
+
 local function run_slice(self, slice)
   local key = slice.jid .. ":" .. slice.k
   self.slices[key] = slice
@@ -206,7 +218,10 @@ local function run_slice(self, slice)
   end })
   local job, err = load_job(self, slice.jid)
   local ok
-  if job then ok, err = run_targets(self, slice, job) end
+  if job then
+    stop_poisoned(self, slice)
+    ok, err = run_targets(self, slice, job)
+  end
   finish(self, slice, ok, err)
 end
 
@@ -219,7 +234,7 @@ end
 
 local function has_room(self)
   return self.count < MAX_SLICES
-    and self.hosts < HOSTS_PER_PLACE * self.node.config.ssh.max_connections
+    and self.hosts < HOSTS_PER_PLACE * config.ssh.max_connections
 end
 
 -- Takes slices while there are any and there is room. Returns whether the store answered.
@@ -250,8 +265,7 @@ end
 function runner:loop()
   while not self.draining do
     self.kicked = false
-    local ok, err = take_all(self)
-    if not ok and err.code == "stale" then self.node:register() end
+    take_all(self)
     if not self.kicked then self.event:wait(POLL) end
   end
 end
@@ -286,12 +300,31 @@ function runner:running(jid)
   return list
 end
 
--- Stops the fan-outs of a job here; their records tell what became of each host.
-function runner:stop(jid, reason)
+-- Leaves everything to others: nothing more is written of it here.
+function runner:abandon()
+  for _, slice in pairs(self.slices) do
+    if slice.run then slice.run:abandon() end
+  end
+end
+
+-- Jobs that run here.
+function runner:jobs()
+  local list, seen = {}, {}
+  for _, slice in pairs(self.slices) do
+    if not seen[slice.jid] then list[#list + 1] = slice.jid end
+    seen[slice.jid] = true
+  end
+  return list
+end
+
+-- Stops a job's fan-outs here if the store says so; their records tell what became of each host.
+function runner:stop_if_asked(jid)
+  local job = self.node.store:get(jid)
+  if not job or not job.stop then return end
   for _, slice in pairs(self.slices) do
     if slice.jid == jid then
-      slice.stop = slice.stop or reason
-      if slice.run then slice.run:cancel(reason) end
+      slice.stop = slice.stop or job.stop
+      if slice.run then slice.run:cancel(job.stop) end
     end
   end
 end

@@ -185,6 +185,16 @@ function store:reclaim(node, max)
   return to_slices(rows)
 end
 
+-- Takes a slice (a row of `owned`) from a node whose beat was seen to stand still. Returns nil, err
+-- when the slice or the node has moved meanwhile.
+function store:take_over(node, row, dead)
+  local seen = to_slice(row)
+  local answer, err = self:call("take_over", node.id, node.incarnation, seen.jid, seen.k, dead.id,
+    seen.epoch, dead.beat)
+  if not answer then return nil, err end
+  return to_slice(answer)
+end
+
 -- Stops a job; returns the slices that nobody had taken, which the caller has to account for.
 function store:cancel(node, jid, reason)
   local slices = {}
@@ -279,6 +289,22 @@ end
 
 -- One entry of the results by its id.
 function store:entry(jid, id) return self:call("entry", jid, id) end
+
+-- Calls fn({ host, mode, epoch, jids }) for each lease; a host may come twice while leases change.
+function store:leases(fn)
+  local cursor = "0"
+  repeat
+    local answer, err = self:call("leases", cursor, 1000)
+    if not answer then return nil, err end
+    cursor = answer[1]
+    for i = 2, #answer, 4 do
+      local jids = {}
+      for jid in answer[i + 3]:gmatch "[^,]+" do jids[#jids + 1] = jid end
+      fn { host = answer[i], mode = answer[i + 1], epoch = answer[i + 2], jids = json.array(jids) }
+    end
+  until cursor == "0"
+  return true
+end
 
 -- Jids by start, newest last.
 function store:list(all)

@@ -69,7 +69,7 @@
 -- (not possible while it runs), CONFLICT {host: [jid, ...]}, FULL why, MISMATCH jid
 -- (Idempotency-Key with another body), GAP last (append with a number too high), INVALID why.
 
-local REVISION = 2
+local REVISION = 3 -- raised with every change: a node loads its file over an older one
 local HOSTS = 2000 -- hosts that one call may walk
 local CHUNK = 500 -- names in a chunk of targets
 local BATCH = 100 -- slices in one answer

@@ -4,13 +4,14 @@
  *   start(plan, hosts [, indexes [, sink]]) -> run | nil, err
  *     plan: transport, command, stdin, env (list of NAME=value), cwd, timeout, connect_timeout (seconds),
  *           window, group, group_window, urgent, keep, op, try, verdict { [code] = status, default },
- *           lines, look, output_cap
+ *           lines, look, output_cap, settle_until (timer.now's seconds)
  *     sink: of exed.sink; without one the entries come by run:next
  *   run:next([seconds]) -> list of { kind, index, status, data, stream, offset, parts } | nil at the end
  *   run:wait([seconds]) -> number of hosts that did not start (after drain) | nil, err
  *     without a sink it drops the entries that run:next has not given yet
  *   run:cancel(reason)   run:refuse(reason)   run:drain()   run:abandon()
  *    run:running(max) -> list of { index, phase, seconds }
+ *   permit(time)        hosts may start until then, in timer.now's seconds; at first for ever
  *   counts() -> { fanouts, running, finished } */
 #include "fanout.h"
 
@@ -212,6 +213,7 @@ static void read_plan(lua_State *L, int t, struct fanout_plan *plan)
 	plan->env = read_env(L, t);
 	plan->limit_ms = field_ms(L, t, "timeout", 0);
 	plan->connect_limit_ms = field_ms(L, t, "connect_timeout", 10000);
+	plan->settle_until_ms = field_ms(L, t, "settle_until", 0);
 	plan->window = (unsigned)field_integer(L, t, "window", 0);
 	plan->group_window = (unsigned)field_integer(L, t, "group_window", 0);
 	plan->try = (unsigned)field_integer(L, t, "try", 1);
@@ -557,6 +559,14 @@ static int l_counts(lua_State *L)
 	return 1;
 }
 
+static int l_permit(lua_State *L)
+{
+	lua_Number until = luaL_checknumber(L, 1);
+
+	fanouts_permit(script_runtime(script_of(L))->fanouts, (int64_t)(until * 1000));
+	return 0;
+}
+
 static const luaL_Reg run_methods[] = {
 	{ "next", l_next },	  { "wait", l_wait },	    { "cancel", l_cancel },
 	{ "refuse", l_refuse },	  { "drain", l_drain },	    { "abandon", l_abandon }, { "running", l_running },
@@ -568,6 +578,7 @@ static const luaL_Reg host_methods[] = { { NULL, NULL } };
 static const luaL_Reg functions[] = {
 	{ "host", l_host },
 	{ "start", l_start },
+	{ "permit", l_permit },
 	{ "counts", l_counts },
 	{ NULL, NULL },
 };

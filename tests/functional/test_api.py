@@ -339,6 +339,13 @@ class Refused(unittest.TestCase):
     def test_a_key_that_the_host_refuses(self):
         self.assertRegex(self.refusal("web04"), "(?i)key|auth|login")
 
+    def test_no_common_algorithm(self):
+        with Sshd(1, ["Ciphers aes128-cbc"], first="127.0.2.1") as old, Exed(old) as node:
+            record = node.get("/execute?target=web01&cmd=echo+x").body["web01"]
+        self.assertEqual(record["status"], 4, record)
+        self.assertRegex(record["error"], "(?i)no common .*(cipher|algorithm)")
+        self.assertNotIn("stdout", record)
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -242,6 +242,7 @@ class Shells(unittest.TestCase):
                     'ForceCommand exec %s%s -c "$SSH_ORIGINAL_COMMAND"' % (path, flags)]
         self.assertGreater(len(shells), 2)
         with Sshd(len(shells), host_options=options) as sshd, Exed(sshd) as exed:
+            exed.wait_job(exed.execute(["all"], "true"))  # a shell's first start makes its directories
             jids = [(cmd, exed.execute(["all"], cmd)) for cmd in HARD]
             for cmd, jid in jids:
                 code, out, err = local(cmd)
@@ -251,6 +252,17 @@ class Shells(unittest.TestCase):
                         record = records[host.name][0]
                         self.assertEqual((record.get("rtc"), record.get("stdout"), record.get("stderr")),
                                          (code, out, err), record)
+
+    def test_a_raw_host_gets_the_bytes_as_given(self):
+        options = {"web01": ['ForceCommand printf %s "$SSH_ORIGINAL_COMMAND"; echo "op=$EXED_OP" >&2']}
+        with Sshd(2, host_options=options) as sshd:
+            with open(sshd.inventory, encoding="utf-8") as f:
+                text = f.read().replace("web01 ", "web01 exed_shell=raw ")
+            with Exed(sshd, {"inventory": {"path": sshd.write("raw.ini", text)}}) as exed:
+                for cmd in ("show version", "a 'b' \"c\" \\ ! $x\n next line \\n", "-x"):
+                    record = one(exed, "web01", cmd)
+                    self.assertEqual((record["stdout"], record["stderr"]), (cmd, "op=\n"))
+                self.assertEqual(one(exed, "web02", "echo a\necho b")["stdout"], "a\nb\n")
 
     def test_a_profile_that_prints_and_a_home_that_is_missing(self):
         with Sshd(2) as sshd, Exed(sshd) as exed:

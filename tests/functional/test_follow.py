@@ -160,7 +160,7 @@ class Form(unittest.TestCase):
 
 class LongOutput(unittest.TestCase):
     def record(self, cmd, node=None, **fields):
-        """The record as a follower gets it; a sync GET and the job object must have the same one."""
+        """The record as a follower gets it, in one line; the job object must have the same one."""
         node = node or exed
         jid = node.execute(["web01"], cmd, **fields)
         follower = Follower(jid, node)

@@ -220,6 +220,7 @@ static void on_output(void *arg, enum ssh_stream stream, const char *data, size_
 	if (sessions > r->most_sessions)
 		r->most_sessions = sessions;
 	buf_add(stream == SSH_STDOUT ? &r->out : &r->errs, data, n);
+	r->pieces++;
 	if (r->on_output)
 		r->on_output(r);
 }

@@ -61,7 +61,8 @@ struct run {
 	struct err err;       /* why it failed */
 	struct ssh_result result;
 	struct buf out, errs;
-	unsigned most_sessions; /* seen at a start of output */
+	unsigned most_sessions; /* seen while output came */
+	int pieces;             /* of output */
 };
 void run_start(struct fixture *f, struct ssh_settings *s, struct run *r);
 void run_command(struct run *r); /* for on_ready */

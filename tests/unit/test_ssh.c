@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include <arpa/inet.h>
+#include <libssh2.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -18,6 +19,15 @@
 #include <unistd.h>
 
 #include "ssh_fixture.h"
+
+/* libssh2 1.11.1 loses memory of OpenSSL in each exchange on a NIST curve. */
+#if defined(__SANITIZE_ADDRESS__)
+#define SANITIZED 1
+#elif defined(__has_feature)
+#define SANITIZED __has_feature(address_sanitizer)
+#else
+#define SANITIZED 0
+#endif
 
 static struct sshd d;
 static struct fixture f;
@@ -427,6 +437,73 @@ static void hosts_that_misbehave_are_named_for_it(void **state)
 	expect_bad(&line, 5000, ERR_PROTOCOL, "sent too much before its banner");
 }
 
+static void no_common_algorithm_is_named(void **state)
+{
+	struct ssh_options o;
+	struct run r = {0};
+	struct sshd old;
+
+	(void)state;
+	assert_true(sshd_start(&old, "Ciphers aes256-cbc,3des-cbc"));
+	o = sshd_options(&old);
+	expect_failed(&o, &r, SSH_HANDSHAKE, ERR_REFUSED,
+		      "no common algorithm: for cipher the host has only aes256-cbc,3des-cbc");
+	sshd_stop(&old);
+}
+
+/* Hardened hosts, which offer one way only. */
+static void hosts_with_one_algorithm_are_reached(void **state)
+{
+	static const char *const offers[] = {
+		"Ciphers chacha20-poly1305@openssh.com", "Ciphers aes256-gcm@openssh.com",
+		"Ciphers aes256-ctr\nMACs hmac-sha2-512-etm@openssh.com",
+		"KexAlgorithms diffie-hellman-group16-sha512",
+#if !SANITIZED
+		"KexAlgorithms ecdh-sha2-nistp521",
+#endif
+	};
+
+	(void)state;
+	if (libssh2_version(0x010b01) == NULL)
+		skip(); /* older ones have less */
+	for (size_t i = 0; i < sizeof(offers) / sizeof(*offers); i++) {
+		struct run r = {.command = {.command = "head -c 100000 /dev/zero"}};
+		struct ssh_settings *s;
+		struct ssh_options o;
+		struct sshd host;
+
+		assert_true(sshd_start(&host, offers[i]));
+		o = sshd_options(&host);
+		s = settings(&o);
+		run_now(&f, s, &r);
+		expect_ok(&r);
+		assert_int_equal(r.out.len, 100000);
+		run_free(&r);
+		ssh_settings_unref(s);
+		sshd_stop(&host);
+	}
+}
+
+/* A host that wants new keys every few KB: they are changed in the middle of the output. */
+static void output_goes_on_through_new_keys(void **state)
+{
+	struct run r = {.command = {.command = "head -c 3000000 /dev/zero"}};
+	struct ssh_settings *s;
+	struct ssh_options o;
+	struct sshd host;
+
+	(void)state;
+	assert_true(sshd_start(&host, "RekeyLimit 200K"));
+	o = sshd_options(&host);
+	s = settings(&o);
+	run_now(&f, s, &r);
+	expect_ok(&r);
+	assert_int_equal(r.out.len, 3000000);
+	run_free(&r);
+	ssh_settings_unref(s);
+	sshd_stop(&host);
+}
+
 static void a_closed_port_is_a_refused_connection(void **state)
 {
 	struct ssh_options o = sshd_options(&d);
@@ -594,6 +671,64 @@ static void a_use_may_end_at_any_time(void **state)
 	ssh_settings_unref(s);
 }
 
+/* Two threads, as a pool has them: settings, keys, known hosts and an agent are used by both. */
+struct worker {
+	struct ssh_settings *settings;
+	pthread_t thread;
+	struct run runs[12];
+};
+
+static void *worker_main(void *arg)
+{
+	struct worker *w = arg;
+	struct fixture own;
+
+	fixture_open(&own);
+	for (int i = 0; i < 12; i++) {
+		w->runs[i].fresh = i % 3 == 0;
+		w->runs[i].keep = i % 2;
+		w->runs[i].address = i % 2 ? "127.0.0.1" : "::1";
+		w->runs[i].host_key = i % 4 == 3 ? d.ecdsa : NULL;
+		run_start(&own, w->settings, &w->runs[i]);
+	}
+	for (int i = 0; i < 12; i++)
+		fixture_turn(&own, &w->runs[i].over, 1);
+	fixture_close(&own);
+	return NULL;
+}
+
+static void threads_share_settings(void **state)
+{
+	const char *const other[] = {d.other, NULL};
+	struct ssh_options o = sshd_options(&d);
+	struct worker w[2] = {0};
+	char agent[128], known[128];
+	pid_t pid;
+
+	(void)state;
+	snprintf(agent, sizeof(agent), "%s/shared_agent", d.dir);
+	snprintf(known, sizeof(known), "%s/shared_known_hosts", d.dir);
+	pid = agent_start(agent, d.key);
+	o.keys = other;
+	o.agent = agent;
+	o.known_hosts = known;
+	o.checking = SSH_CHECK_ACCEPT_NEW;
+	w[0].settings = settings(&o);
+	w[1].settings = ssh_settings_ref(w[0].settings);
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(pthread_create(&w[i].thread, NULL, worker_main, &w[i]), 0);
+	for (int i = 0; i < 2; i++) {
+		pthread_join(w[i].thread, NULL);
+		for (int k = 0; k < 12; k++) {
+			expect_ok(&w[i].runs[k]);
+			run_free(&w[i].runs[k]);
+		}
+		ssh_settings_unref(w[i].settings);
+	}
+	kill(pid, SIGTERM);
+	waitpid(pid, NULL, 0);
+}
+
 static void the_end_of_the_client_ends_everything(void **state)
 {
 	struct ssh_options o = sshd_options(&d);
@@ -635,6 +770,9 @@ int main(void)
 		T(the_known_type_of_key_is_asked_for),
 		T(accept_new_adds_a_line_once_and_off_asks_nothing),
 		T(hosts_that_misbehave_are_named_for_it),
+		T(no_common_algorithm_is_named),
+		T(hosts_with_one_algorithm_are_reached),
+		T(output_goes_on_through_new_keys),
 		T(a_closed_port_is_a_refused_connection),
 		T(a_kept_connection_is_used_again),
 		T(an_idle_connection_goes_after_keep),
@@ -643,6 +781,7 @@ int main(void)
 		T(a_refused_channel_is_waited_for),
 		T(places_are_given_in_turn_and_idle_ones_make_room),
 		T(a_use_may_end_at_any_time),
+		T(threads_share_settings),
 		T(the_end_of_the_client_ends_everything),
 	};
 

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "loop.h"
+#include "ssh_conn.h"
 #include "ssh_fixture.h"
 
 static struct sshd d;
@@ -23,18 +24,9 @@ static struct ssh_settings *s;
 static int group_setup(void **state)
 {
 	struct ssh_options o;
-	char extra[768];
-	int port[2];
 
 	(void)state;
 	signal(SIGPIPE, SIG_IGN);
-	if (!sshd_start(&d, ""))
-		return -1;
-	/* Once more, with other login shells behind other ports. */
-	port[0] = d.port;
-	sshd_stop(&d);
-	(void)port;
-	(void)extra;
 	if (!sshd_start(&d, "MaxSessions 10"))
 		return -1;
 	o = sshd_options(&d);
@@ -202,7 +194,7 @@ static void a_child_that_keeps_the_output_open_is_not_waited_for(void **state)
 
 static void pause_once(struct run *r)
 {
-	if (!r->most_sessions++) /* counts calls in this test */
+	if (r->pieces == 1)
 		ssh_exec_pause(r->exec, true);
 }
 
@@ -252,6 +244,31 @@ static void a_broken_connection_says_so(void **state)
 	fixture_turn(&f, &r.over, 1);
 	assert_int_equal(r.result.err.code, ERR_UNREACHABLE);
 	assert_non_null(strstr(r.result.err.message, "connection lost while running"));
+	assert_true(r.result.sent);
+	run_free(&r);
+}
+
+/* A host that answers nothing any more, though its machine still does. */
+static void a_host_that_falls_silent_is_given_up(void **state)
+{
+	struct run quiet = {.command = {.command = "sleep 1; echo fine"}};
+	struct run r = {.command = {.command = "echo $PPID; sleep 20"}};
+	pid_t pid;
+
+	(void)state;
+	f.client->alive_ms = 100;
+	run(&quiet); /* silent for longer than all tries, but it answers when it is asked */
+	expect_code(&quiet, 0);
+	run_free(&quiet);
+	run_start(&f, s, &r);
+	for (int i = 0; i < 500 && !r.out.len; i++)
+		fixture_turn_ms(&f, 10);
+	pid = atoi(buf_str(&r.out));
+	kill(pid, SIGSTOP);
+	fixture_turn(&f, &r.over, 1);
+	kill(pid, SIGKILL);
+	assert_int_equal(r.result.err.code, ERR_UNREACHABLE);
+	assert_non_null(strstr(r.result.err.message, "connection lost while running: silent"));
 	assert_true(r.result.sent);
 	run_free(&r);
 }
@@ -331,6 +348,50 @@ static void a_time_limit_kills_all_of_it(void **state)
 	assert_int_equal(processes_with(mark), 0);
 	assert_in_range(loop_now_ms() - from, 700, 9000);
 	run_free(&r);
+}
+
+/* The same with other login shells, and with busybox's sh and grep on the host. */
+static void a_kill_works_under_any_shell(void **state)
+{
+	static const struct {
+		const char *program, *force;
+	} shells[] = {
+		{"fish", "ForceCommand exec fish -c \"$SSH_ORIGINAL_COMMAND\""},
+		{"tcsh", "ForceCommand exec tcsh -f -c \"$SSH_ORIGINAL_COMMAND\""},
+		{"bash", "ForceCommand exec bash -c \"$SSH_ORIGINAL_COMMAND\""},
+		{"busybox", "ForceCommand mkdir -p $HOME/.exed-test-$PPID; cd $HOME/.exed-test-$PPID;"
+			    "for p in sh grep tr sleep; do ln -s $(command -v busybox) $p; done;"
+			    "PATH=$PWD:$PATH sh -c \"$SSH_ORIGINAL_COMMAND\"; r=$?;"
+			    "rm -r $HOME/.exed-test-$PPID 2>/dev/null; exit $r"},
+	};
+	int ran = 0;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(shells) / sizeof(*shells); i++) {
+		char command[1024], mark[16];
+		struct run r = {.command = {.command = command, .limit_ms = 700}};
+		struct ssh_settings *own;
+		struct ssh_options o;
+		struct sshd host;
+
+		snprintf(command, sizeof(command), "command -v %s >/dev/null", shells[i].program);
+		if (system(command))
+			continue;
+		snprintf(command, sizeof(command), NASTY, getpid() % 100000);
+		snprintf(mark, sizeof(mark), "91%d", getpid() % 100000);
+		assert_true(sshd_start(&host, shells[i].force));
+		o = sshd_options(&host);
+		own = ssh_settings_new(&o, NULL);
+		run_now(&f, own, &r);
+		expect_killed(&r);
+		assert_int_equal(processes_with(mark), 0);
+		run_free(&r);
+		ssh_settings_unref(own);
+		sshd_stop(&host);
+		ran++;
+	}
+	if (!ran)
+		skip();
 }
 
 static void cancel_at_output(struct run *r)
@@ -468,8 +529,10 @@ int main(void)
 		T(a_paused_command_sends_no_more_than_a_window),
 		T(what_may_not_start_is_not_sent),
 		T(a_broken_connection_says_so),
+		T(a_host_that_falls_silent_is_given_up),
 		T(many_commands_on_one_host_at_once),
 		T(a_time_limit_kills_all_of_it),
+		T(a_kill_works_under_any_shell),
 		T(a_cancel_kills_all_of_it),
 		T(others_are_left_alone),
 		T(a_cancel_before_the_start_sends_nothing),

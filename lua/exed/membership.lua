@@ -1,0 +1,161 @@
+-- SPDX-License-Identifier: MIT
+-- A node among others: it registers, beats, and takes over what dead nodes owned. Nobody's clock is
+-- compared with another's: a node is dead when its counter was seen to stand still, on our own
+-- monotonic clock, over reads of our own that all went well.
+
+local config = require "exed.config"
+local fanout = require "exed.fanout"
+local log = require "exed.log"
+local timer = require "exed.timer"
+
+local membership = {}
+membership.__index = membership
+
+-- Beats in a node_timeout.
+local BEATS <const> = 5
+-- Reads that must have shown the same counter, and span node_timeout.
+local READS <const> = 5
+-- A longer gap between two of our reads proves nothing about others; seconds, at least two beats.
+local GAP <const> = 2
+-- So much of node_timeout after a beat was sent, hosts may be started on the strength of it.
+local PERMIT <const> = 0.6
+-- Slices taken over in one round.
+local ROUND <const> = 100
+
+function membership.new(node)
+  return setmetatable({ node = node, seen = {}, read_at = nil }, membership)
+end
+
+function membership.period() return config.store.node_timeout / BEATS end
+
+-- Hosts may start while others cannot think us dead.
+local function permit_from(sent) fanout.permit(sent + PERMIT * config.store.node_timeout) end
+
+-- Makes this process the current life of its node id.
+function membership:register()
+  local node = self.node
+  local sent = timer.now()
+  local incarnation, err = node.store:insist("register", node.id, node.version)
+  if not incarnation then error(err.message) end
+  node.incarnation = incarnation
+  permit_from(sent)
+  log.info("node", "id=%s incarnation=%d durability=%s", node.id, incarnation, node:durability())
+end
+
+-- Another process has registered with our id: what we thought was ours is its.
+local function give_up(self)
+  log.error("node", "id=%s is somebody else's now; what runs here is given up", self.node.id)
+  self.node.runner:abandon()
+  self:register()
+end
+
+local function beat(self)
+  local node = self.node
+  local sent = timer.now()
+  local answer, err = node.store:call("beat", node.id, node.incarnation, node.runner.count)
+  if answer then
+    permit_from(sent)
+  elseif err.code == "stale" then
+    give_up(self)
+  end
+  return answer ~= nil
+end
+
+-- ---- watching -----------------------------------------------------------------------------------
+
+local function to_fields(row)
+  local fields = { id = row[1] }
+  for i = 2, #row, 2 do fields[row[i]] = row[i + 1] end
+  return fields
+end
+
+-- All registered nodes, as tables of texts with their id, or nil, err.
+function membership:list()
+  local rows, err = self.node.store:call "nodes"
+  if not rows then return nil, err end
+  for i, row in ipairs(rows) do rows[i] = to_fields(row) end
+  return rows
+end
+
+-- Seconds for which a node's counter has stood still, as far as we saw; 0 for one that beats.
+function membership:silence(id)
+  local known = self.seen[id]
+  if not known or known.reads < 2 then return 0 end
+  return math.floor((timer.now() - known.since) * 10 + 0.5) / 10
+end
+
+-- A gap in our reads (we were stopped, or the store was) makes every count start again.
+local function is_gap(self, now)
+  local longest = math.max(GAP, 2 * membership.period())
+  return not self.read_at or now - self.read_at > longest
+end
+
+-- Notes what was read of a node; returns whether it must be dead.
+local function judge(self, other, now)
+  local known = self.seen[other.id]
+  if not known or known.beat ~= other.beat or known.incarnation ~= other.incarnation then
+    self.seen[other.id] = {
+      beat = other.beat, incarnation = other.incarnation, since = now, reads = 1,
+    }
+    return false
+  end
+  known.reads = known.reads + 1
+  return known.reads >= READS and now - known.since >= config.store.node_timeout
+end
+
+-- Takes the slices of a dead node, each by compare-and-swap: one that moved meanwhile is left.
+local function take_over(self, dead)
+  local node = self.node
+  local rows = node.store:call("owned", dead.id, ROUND)
+  if not rows then return end
+  for _, row in ipairs(rows) do
+    local slice = node.store:take_over(node, row, dead)
+    if slice then
+      log.warn("node", "jid=%s slice=%d is taken over from node %s", slice.jid, slice.k, dead.id)
+      node.runner:start(slice)
+    end
+  end
+  if #rows == 0 then
+    self:undo_accepting(dead.id)
+    node.store:call("forget", dead.id, dead.beat)
+    self.seen[dead.id] = nil
+  end
+end
+
+local function watch(self)
+  local now = timer.now()
+  local list = self:list()
+  if not list then
+    self.seen, self.read_at = {}, nil
+    return
+  end
+  if is_gap(self, now) then self.seen = {} end
+  self.read_at = timer.now()
+  for _, other in ipairs(list) do
+    if other.id ~= self.node.id and judge(self, other, now) and config.runner.role ~= "api" then
+      take_over(self, other)
+    end
+  end
+end
+
+-- One beat and one look at the others.
+function membership:turn()
+  if not self.node.incarnation then return end
+  if not beat(self) then self.seen, self.read_at = {}, nil end
+  watch(self)
+end
+
+-- Undoes the jobs that the node was accepting when it died; of this node, those of its former lives.
+function membership:undo_accepting(id)
+  local node = self.node
+  for _, row in ipairs(node.store:insist "accepting" or {}) do
+    local dead = row[2] == id and (id ~= node.id or tonumber(row[3]) < node.incarnation)
+    if dead then
+      log.warn("node", "jid=%s was never accepted and is undone", row[1])
+      node.store:insist("create_undo", row[1])
+      node.store:remove(row[1])
+    end
+  end
+end
+
+return membership

@@ -1,0 +1,593 @@
+# SPDX-License-Identifier: MIT
+"""The fence on the host: its text run by dash, bash and busybox, without exed.
+
+What an op does is counted in a file on "the host", one line for each start, so that twice and never are
+seen whatever the fence says of itself.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+import uuid
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.join(ROOT, "tests", "support"))
+
+from exedtest import Sshd, alive, wait_until, with_marker  # noqa: E402
+
+SHELLS = [["dash"], ["bash", "--posix"], ["bash"], ["busybox", "sh"]]
+LOGIN_SHELLS = [["sh"], ["bash"], ["fish"], ["tcsh"], ["busybox", "sh"]]
+NOTHING, NEW, ENDED, ALIVE, DIED, CUT, NEVER, NO_PLACE = range(8)  # enum fence_said
+SOURCES = ["tests/support/fence_text.c", "runtime/fence.c", "runtime/ssh_quote.c", "runtime/buf.c",
+           "runtime/err.c"]
+
+scratch = tool = None
+
+
+def setUpModule():
+    global scratch, tool
+    scratch = tempfile.mkdtemp(prefix="exedtest-")
+    tool = os.path.join(scratch, "fence_text")
+    subprocess.run(["cc", "-std=c11", "-D_GNU_SOURCE", "-Iruntime", "-o", tool, *SOURCES], cwd=ROOT, check=True)
+
+
+def tearDownModule():
+    shutil.rmtree(scratch)
+
+
+class Said:
+    """What a run of the text came to."""
+
+    def __init__(self, op_id, code, out, err):
+        self.code, self.raw, self.err = code, out, err
+        p = subprocess.run([tool, "read", op_id], input=out, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                           check=True)
+        self.out = p.stdout
+        self.said, self.noise = map(int, p.stderr.split())
+
+    @property
+    def all(self):
+        return self.said, self.code, self.out, self.err
+
+
+class Host:
+    """A home directory, and the shell that runs texts in it."""
+
+    def __init__(self, shell):
+        self.shell = shell
+        self.home = tempfile.mkdtemp(prefix="home ", dir=scratch)
+        self.ops = os.path.join(self.home, ".exed", "ops")
+        self.env = {"HOME": self.home, "PATH": os.environ["PATH"], "EXED_TEST_DIR": self.home}
+
+    def path(self, *names):
+        return os.path.join(self.home, *names)
+
+    def read(self, *names):
+        try:
+            with open(self.path(*names), "rb") as f:
+                return f.read()
+        except FileNotFoundError:
+            return b""
+
+    def starts(self):
+        return self.read("starts").count(b"\n")
+
+    def op_dir(self, op):
+        return os.path.join(self.ops, op)
+
+    def left(self, op):
+        """The names in the op's directory."""
+        return sorted(os.listdir(self.op_dir(op)))
+
+    def start(self, op, text, stdin=subprocess.DEVNULL, before="", env=None, **more):
+        more.setdefault("stdout", subprocess.PIPE)
+        more.setdefault("stderr", subprocess.PIPE)
+        return subprocess.Popen([*self.shell, "-c", before + text], stdin=stdin, cwd=self.home,
+                                env={**self.env, "EXED_OP": op, **(env or {})}, **more)
+
+    def run(self, op, text, data=None, limit=20, **more):
+        p = self.start(op, text, stdin=subprocess.PIPE if data is not None else subprocess.DEVNULL, **more)
+        out, err = p.communicate(data, timeout=limit)
+        return Said(op, p.returncode, out, err)
+
+
+def make(*args, data=""):
+    return subprocess.run([tool, *args], input=data.encode(), stdout=subprocess.PIPE, check=True).stdout.decode()
+
+
+def wrap(op, command, flags="w", directory="", ttl=0):
+    return make("wrap", flags, op, directory, str(ttl), data=command)
+
+
+def forbid(op, directory=""):
+    return make("forbid", op, directory)
+
+
+def new_op():
+    return "%s.0.7.1" % uuid.uuid4()
+
+
+def counted(command):
+    return 'echo x >>"$EXED_TEST_DIR/starts"; ' + command
+
+
+class OnEachShell(unittest.TestCase):
+    """each_shell gives a fresh host for each; nothing with the op's mark may be left at the end."""
+
+    def setUp(self):
+        self.ops = []
+
+    def op(self):
+        self.ops.append(new_op())
+        return self.ops[-1]
+
+    def tearDown(self):
+        for op in self.ops:
+            for pid in with_marker("EXED_OP=" + op):
+                os.kill(pid, signal.SIGKILL)
+
+    def each_shell(self):
+        for shell in SHELLS:
+            with self.subTest(" ".join(shell)):
+                yield Host(shell)
+
+    def pid_of(self, host, op):
+        """The pid in the op's pid file, once it is whole."""
+        return wait_until(lambda: int(host.read(".exed", "ops", op, "pid").split()[4] and
+                                      host.read(".exed", "ops", op, "pid").split()[0]), 10, "pid file")
+
+    def nothing_runs(self, op):
+        wait_until(lambda: not with_marker("EXED_OP=" + op), 5, "nothing of the op runs")
+
+
+class Start(OnEachShell):
+    def test_an_op_runs_and_leaves_output_and_exit_code(self):
+        for host in self.each_shell():
+            for flags in "w", "q":
+                op = self.op()
+                said = host.run(op, wrap(op, "echo out; echo err >&2; exit 7", flags))
+                self.assertEqual(said.all, (NEW, 7, b"out\n", b"err\n"))
+                self.assertEqual(host.left(op), ["e", "o", "pid", "rc.7"])
+                self.assertEqual(host.read(".exed", "ops", op, "o"), b"out\n")
+                self.assertEqual(host.read(".exed", "ops", op, "e"), b"err\n")
+                for path in host.op_dir(op), host.ops, os.path.dirname(host.ops):
+                    self.assertEqual(os.stat(path).st_mode & 0o777, 0o700, path)
+                self.nothing_runs(op)
+
+    def test_a_second_call_after_the_end_tells_the_same_and_runs_nothing(self):
+        for host in self.each_shell():
+            for flags in "w", "q":
+                op = self.op()
+                text = wrap(op, counted("cat; echo e >&2; exit 9"), flags + "i")
+                before = host.starts()
+                self.assertEqual(host.run(op, text, b"input").all, (NEW, 9, b"input", b"e\n"))
+                self.assertEqual(host.run(op, text, b"other").all, (ENDED, 9, b"input", b"e\n"))
+                self.assertEqual(host.starts(), before + 1)
+
+    def test_output_is_kept_byte_for_byte(self):
+        data = bytes(range(256)) * 2000 + os.urandom(100001) + b"\0no newline"
+        for host in self.each_shell():
+            with open(host.path("data"), "wb") as f:
+                f.write(data)
+            for flags in "w", "q":
+                op = self.op()
+                text = wrap(op, "cat data; cat data >&2; exit 0", flags)
+                self.assertEqual(host.run(op, text).all, (NEW, 0, data, data))
+                self.assertEqual(host.run(op, text).all, (ENDED, 0, data, data))
+                self.assertEqual(host.read(".exed", "ops", op, "o"), data)
+
+    def test_of_fifty_starts_at_once_one_runs_and_all_tell_its_end(self):
+        for host in self.each_shell():
+            op = self.op()
+            text = wrap(op, counted("echo begun; sleep .3; echo $$; exit 5"))
+            runs = [host.start(op, text) for _ in range(50)]
+            ends = [Said(op, p.wait(30), *p.communicate()) for p in runs]
+            self.assertEqual(host.starts(), 1)
+            self.assertEqual({(s.code, s.out, s.err) for s in ends}, {(5, ends[0].out, b"")})
+            self.assertEqual(sorted(s.said for s in ends), [NEW] + 49 * [ENDED])
+
+    def test_the_command_sees_nothing_of_the_fence(self):
+        show = ('echo "[$x_d$x_o$x_c]"; umask; pwd; echo "$EXED_OP"; ls /proc/self/fd; cat; '
+                'grep -E "Sig(Ign|Cgt|Blk)" /proc/self/status; ulimit -n; env | grep -c ^x_')
+        for host in self.each_shell():
+            for flags in "w", "qi":
+                op = self.op()
+                plain = host.run(op, "/bin/sh -c '%s'" % show, b"stdin")
+                said = host.run(op, wrap(op, show, flags), b"stdin")
+                self.assertEqual((said.said, said.code), (NEW, 1))
+                self.assertEqual(said.out, plain.raw)
+                self.assertIn(b"stdin", said.out)
+
+    def test_any_command_text_arrives_as_it_is(self):
+        texts = ["printf '%s' 'a'\\''b'", "echo \"it's\" '!' \\\\ $((1+1))", "echo one\necho two\n\n",
+                 "-x; echo after", "cat <<'E'\n$a `b` \\\nE\n", "# only a comment", "", "echo 'é✓'",
+                 "x='" + "y" * 130000 + "'; echo ${#x}", "if false; then echo; fi #'"]
+        for host in self.each_shell():
+            for text in texts:
+                with open(host.path("script"), "w", encoding="utf-8") as f:
+                    f.write(text)
+                op = self.op()
+                plain = host.run(op, "/bin/sh ./script")
+                with open(host.path("text"), "w", encoding="utf-8") as f:
+                    f.write(wrap(op, text))
+                said = host.run(op, ". ./text")
+                self.assertEqual((said.said, said.code, said.out), (NEW, plain.code, plain.raw), text[:40])
+
+    def test_what_a_profile_prints_is_cut_off(self):
+        for host in self.each_shell():
+            op = self.op()
+            for noise in ("echo Welcome;", "printf 'no newline';", "echo exed %s other;" % op,
+                          "printf 'exed exed %s newer';" % op):
+                said = host.run(op, wrap(op, counted("printf x; exit 3")), before=noise)
+                self.assertEqual((said.code, said.out), (3, b"x"))
+                self.assertGreater(said.noise, 0)
+            self.assertEqual(host.starts(), 1)
+
+    def test_sync_comes_after_the_pid_file_and_before_the_command(self):
+        for host in self.each_shell():
+            op = self.op()
+            os.mkdir(host.path("bin"))
+            with open(host.path("bin", "sync"), "w", encoding="utf-8") as f:
+                f.write('#!/bin/sh\ntest -s "$HOME/.exed/ops/$EXED_OP/pid" && echo sync >>"$HOME/log"\n')
+            os.chmod(host.path("bin", "sync"), 0o755)
+            env = {"PATH": host.path("bin") + ":" + os.environ["PATH"]}
+            said = host.run(op, wrap(op, 'echo run >>"$HOME/log"', "s"), env=env)
+            self.assertEqual((said.said, said.code), (NEW, 0))
+            self.assertEqual(host.read("log"), b"sync\nrun\n")
+
+
+class Join(OnEachShell):
+    """A second call while the op runs, and after what ran is gone."""
+
+    def test_readers_that_join_get_all_output_from_the_beginning_as_it_comes(self):
+        command = counted('for i in 1 2 3 4; do echo $i; echo e$i >&2; while [ ! -e go$i ]; do sleep .02; done; '
+                          'done; printf end; exit 4')
+        for host in self.each_shell():
+            for flags in "w", "q":
+                op = self.op()
+                text = wrap(op, command, flags)
+                before = host.starts()
+                runs = [host.start(op, text)]
+                self.pid_of(host, op)
+                runs += [host.start(op, text, stdin=subprocess.PIPE) for _ in range(2)]
+                seen = b""
+                while not seen.endswith(b"1\n"):
+                    seen += os.read(runs[1].stdout.fileno(), 100)
+                for i in range(1, 5):
+                    with open(host.path("go%d" % i), "w", encoding="utf-8"):
+                        pass
+                ends = [Said(op, p.wait(30), *p.communicate()) for p in (runs[0], runs[2])]
+                out, err = runs[1].communicate(timeout=30)
+                ends.append(Said(op, runs[1].returncode, seen + out, err))
+                for said in ends:
+                    self.assertEqual((said.code, said.out, said.err), (4, b"1\n2\n3\n4\nend", b"e1\ne2\ne3\ne4\n"))
+                self.assertEqual([s.said for s in ends], [NEW, ENDED, ENDED])
+                self.assertEqual(host.starts(), before + 1)
+                for i in range(1, 5):
+                    os.unlink(host.path("go%d" % i))
+
+    def test_joining_leaves_stdin_alone(self):
+        for host in self.each_shell():
+            op = self.op()
+            host.run(op, wrap(op, "true"))
+            text = "(" + wrap(op, "true") + "); cat >rest"
+            host.run(op, text, b"not to be read")
+            self.assertEqual(host.read("rest"), b"not to be read")
+
+    def test_a_killed_wrapper_is_died_with_the_output_so_far(self):
+        for host in self.each_shell():
+            for flags in "w", "q":
+                op = self.op()
+                text = wrap(op, counted("echo so far; exec sleep 1000"), flags)
+                before = host.starts()
+                first = host.start(op, text)
+                wait_until(lambda: host.read(".exed", "ops", op, "o") == b"so far\n", 10)
+                waiting = host.start(op, text)
+                os.kill(self.pid_of(host, op), signal.SIGKILL)
+                first.wait(10)
+                out, err = waiting.communicate(timeout=20)
+                for said in Said(op, waiting.returncode, out, err), host.run(op, text):
+                    self.assertEqual((said.said, said.out), (DIED, b"so far\n"))
+                self.assertEqual(host.starts(), before + 1)
+                self.tearDown()
+                self.assertEqual(Said(op, 0, *first.communicate(timeout=10)).said, NEW)
+
+    def test_a_killed_command_has_ended_by_its_signal(self):
+        for host in self.each_shell():
+            for flags in "w", "q":
+                op = self.op()
+                text = wrap(op, "echo $$ >it; echo x; kill -9 $$", flags)
+                self.assertEqual(host.run(op, text).all, (NEW, 137, b"x\n", b""))
+                self.assertEqual(host.run(op, text).all, (ENDED, 137, b"x\n", b""))
+
+    def test_with_the_reader_gone_the_command_goes_on_to_its_end(self):
+        command = counted("i=0; while [ $i -lt 3000 ]; do i=$((i+1)); echo $i 0123456789012345678901234567890123456789; "
+                          "echo e$i >&2; done; echo last; exit 6")
+        for host in self.each_shell():
+            for late in False, True:
+                op = self.op()
+                text = wrap(op, ("sleep .3;" if late else "") + command)
+                p = host.start(op, text)
+                if late:
+                    self.pid_of(host, op)
+                p.stdout.close()
+                p.stderr.close()
+                self.assertEqual(p.wait(30), 6)
+                said = host.run(op, text)
+                self.assertEqual((said.said, said.code), (ENDED, 6))
+                self.assertEqual(said.out.count(b"\n"), 3001)
+                self.assertTrue(said.out.endswith(b" 0123456789012345678901234567890123456789\nlast\n"))
+                self.assertTrue(said.err.endswith(b"e3000\n"))
+            self.assertEqual(host.starts(), 2)
+
+    def test_a_hangup_does_not_end_the_fence(self):
+        for host in self.each_shell():
+            op = self.op()
+            p = host.start(op, wrap(op, "echo a; while [ ! -e go ]; do sleep .02; done; exit 8"))
+            wait_until(lambda: host.read(".exed", "ops", op, "o") == b"a\n", 10)
+            for pid in [int(n) for n in host.read(".exed", "ops", op, "pid").split()[::3]] + [p.pid]:
+                os.kill(pid, signal.SIGHUP)
+            with open(host.path("go"), "w", encoding="utf-8"):
+                pass
+            self.assertEqual(Said(op, p.wait(10), *p.communicate()).all, (NEW, 8, b"a\n", b""))
+
+    def test_an_op_of_an_earlier_boot_has_died_though_its_pid_runs(self):
+        for host in self.each_shell():
+            op = self.op()
+            p = host.start(op, wrap(op, "sleep 1000"))
+            self.pid_of(host, op)
+            fields = host.read(".exed", "ops", op, "pid").split()
+            for change in (1, b"1"), (2, b"00000000-0000-0000-0000-000000000000"):
+                other = list(fields)
+                other[change[0]] = change[1]
+                with open(os.path.join(host.op_dir(op), "pid"), "wb") as f:
+                    f.write(b" ".join(other) + b"\n")
+                self.assertEqual(host.run(op, wrap(op, "true")).said, DIED)
+            self.tearDown()
+            p.communicate(timeout=10)
+
+    def test_a_directory_just_made_is_given_time_for_its_pid(self):
+        for host in self.each_shell():
+            op, late = self.op(), self.op()
+            host.run(op, wrap(op, "echo done"))
+            os.makedirs(host.op_dir(late))
+            p = host.start(late, wrap(late, counted("true")))
+            time.sleep(.4)
+            self.assertIsNone(p.poll())
+            for name in "o", "e", "pid", "rc.0":
+                shutil.copy(os.path.join(host.op_dir(op), name), host.op_dir(late))
+            self.assertEqual(Said(late, p.wait(10), *p.communicate()).all, (ENDED, 0, b"done\n", b""))
+            self.assertEqual(host.starts(), 0)
+
+    def test_a_directory_without_a_pid_has_died_after_a_few_seconds(self):
+        host, op = Host(["dash"]), self.op()
+        os.makedirs(host.op_dir(op))
+        begun = time.monotonic()
+        self.assertEqual(host.run(op, wrap(op, counted("true"))).said, DIED)
+        self.assertGreater(time.monotonic() - begun, 3)
+        self.assertLess(time.monotonic() - begun, 12)
+        self.assertEqual(host.starts(), 0)
+
+    def test_a_daemon_does_not_hold_up_the_exit_code(self):
+        daemon = counted("echo begun; (sleep 30; echo late) & exit 3")
+        for host in self.each_shell():
+            for flags in "w", "q":
+                op = self.op()
+                p = host.start(op, wrap(op, daemon, flags))
+                self.assertEqual(p.wait(10), 3)  # sshd sends the exit status at that moment
+                begun = time.monotonic()
+                second = host.run(op, wrap(op, daemon, flags))
+                self.assertEqual(second.all, (ENDED, 3, b"begun\n", b""))
+                self.assertLess(time.monotonic() - begun, 8)
+                if flags == "q":
+                    self.assertEqual(Said(op, 3, *p.communicate(timeout=5)).all, (NEW, 3, b"begun\n", b""))
+                self.tearDown()
+                p.communicate(timeout=10)
+
+
+class Place(OnEachShell):
+    """Where the directory cannot be, and who takes it."""
+
+    def refused(self, host, op, **more):
+        said = host.run(op, wrap(op, counted("true"), **more.pop("wrap", {})), **more)
+        self.assertEqual((said.said, said.out), (NO_PLACE, b""))
+        self.assertNotEqual(said.err, b"")
+        self.assertEqual(host.starts(), 0)
+
+    def test_without_a_home_nothing_runs(self):
+        for host in self.each_shell():
+            self.refused(host, self.op(), env={"HOME": ""})
+            self.refused(host, self.op(), env={"HOME": "relative"})
+            self.refused(host, self.op(), before="unset HOME;")
+            self.refused(host, self.op(), env={"HOME": "/dev/null"})
+            self.refused(host, self.op(), env={"HOME": "/proc/1"})
+            self.refused(host, self.op(), wrap={"directory": "/dev/null/x"})
+
+    def test_where_a_file_is_in_the_way_nothing_runs(self):
+        for host in self.each_shell():
+            op = self.op()
+            os.makedirs(host.ops)
+            with open(host.op_dir(op), "w", encoding="utf-8"):
+                pass
+            self.refused(host, op)
+            os.rename(host.op_dir(op), host.path("file"))
+            os.rmdir(host.ops)
+            os.rename(host.path("file"), host.ops)
+            self.refused(host, op)
+
+    def mounted(self, host, *options):
+        where = host.path("mnt")
+        os.mkdir(where)
+        p = subprocess.run(["mount", "-t", "tmpfs", "-o", ",".join(options), "none", where],
+                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+        if p.returncode:
+            self.skipTest("mounting is not permitted here")
+        self.addCleanup(subprocess.run, ["umount", "-l", where], check=True)
+        return where
+
+    def test_on_a_read_only_disk_nothing_runs(self):
+        for host in self.each_shell():
+            self.refused(host, self.op(), wrap={"directory": self.mounted(host, "ro")})
+
+    def test_on_a_full_disk_nothing_runs_also_later(self):
+        for host in self.each_shell():
+            op, where = self.op(), self.mounted(host, "size=64k")
+            with open(os.path.join(where, "fill"), "wb") as f:
+                try:
+                    f.write(bytes(1 << 17))
+                except OSError:
+                    pass
+            self.refused(host, op, wrap={"directory": where})
+            os.unlink(os.path.join(where, "fill"))
+            self.assertEqual(host.run(op, wrap(op, counted("true"), directory=where)).said, NEVER)
+            self.assertEqual(host.starts(), 0)
+
+    def test_a_command_that_fills_the_disk_leaves_its_exit_code(self):
+        for host in self.each_shell():
+            op, where = self.op(), self.mounted(host, "size=64k")
+            text = wrap(op, "head -c 200000 /dev/zero; exit 12", directory=where)
+            said = host.run(op, text)
+            self.assertEqual((said.said, said.code, said.out), (NEW, 12, bytes(200000)))
+            said = host.run(op, text)
+            self.assertEqual((said.said, said.code), (ENDED, 12))
+
+    def test_the_directory_may_be_set(self):
+        for host in self.each_shell():
+            for given, real in (("~/a b", "a b"), ("$HOME/c'd", "c'd"), (host.path("e$f`g`"), "e$f`g`"), ("~", "")):
+                op = self.op()
+                self.assertEqual(host.run(op, wrap(op, "true", directory=given)).said, NEW)
+                self.assertTrue(os.path.exists(host.path(real, op, "rc.0")))
+
+    def test_an_op_that_was_forbidden_never_runs(self):
+        for host in self.each_shell():
+            op = self.op()
+            said = host.run(op, forbid(op))
+            self.assertEqual((said.said, said.code, said.out), (NEW, 0, b""))
+            self.assertEqual(host.run(op, wrap(op, counted("true"))).said, NEVER)
+            self.assertEqual(host.run(op, forbid(op)).said, NEVER)
+            self.assertEqual(host.starts(), 0)
+
+    def test_forbidding_tells_what_is_there(self):
+        for host in self.each_shell():
+            op = self.op()
+            p = host.start(op, wrap(op, "echo out; while [ ! -e go ]; do sleep .02; done; exit 5"))
+            pid = self.pid_of(host, op)
+            self.assertEqual(host.run(op, forbid(op)).said, ALIVE)
+            self.assertTrue(alive(pid))
+            with open(host.path("go"), "w", encoding="utf-8"):
+                pass
+            self.assertEqual(p.wait(10), 5)
+            p.communicate(timeout=10)
+            self.assertEqual(host.run(op, forbid(op)).all, (ENDED, 5, b"", b""))
+            os.unlink(os.path.join(host.op_dir(op), "rc.5"))
+            self.assertEqual(host.run(op, forbid(op)).said, DIED)
+            self.assertEqual(host.run(op, forbid(op, "/dev/null/x")).said, NO_PLACE)
+
+    def test_forbidding_and_starting_at_once_one_wins(self):
+        for host in self.each_shell():
+            for _ in range(10):
+                op = self.op()
+                before = host.starts()
+                start, stop = host.start(op, wrap(op, counted("true"))), host.start(op, forbid(op))
+                started = Said(op, start.wait(20), *start.communicate())
+                stopped = Said(op, stop.wait(20), *stop.communicate())
+                if stopped.said == NEW:
+                    self.assertEqual((started.said, host.starts()), (NEVER, before))
+                else:
+                    self.assertIn(stopped.said, (ENDED, ALIVE))
+                    self.assertEqual((started.said, host.starts()), (NEW, before + 1))
+
+    def test_old_ends_are_swept_and_nothing_else(self):
+        for host in self.each_shell():
+            old = time.time() - 8 * 86400
+            ops = {name: self.op() for name in ("ended", "young", "forbidden", "died", "runs", "sweeper")}
+            for name in "ended", "young", "died":
+                host.run(ops[name], wrap(ops[name], "true"))
+            host.run(ops["forbidden"], forbid(ops["forbidden"]))
+            os.unlink(os.path.join(host.op_dir(ops["died"]), "rc.0"))
+            p = host.start(ops["runs"], wrap(ops["runs"], "while [ ! -e go ]; do sleep .02; done"))
+            self.pid_of(host, ops["runs"])
+            wait_until(lambda: "1" not in host.left(ops["runs"]), 10, "fifos are gone")
+            for name in "not.an.op.dir", "plain":
+                os.makedirs(os.path.join(host.ops, name, "x"))
+                os.utime(os.path.join(host.ops, name), (old, old))
+            for name in "ended", "forbidden", "died", "runs":
+                os.utime(host.op_dir(ops[name]), (old, old))
+            host.run(ops["sweeper"], wrap(ops["sweeper"], "true", ttl=7 * 86400))
+            left = [ops[name] for name in ("young", "runs", "sweeper")] + ["not.an.op.dir", "plain"]
+            self.assertEqual(sorted(os.listdir(host.ops)), sorted(left))
+            with open(host.path("go"), "w", encoding="utf-8"):
+                pass
+            p.communicate(timeout=10)
+
+    def test_one_call_sweeps_a_bounded_number(self):
+        host = Host(["dash"])
+        old = time.time() - 8 * 86400
+        for _ in range(40):
+            path = host.op_dir(new_op())
+            os.makedirs(path)
+            with open(os.path.join(path, "no"), "w", encoding="utf-8"):
+                pass
+            os.utime(path, (old, old))
+        op = self.op()
+        host.run(op, wrap(op, "true", ttl=7 * 86400))
+        self.assertEqual(len(os.listdir(host.ops)), 9)
+
+
+class OverSsh(OnEachShell):
+    """The text as ssh_exec sends it: into login shells, and through an sshd whose connection breaks."""
+
+    @staticmethod
+    def request(op, text):
+        line, _, head = make("line", op, data=text).partition("\n")
+        return line, head.encode()
+
+    def test_every_login_shell_runs_it_alike(self):
+        for shell in LOGIN_SHELLS:
+            with self.subTest(" ".join(shell)):
+                host, op = Host(shell), self.op()
+                line, head = self.request(op, wrap(op, counted("echo \"it's !\" \\\\\\\\; cat; exit 3"), flags="i"))
+                for said in NEW, ENDED:
+                    p = subprocess.run([*shell, "-c", line], input=head + b"in\n", env=host.env, cwd=host.home,
+                                       stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=20, check=False)
+                    self.assertEqual(Said(op, p.returncode, p.stdout, p.stderr).all,
+                                     (said, 3, b"it's ! \\\n" + b"in\n", b""))
+                self.assertEqual(host.starts(), 1)
+
+    def test_an_op_outlives_its_connection_and_is_joined_over_another(self):
+        with Sshd(1) as sshd:
+            host = sshd.hosts[0]
+            ssh = ["ssh", "-F", "none", "-T", "-i", sshd.key, "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes",
+                   "-o", "UserKnownHostsFile=" + sshd.known_hosts, "-p", str(host.port), host.address]
+            op = self.op()
+            command = counted('echo one; while [ ! -e "$EXED_TEST_DIR/go" ]; do sleep .02; done; cat; exit 11')
+            line, head = self.request(op, wrap(op, command))
+            first = subprocess.Popen([*ssh, line], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            first.stdin.write(head + b"input")
+            first.stdin.close()
+            seen = b""
+            while not seen.endswith(b"one\n"):
+                seen += os.read(first.stdout.fileno(), 100)
+            first.kill()
+            first.wait(10)
+            first.stdout.close()
+            second = subprocess.Popen([*ssh, line], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                      stderr=subprocess.PIPE)
+            second.stdin.write(head)
+            second.stdin.flush()
+            self.assertEqual(os.read(second.stdout.fileno(), 4096), b"exed %s old\n" % op.encode())
+            with open(os.path.join(host.dir, "go"), "w", encoding="utf-8"):
+                pass
+            out, err = second.communicate(timeout=20)
+            said = Said(op, second.returncode, b"exed %s old\n" % op.encode() + out, err)
+            self.assertEqual(said.all, (ENDED, 11, b"one\ninput", b""))
+            self.assertEqual(host.read("starts"), "x\n")
+
+
+if __name__ == "__main__":
+    unittest.main()
