@@ -28,7 +28,7 @@
  *   x_nap       sleeps a little longer each time; not every sleep takes fractions
  * PIPE and HUP have a handler instead of being ignored: the command gets their defaults back. */
 static const char text_tools[] =
-	"x_d=$x_b/$x_o;x_r=1;x_i=-;x_w=.05;trap : PIPE HUP;"
+	"x_d=$x_b/$x_o;x_r=1;x_i=-;x_q=;x_w=.05;trap : PIPE HUP;"
 	"x_st(){ x_l=;while IFS= read -r x_q;do x_l=$x_l$x_q;done 2>/dev/null <\"/proc/$1/stat\"||return 1;"
 	"set -- ${x_l##*\") \"};case $1 in ''|Z|X)return 1;;esac;x_t=${20};};"
 	"x_rc(){ for x_l in \"$x_d\"/rc.*;do [ -e \"$x_l\" ]&&x_r=${x_l##*.}&&return;done;return 1;};"
@@ -45,8 +45,8 @@ static const char text_tools[] =
 static const char text_place[] =
 	"case $x_b in /*);;*)echo 'exed: HOME is not set' >&2;x_end none;;esac;"
 	"if mkdir -m 700 \"$x_d\" 2>/dev/null;then x_v=new;elif [ -d \"$x_d\" ];then x_v=old;"
-	"elif (umask 077;mkdir -p \"$x_b\")&&mkdir -m 700 \"$x_d\";then x_v=new;"
-	"elif [ -d \"$x_d\" ];then x_v=old;else x_end none;fi;";
+	"elif (umask 077;mkdir -p \"$x_b\")&&x_q=$(mkdir -m 700 \"$x_d\" 2>&1);then x_v=new;"
+	"elif [ -d \"$x_d\" ];then x_v=old;else [ \"$x_q\" ]&&echo \"$x_q\" >&2;x_end none;fi;";
 
 /* Whoever made the directory may not have written its pid yet: about 5 s for that. After it x_f is end,
  * died or, when it runs, empty. The exit code may come between two looks. */
@@ -67,6 +67,7 @@ static const char text_old[] =
 	"cat <&6;cat <&7 >&2;[ \"$x_f\" ]&&x_end $x_f;x_nap;x_look;done;fi;";
 
 static const char text_files[] =
+	"x_rc_put(){ true >\"$x_d/rc.$x_r\"||mv \"$x_d/pid\" \"$x_d/rc.$x_r\";};"
 	"x_no(){ true 2>/dev/null >\"$x_d/no\";x_end none;};"
 	"true >\"$x_d/o\"&&true >\"$x_d/e\"||x_no;x_st $$||x_t=-;x_k=0;x_m=0;";
 
@@ -83,13 +84,15 @@ static const char text_live[] =
 /* Without a whole pid file nothing starts. */
 static const char text_begin[] = "echo \"$$ $x_t $x_i $x_k $x_m\" >\"$x_d/pid\"||x_no;";
 
-/* The shell's own remarks ("Killed") belong to nobody's output. x_run has the command's shell. */
-static const char text_run_live[] =
-	"if [ $x_k != 0 ];then exec >/dev/null 2>&1;x_run >&3 2>&4 3>&- 4>&-;x_r=$?;exec 3>&- 4>&-;"
-	"true >\"$x_d/rc.$x_r\"||mv \"$x_d/pid\" \"$x_d/rc.$x_r\";else ";
-static const char text_run_quiet[] =
-	"exec 3>&2 2>/dev/null;x_run >\"$x_d/o\" 2>\"$x_d/e\" 3>&-;x_r=$?;"
-	"true >\"$x_d/rc.$x_r\"||mv \"$x_d/pid\" \"$x_d/rc.$x_r\";cat \"$x_d/o\";cat \"$x_d/e\" >&3;";
+/* The shell's own remarks ("Killed") belong to nobody's output, so the command's descriptors are set in its
+ * own process: dash sets those of a simple command in itself. The command stands before each of these;
+ * live is tried first, and quiet is also what is left without fifos. */
+static const char text_live_run[] = "if [ $x_k != 0 ];then exec >/dev/null 2>&1;";
+static const char text_live_end[] =
+	" >&3 2>&4 3>&- 4>&-);x_r=$?;exec 3>&- 4>&-;x_rc_put;else ";
+static const char text_quiet_run[] = "exec 3>&2 2>/dev/null;";
+static const char text_quiet_end[] =
+	" >\"$x_d/o\" 2>\"$x_d/e\" 3>&-);x_r=$?;x_rc_put;cat \"$x_d/o\";cat \"$x_d/e\" >&3;";
 
 /* Old ends, up to 32 of them. What is no op's directory is let be, and so is an op that runs. */
 static const char text_sweep[] =
@@ -112,9 +115,9 @@ static int put_dir(struct buf *out, const char *dir, struct err *err)
 	if (below ? *below && *below != '/' : *dir != '/')
 		return err_set(err, ERR_INVALID,
 			       "fence_dir: an absolute path, ~/... or $HOME/..., not %.64s", dir);
-	buf_puts(out, below ? "x_b=${HOME:+$HOME}" : "x_b=");
+	buf_puts(out, below ? "x_b=$HOME" : "x_b=");
 	ssh_quote_login(out, below ? below : dir);
-	buf_putc(out, ';');
+	buf_puts(out, below ? ";[ \"$HOME\" ]||x_b=;" : ";");
 	return 0;
 }
 
@@ -149,23 +152,19 @@ static int put_head(struct buf *out, const char *op_id, const char *dir, struct 
 
 /* The command's shell is a process of its own, so that $$ in the command is not ours. The blank keeps a
  * first `-` from being an option. */
-static void put_run(struct buf *out, const struct fence_command *c)
+static void put_run(struct buf *out, const struct fence_command *c, const char *before,
+		    const char *after)
 {
-	buf_puts(out, "x_c=");
-	ssh_quote_login(out, c->command);
-	buf_puts(out, strlen(c->command) < ARG_MOST ? ";x_run(){ /bin/sh -c \" $x_c\""
-						    : ";x_run(){ (eval \"$x_c\")");
-	buf_puts(out, c->quiet && !c->input ? " </dev/null;};" : ";};");
+	buf_puts(out, before);
+	buf_puts(out, strlen(c->command) < ARG_MOST ? "(exec /bin/sh -c \" $x_c\"" : "(eval \"$x_c\"");
+	if (c->quiet && !c->input)
+		buf_puts(out, " </dev/null");
+	buf_puts(out, after);
 }
 
-int fence_wrap(struct buf *out, const struct fence_command *c, struct err *err)
+/* What the one that made the directory does. */
+static void put_start(struct buf *out, const struct fence_command *c)
 {
-	int rc = put_head(out, c->op_id, c->dir, err);
-
-	if (rc)
-		return rc;
-	buf_puts(out, text_old);
-	put_run(out, c);
 	buf_puts(out, text_files);
 	if (!c->quiet)
 		buf_puts(out, text_live);
@@ -174,13 +173,28 @@ int fence_wrap(struct buf *out, const struct fence_command *c, struct err *err)
 		buf_puts(out, "sync;");
 	buf_puts(out, "x_say new;");
 	if (!c->quiet)
-		buf_puts(out, text_run_live);
-	buf_puts(out, text_run_quiet);
+		put_run(out, c, text_live_run, text_live_end);
+	put_run(out, c, text_quiet_run, text_quiet_end);
 	if (!c->quiet)
 		buf_puts(out, "fi;");
 	if (c->ttl_s > 0)
 		buf_printf(out, text_sweep, (long long)(c->ttl_s / 60));
 	buf_puts(out, "exit $x_r");
+}
+
+int fence_wrap(struct buf *out, const struct fence_command *c, struct err *err)
+{
+	int rc;
+
+	/* A POSIX sh reads ssh_quote_login's words right whatever is in them. */
+	buf_puts(out, "x_c=");
+	ssh_quote_login(out, c->command);
+	buf_putc(out, ';');
+	rc = put_head(out, c->op_id, c->dir, err);
+	if (rc)
+		return rc;
+	buf_puts(out, text_old);
+	put_start(out, c);
 	return out->failed ? err_set(err, ERR_MEMORY, "out of memory") : 0;
 }
 

@@ -3,8 +3,8 @@
  *
  * Entries live in one array and never move after the parse. Those with plain names are found by a
  * hash of the name; those with hashed names or patterns stand in two lists that are walked once per
- * name that is looked up: the result (which entries apply) is kept in `names`. A hashed entry stands
- * for one name, so once it has matched it is not tried again.
+ * name that is looked up: the result (which entries apply) is kept in `names`. A hashed entry
+ * stands for one name, so once it has matched it is not tried again.
  *
  * One mutex guards everything: a lookup that is kept costs a hash and a few compares. */
 #include "known_hosts.h"

@@ -28,8 +28,9 @@ enum known_hosts_type {
 	KNOWN_HOSTS_OTHER = 32,
 };
 
-/* Reads the files of a NULL-terminated list in their order; one that does not exist is empty. Copies
- * the names. NULL with err when a file cannot be read. Lines that cannot be understood are left out. */
+/* Reads the files of a NULL-terminated list in their order; one that does not exist is empty.
+ * Copies the names. NULL with err when a file cannot be read. Lines that cannot be understood
+ * are left out. */
 struct known_hosts *known_hosts_new(const char *const *files, struct err *err);
 void known_hosts_free(struct known_hosts *kh); /* no other thread may use it any more */
 
@@ -42,13 +43,14 @@ enum known_hosts_verdict known_hosts_check(struct known_hosts *kh, const char *h
 /* The types of the keys known for host, as bits of enum known_hosts_type. */
 unsigned known_hosts_types(struct known_hosts *kh, const char *host, int port);
 
-/* Checks again and, when the name is still unknown, appends a line to the first file (one write) and
- * knows the key from then on: two connections at once add it once. The verdict as of check; or
- * KNOWN_HOSTS_UNKNOWN with why when the file cannot be written. */
+/* Checks again and, when the name is still unknown, appends a line to the first file (one write)
+ * and knows the key from then on: two connections at once add it once. The verdict as of check;
+ * or KNOWN_HOSTS_UNKNOWN with why when the file cannot be written. */
 enum known_hosts_verdict known_hosts_add(struct known_hosts *kh, const char *host, int port,
 					 const void *key, size_t len, struct err *why);
 
-/* The short name of a key blob's type: "ed25519", "ecdsa", "rsa", or the type itself cut to size. */
+/* The short name of a key blob's type: "ed25519", "ecdsa", "rsa", or the type itself cut to
+ * size. */
 const char *known_hosts_type_name(const void *key, size_t len, char *out, size_t cap);
 
 #endif

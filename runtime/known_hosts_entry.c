@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* known_hosts_entry: parser of a line (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT) and the two ways in which a
- * line can be about a name. Pure but for memory; one owner at a time. */
+/* known_hosts_entry: parser of a line (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT) and the two ways in
+ * which a line can be about a name. Pure but for memory; one owner at a time. */
 #include "known_hosts_entry.h"
 
 #include <ctype.h>

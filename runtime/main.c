@@ -2,10 +2,13 @@
 /* exed: the daemon. Opens the runtime and runs lua/exed/main.lua, which is the node; the node ends at
  * SIGTERM or SIGINT.
  * Exit codes: 0 ended as asked, 1 the node cannot go on, 2 wrong usage or configuration. */
+#include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "config.h"
@@ -106,9 +109,38 @@ static void node_ended(void *arg, bool ok)
 	loop_stop(p->rt.loop, ok ? 0 : 1);
 }
 
-static int run_node(struct program *p, const struct args *a, struct err *err)
+/* -d: goes on in a child of its own session, and waits until that serves or has ended. Returns -1 in
+ * the child, whose end of the pipe is *ready_fd, else the exit code. */
+static int go_to_background(int *ready_fd)
 {
-	struct process_options o = { .program = "exed", .config = a->config, .bounded = true };
+	int fds[2], status = 0;
+	char byte;
+	pid_t pid;
+	ssize_t n;
+
+	if (pipe2(fds, O_CLOEXEC) || (pid = fork()) < 0) {
+		perror("exed: cannot go to the background");
+		return 1;
+	}
+	if (pid == 0) {
+		close(fds[0]);
+		setsid();
+		*ready_fd = fds[1];
+		return -1;
+	}
+	close(fds[1]);
+	do
+		n = read(fds[0], &byte, 1);
+	while (n < 0 && errno == EINTR);
+	if (n == 1)
+		return 0;
+	return waitpid(pid, &status, 0) == pid && WIFEXITED(status) ? WEXITSTATUS(status) : 1;
+}
+
+static int run_node(struct program *p, const struct args *a, int ready_fd, struct err *err)
+{
+	struct process_options o = { .program = "exed", .config = a->config, .bounded = true,
+				     .ready_fd = ready_fd };
 	char path[4096];
 
 	if (process_open(&p->rt, &p->script, &o, err) || config_check(p->rt.config, err))
@@ -124,16 +156,16 @@ int main(int argc, char *argv[])
 	struct args a = { .exit = -1 };
 	struct program p = { 0 };
 	struct err err = { 0 };
-	int code;
+	int code, ready_fd = 0;
 
 	read_args(&a, argc, argv);
 	if (a.exit >= 0)
 		return a.exit;
 	if (a.test)
 		return test_config(a.config);
-	if (a.daemon && daemon(1, 0))
-		return 1;
-	code = run_node(&p, &a, &err);
+	if (a.daemon && (code = go_to_background(&ready_fd)) >= 0)
+		return code;
+	code = run_node(&p, &a, ready_fd, &err);
 	if (err.code)
 		fprintf(stderr, "exed: %s\n", err.message);
 	process_close(&p.rt, p.script);

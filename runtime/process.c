@@ -109,6 +109,7 @@ int process_open(struct runtime *rt, struct script **script, const struct proces
 
 	memset(rt, 0, sizeof(*rt));
 	rt->program = o->program;
+	rt->ready_fd = o->ready_fd;
 	signal(SIGPIPE, SIG_IGN);
 	evthread_use_pthreads();
 	libssh2_init(0);

@@ -17,6 +17,7 @@ struct runtime {
 	struct ssh_settings *ssh;     /* replaced on reload; users hold references */
 	const char *share;            /* directory with lua/, executors/, tasks/ */
 	const char *program;          /* "exed" or "exed-run" */
+	int ready_fd;                 /* told with one byte that the node serves; 0: nobody waits */
 };
 
 #endif

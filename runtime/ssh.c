@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* ssh: the client of an I/O thread: its connections by host, the uses of them, who waits for a place and
- * which idle connection goes first. What the world is told (reached, ready, failed) is told from here,
- * never from inside ssh_use_start. One I/O thread. */
+/* ssh: the client of an I/O thread: its connections by host, the uses of them, who waits for a
+ * place and which idle connection goes first. What the world is told (reached, ready, failed) is
+ * told from here, never from inside ssh_use_start. One I/O thread. */
 #include "ssh.h"
 
 #include <stdlib.h>
@@ -17,10 +17,8 @@ static void on_limit(evutil_socket_t fd, short what, void *arg);
 
 static void use_arm(struct ssh_use *u)
 {
-	const struct timeval tv = {u->limit_ms / 1000, u->limit_ms % 1000 * 1000};
-
 	if (u->limit_ms > 0)
-		evtimer_add(&u->timer, &tv);
+		ssh_arm(&u->timer, u->limit_ms);
 }
 
 /* Takes a use off its connection. */
@@ -89,7 +87,8 @@ static bool use_tell(struct ssh_client *client, struct ssh_use *u, bool ready)
 
 /* ---- the connection's news ---- */
 
-/* Callbacks may add and end uses, so after each the search begins anew; who is told is passed over. */
+/* Callbacks may add and end uses, so after each the search begins anew; who is told is passed
+ * over. */
 static void tell_uses(struct ssh_conn *c, bool ready)
 {
 	struct ssh_use *u;
@@ -133,10 +132,8 @@ void client_conn_failed(struct ssh_conn *c)
 
 static void trim_arm(struct ssh_client *client)
 {
-	const struct timeval tv = {0, SSH_TRIM_MS * 1000};
-
 	if (!TAILQ_EMPTY(&client->thick) && !event_pending(&client->trim, EV_TIMEOUT, NULL))
-		evtimer_add(&client->trim, &tv);
+		ssh_arm(&client->trim, SSH_TRIM_MS);
 }
 
 void client_conn_thick(struct ssh_conn *c)

@@ -54,8 +54,9 @@ struct ssh_options { /* [ssh] of the configuration; strings are copied */
 };
 
 struct ssh_settings;
-/* Reads and decrypts keys and parses known_hosts, here and never again. A default key that is missing is
- * no error; one that was named is, with its path. Blocking (files, key decryption): at start and reload. */
+/* Reads and decrypts keys and parses known_hosts, here and never again. A default key that is
+ * missing is no error; one that was named is, with its path. Blocking (files, key decryption):
+ * at start and reload. */
 struct ssh_settings *ssh_settings_new(const struct ssh_options *o, struct err *err);
 struct ssh_settings *ssh_settings_ref(struct ssh_settings *s);
 void ssh_settings_unref(struct ssh_settings *s);
@@ -72,12 +73,12 @@ const char *ssh_phase_name(enum ssh_phase p); /* "resolve", "connect", ... */
 
 /* Exactly one of ready and failed is called, never from inside ssh_use_start. */
 struct ssh_use_ops {
-	/* The host's key is accepted and login begins (new connection), or a warm connection was found:
-	 * the moment to ask for the started bit. Called once, before ready. */
+	/* The host's key is accepted and login begins (new connection), or a warm connection was
+	 * found: the moment to ask for the started bit. Called once, before ready. */
 	void (*reached)(void *arg);
 	void (*ready)(void *arg, bool warm);
-	/* No connection: err says why, for people ("host key for 10.0.0.7 changed: known_hosts:12"). The
-	 * use is over; ssh_use_end must not be called. */
+	/* No connection: err says why, for people ("host key for 10.0.0.7 changed:
+	 * known_hosts:12"). The use is over; ssh_use_end must not be called. */
 	void (*failed)(void *arg, enum ssh_phase phase, const struct err *err);
 };
 
@@ -85,8 +86,9 @@ struct ssh_use_ops {
 struct ssh_use *ssh_use_start(struct ssh_client *c, struct ssh_host *h, struct ssh_settings *s,
 			      int64_t limit_ms, bool fresh, const struct ssh_use_ops *ops,
 			      void *arg);
-/* Gives it back: kept warm when `keep` and it is sound, else closed. Ends it at any time before failed
- * was called, also while it is being made (ops are not called any more). No exec may be running. */
+/* Gives it back: kept warm when `keep` and it is sound, else closed. Ends it at any time before
+ * failed was called, also while it is being made (ops are not called any more). No exec may be
+ * running. */
 void ssh_use_end(struct ssh_use *u, bool keep);
 
 struct ssh_client_counts { unsigned connections, idle, connecting, sessions; };
@@ -123,16 +125,17 @@ struct ssh_result {
 struct ssh_exec_ops {
 	/* n bytes as they come, byte-exact; the data is valid during the call. */
 	void (*output)(void *arg, enum ssh_stream stream, const char *data, size_t n);
-	/* It is over. Called exactly once, not from inside ssh_exec_start; the ssh_exec is freed after. */
+	/* It is over. Called exactly once, not from inside ssh_exec_start; the ssh_exec is freed
+	 * after. */
 	void (*end)(void *arg, const struct ssh_result *r);
-	/* Asked right before the exec request is sent; false: it is not sent, and the command ends with
-	 * code ERR_CANCELLED and sent false. May be NULL. */
+	/* Asked right before the exec request is sent; false: it is not sent, and the command
+	 * ends with code ERR_CANCELLED and sent false. May be NULL. */
 	bool (*may_start)(void *arg);
 };
 
 struct ssh_exec;
-/* Opens a channel on a ready use (waits its turn within max_sessions) and runs the command. NULL when
- * memory is out. */
+/* Opens a channel on a ready use (waits its turn within max_sessions) and runs the command. NULL
+ * when memory is out. */
 struct ssh_exec *ssh_exec_start(struct ssh_use *u, const struct ssh_command *cmd,
 				const struct ssh_exec_ops *ops, void *arg);
 void ssh_exec_pause(struct ssh_exec *x, bool pause); /* stop and go on reading its output */

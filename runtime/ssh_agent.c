@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* ssh_agent: a queue of questions over one unix socket. The agent answers in order, so the answer that
- * comes belongs to the oldest question. A question that nobody waits for any more stays in the queue
- * until its answer has passed. One I/O thread. */
+/* ssh_agent: a queue of questions over one unix socket. The agent answers in order, so the
+ * answer that comes belongs to the oldest question. A question that nobody waits for any more
+ * stays in the queue until its answer has passed. One I/O thread. */
 #include "ssh_agent.h"
 
 #include <event2/buffer.h>

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* ssh_auth: the login of a connection: which keys are tried, in which order, and how they sign.
  *
- * First the host's own key or the configured keys, then the agent's. The right key is offered at once;
- * there is no `none` request. libssh2 calls `sign` when the host wants a key's signature; for a key of
- * the agent it says EAGAIN until the agent has answered. One I/O thread. */
+ * First the host's own key or the configured keys, then the agent's. The right key is offered at
+ * once; there is no `none` request. libssh2 calls `sign` when the host wants a key's signature;
+ * for a key of the agent it says EAGAIN until the agent has answered. One I/O thread. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -101,7 +101,8 @@ static bool same_blob(const struct ssh_key *k, const struct offered *o)
 	return len == o->len && !memcmp(blob, o->blob, len);
 }
 
-/* The key at a->next; false when there is none any more. An agent's key that we hold is passed over. */
+/* The key at a->next; false when there is none any more. An agent's key that we hold is passed
+ * over. */
 static bool candidate_get(struct ssh_conn *c, struct candidate *found)
 {
 	struct ssh_auth *a = c->auth;
@@ -140,8 +141,8 @@ struct signing { /* the abstract that libssh2 hands back to `sign` */
 	struct candidate candidate;
 };
 
-/* The n-th string of the request that is signed (RFC 4252, 7): session id, then after one byte user,
- * service, "publickey", after one more byte the algorithm. */
+/* The n-th string of the request that is signed (RFC 4252, 7): session id, then after one byte
+ * user, service, "publickey", after one more byte the algorithm. */
 static const char *algorithm_of(const unsigned char *data, size_t len, size_t *n)
 {
 	size_t at = 0;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* ssh_bcrypt: Blowfish with bcrypt's key schedule, and the key derivation that OpenSSH builds on it.
- * Pure; any thread. */
+/* ssh_bcrypt: Blowfish with bcrypt's key schedule, and the key derivation that OpenSSH builds on
+ * it. Pure; any thread. */
 #include "ssh_bcrypt.h"
 
 #include <openssl/crypto.h>

@@ -9,8 +9,8 @@
 
 #include "err.h"
 
-/* Fills key (key_len at most 255 x 32 bytes) from a passphrase, a salt and a number of rounds (at least
- * 1), about 5 ms each. 0 or -ERR_MEMORY. */
+/* Fills key (key_len at most 255 x 32 bytes) from a passphrase, a salt and a number of rounds
+ * (at least 1), about 5 ms each. 0 or -ERR_MEMORY. */
 int ssh_bcrypt_pbkdf(const char *pass, const void *salt, size_t salt_len, unsigned rounds,
 		     uint8_t *key, size_t key_len);
 

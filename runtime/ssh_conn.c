@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* ssh_conn: one connection from its first address to its end: resolve, connect, handshake, the verdict
- * on the host's key, login, and then the channels' turns. ssh_conn.h says how turns work. One I/O thread. */
+/* ssh_conn: one connection from its first address to its end: resolve, connect, handshake, the
+ * verdict on the host's key, login, and then the channels' turns. ssh_conn.h says how turns
+ * work. One I/O thread. */
 #include <errno.h>
 #include <netinet/tcp.h>
 #include <stdarg.h>
@@ -113,13 +114,6 @@ static int conn_port(const struct ssh_conn *c)
 	return c->host->port ? c->host->port : c->settings->port;
 }
 
-static void timer_arm(struct ssh_conn *c, int64_t ms)
-{
-	const struct timeval tv = {ms / 1000, ms % 1000 * 1000};
-
-	evtimer_add(&c->timer, &tv);
-}
-
 static void on_resolved(int error, struct evutil_addrinfo *list, void *arg)
 {
 	struct ssh_conn *c = arg;
@@ -166,7 +160,7 @@ static void resolve(struct ssh_conn *c)
 		conn_fail(c, ERR_SYSTEM, "no resolver");
 		return;
 	}
-	timer_arm(c, c->limit_ms / RESOLVE_SHARE + 1);
+	ssh_arm(&c->timer, c->limit_ms / RESOLVE_SHARE + 1);
 	c->dns_asking = true;
 	/* It may answer before it returns, and then returns NULL. */
 	asked = evdns_getaddrinfo(dns, ssh_host_address(c->host), NULL, &hints, on_resolved, c);
@@ -248,7 +242,7 @@ static void connect_next(struct ssh_conn *c)
 	event_add(&c->ev, NULL);
 	c->connecting = true;
 	if (c->next_at < c->n_at)
-		timer_arm(c, c->limit_ms / (c->n_at + 1) + 1);
+		ssh_arm(&c->timer, c->limit_ms / (c->n_at + 1) + 1);
 }
 
 static void connect_check(struct ssh_conn *c)
@@ -400,8 +394,8 @@ void conn_turn(struct ssh_conn *c)
 	conn_settle(c);
 }
 
-/* An idle connection is not read: what a host sends unasked waits there until the next use. Only its
- * end matters. */
+/* An idle connection is not read: what a host sends unasked waits there until the next use. Only
+ * its end matters. */
 static void idle_event(struct ssh_conn *c)
 {
 	char byte;
@@ -449,5 +443,5 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 
 void conn_idle(struct ssh_conn *c)
 {
-	timer_arm(c, c->settings->keep_ms);
+	ssh_arm(&c->timer, c->settings->keep_ms);
 }

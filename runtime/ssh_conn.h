@@ -23,7 +23,8 @@
 #include "ssh_agent.h"
 #include "ssh_keys.h"
 
-/* The most bytes that a host may send before the end of the handshake. A real one sends 2 to 5 KiB. */
+/* The most bytes that a host may send before the end of the handshake. A real one sends 2 to 5
+ * KiB. */
 #define SSH_HANDSHAKE_MAX (256u * 1024u)
 /* Bytes read from one connection before the others of the thread get their turn. */
 #define SSH_TURN_MAX (256u * 1024u)
@@ -81,7 +82,8 @@ struct ssh_settings {
 	struct ssh_named_key *named; /* keys of single hosts, read at their first use */
 };
 
-/* The key of a path that a host names, read at its first use and kept. Borrowed from the settings. */
+/* The key of a path that a host names, read at its first use and kept. Borrowed from the
+ * settings. */
 struct ssh_key *ssh_settings_key(struct ssh_settings *s, const char *path, struct err *err);
 
 const char *ssh_host_address(const struct ssh_host *h);
@@ -201,13 +203,22 @@ struct ssh_conn {
 	struct event retry;
 };
 
+/* (Re)starts a timer. */
+static inline void ssh_arm(struct event *ev, int64_t ms)
+{
+	const struct timeval tv = {ms / 1000, ms % 1000 * 1000};
+
+	event_add(ev, &tv);
+}
+
 /* ---- ssh_conn.c ---- */
 
 struct ssh_conn *conn_new(struct ssh_client *c, struct ssh_host *h, struct ssh_settings *s);
 void conn_start(struct ssh_conn *c);   /* goes out to the host; c has a place */
 void conn_kick(struct ssh_conn *c);    /* a turn soon, or one more round of this one */
 void conn_turn(struct ssh_conn *c);
-/* Broken: err goes to every use that waits and every command that runs. Freed at the end of the turn. */
+/* Broken: err goes to every use that waits and every command that runs. Freed at the end of the
+ * turn. */
 void conn_fail(struct ssh_conn *c, int code, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 void conn_idle(struct ssh_conn *c);    /* nobody uses it: drops it after `keep` */
@@ -232,8 +243,8 @@ void conn_io_close(struct ssh_conn *c); /* says goodbye, frees the session, clos
 void conn_io_flush(struct ssh_conn *c); /* sends what libssh2 wrote; broken: sets io_errno */
 void conn_io_trim(struct ssh_conn *c);  /* gives back the session's untouched pages */
 void *conn_io_alloc(struct ssh_conn *c, size_t n); /* memory that libssh2 will free */
-/* Repeats a libssh2 call until it is done or really has to wait: it may say EAGAIN although it was not
- * told that there is nothing to read, and would then never be called again. */
+/* Repeats a libssh2 call until it is done or really has to wait: it may say EAGAIN although it
+ * was not told that there is nothing to read, and would then never be called again. */
 #define CONN_CALL(c, rc, call)                                                                     \
 	do {                                                                                       \
 		int tries_left = 64;                                                               \
@@ -246,7 +257,8 @@ extern const char *const ssh_methods_kex, *const ssh_methods_cipher, *const ssh_
 
 /* ---- ssh_say.c: messages for people ---- */
 
-/* conn_fail for a libssh2 call that failed: closed, reset, no common algorithm, or libssh2's text. */
+/* conn_fail for a libssh2 call that failed: closed, reset, no common algorithm, or libssh2's
+ * text. */
 void conn_fail_ssh(struct ssh_conn *c, int rc);
 /* conn_fail for a socket that ended (c->eof). */
 void conn_fail_eof(struct ssh_conn *c);
@@ -258,13 +270,14 @@ const char *conn_say_errno(int e); /* "connection refused", "no route to the hos
 
 /* ---- ssh_auth.c ---- */
 
-/* One step of the login: LIBSSH2_ERROR_EAGAIN, 0 when logged in, else negative and conn_fail was called. */
+/* One step of the login: LIBSSH2_ERROR_EAGAIN, 0 when logged in, else negative and conn_fail was
+ * called. */
 int conn_auth_step(struct ssh_conn *c);
 void conn_auth_free(struct ssh_conn *c);
 /* "tried id_ed25519, agent:me@here", or that there was none. */
 void conn_auth_tried(const struct ssh_conn *c, char *out, size_t cap);
 
-/* ---- ssh_exec.c ---- */
+/* ---- ssh_exec.c, ssh_channel.c ---- */
 
 void conn_exec_init(struct ssh_conn *c);
 void conn_exec_step(struct ssh_conn *c);  /* every channel that can go on */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* ssh_exec: a command on a channel, as ssh_exec.c and ssh_kill.c see it, and no one else. One I/O thread. */
+/* ssh_exec: a command on a channel, as ssh_exec.c and ssh_kill.c see it, and no one else. One
+ * I/O thread. */
 #ifndef EXED_SSH_EXEC_H
 #define EXED_SSH_EXEC_H
 
@@ -41,11 +42,19 @@ struct ssh_exec {
 	struct ssh_kill *kill;
 };
 
+/* ---- ssh_channel.c ---- */
+
+/* Goes on with the opening of a channel, or begins with the next; true when something moved. */
+bool channel_open_step(struct ssh_conn *c);
+void channel_close(struct ssh_conn *c, LIBSSH2_CHANNEL *ch); /* NULL is none */
+void channels_reap(struct ssh_conn *c); /* frees those that the host has closed as well */
+
 /* ---- ssh_exec.c ---- */
 
 struct ssh_exec *exec_new(struct ssh_use *u, const struct ssh_command *cmd, bool reserved,
 			  const struct ssh_exec_ops *ops, void *arg);
 void exec_end(struct ssh_exec *x); /* tells the result and frees x */
+void exec_break(struct ssh_exec *x, int code, const char *why); /* ends it with an error */
 void exec_free(struct ssh_exec *x);
 void exec_linger(struct ssh_exec *x);
 

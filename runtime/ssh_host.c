@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* ssh_host: whom to reach and how: struct ssh_host and struct ssh_settings, both immutable once made
- * (but for the keys of single hosts, under a mutex) and counted atomically. Any thread. */
+/* ssh_host: whom to reach and how: struct ssh_host and struct ssh_settings, both immutable once
+ * made (but for the keys of single hosts, under a mutex) and counted atomically. Any thread. */
 #include <arpa/inet.h>
 #include <net/if.h>
 #include <pthread.h>
@@ -115,7 +115,7 @@ static bool same_text(const char *a, const char *b)
 
 bool ssh_host_same(const struct ssh_host *a, const struct ssh_host *b)
 {
-	return a == b || (a->hash == b->hash && a->port == b->port &&
+	return a == b || (a->hash == b->hash && a->port == b->port && a->raw == b->raw &&
 			  same_text(ssh_host_address(a), ssh_host_address(b)) &&
 			  same_text(a->user, b->user) && same_text(a->key, b->key));
 }

@@ -48,8 +48,9 @@ static const struct {
 
 /* ---- what libssh2 calls ---- */
 
-/* Everything that libssh2 allocates for a session is kept in a list and freed with it: some versions
- * forget keys of unused MACs, and a session that cannot be freed in the usual way leaves nothing. */
+/* Everything that libssh2 allocates for a session is kept in a list and freed with it: some
+ * versions forget keys of unused MACs, and a session that cannot be freed in the usual way
+ * leaves nothing. */
 struct block {
 	LIST_ENTRY(block) link;
 	max_align_t data[];
@@ -82,9 +83,9 @@ static LIBSSH2_REALLOC_FUNC(io_realloc)
 	return ptr ? b->data : NULL;
 }
 
-/* libssh2 has no way to ask whether an exit status has come (0 is also its value before), nor which
- * number a channel has. Both stand in packets that it frees after use, unchanged: they are read here
- * on their way out. */
+/* libssh2 has no way to ask whether an exit status has come (0 is also its value before), nor
+ * which number a channel has. Both stand in packets that it frees after use, unchanged: they are
+ * read here on their way out. */
 static LIBSSH2_FREE_FUNC(io_free)
 {
 	struct ssh_conn *c = *abstract;

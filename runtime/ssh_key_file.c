@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* ssh_key_file: armour, framing, decryption and the three key types of openssh-key-v1. What is secret
- * is wiped when it is let go. Any thread. */
+/* ssh_key_file: armour, framing, decryption and the three key types of openssh-key-v1. What is
+ * secret is wiped when it is let go. Any thread. */
 #include "ssh_key_file.h"
 
 #include <openssl/bn.h>
@@ -242,7 +242,8 @@ static EVP_PKEY *rsa_read(struct part *p)
 	return pkey;
 }
 
-/* The private section: two equal check words, then the key. Unequal ones mean a wrong passphrase. */
+/* The private section: two equal check words, then the key. Unequal ones mean a wrong
+ * passphrase. */
 static EVP_PKEY *section_read(struct part *p, bool encrypted, const char *path, struct err *err)
 {
 	uint32_t check = part_u32(p);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* ssh_keys: reading identity files and signing, with OpenSSL. The format that OpenSSL does not know,
- * "BEGIN OPENSSH PRIVATE KEY", is taken apart in ssh_key_file.c. Any thread. */
+/* ssh_keys: reading identity files and signing, with OpenSSL. The format that OpenSSL does not
+ * know, "BEGIN OPENSSH PRIVATE KEY", is taken apart in ssh_key_file.c. Any thread. */
 #include "ssh_keys.h"
 
 #include <errno.h>

@@ -12,10 +12,11 @@
 
 struct ssh_key;
 
-/* Reads an identity file: OpenSSH's own format (PROTOCOL.key) or PEM (PKCS#1, SEC1, PKCS#8), ed25519,
- * ECDSA and RSA. passphrase (may be NULL) opens an encrypted one. Blocking: a file of at most 64 KiB,
- * and up to some 100 ms of CPU for an encrypted key. NULL with err: ERR_NOT_FOUND when there is no such
- * file, ERR_REFUSED when it is encrypted and the passphrase is missing or wrong, ERR_INVALID, ERR_SYSTEM. */
+/* Reads an identity file: OpenSSH's own format (PROTOCOL.key) or PEM (PKCS#1, SEC1, PKCS#8),
+ * ed25519, ECDSA and RSA. passphrase (may be NULL) opens an encrypted one. Blocking: a file of
+ * at most 64 KiB, and up to some 100 ms of CPU for an encrypted key. NULL with err:
+ * ERR_NOT_FOUND when there is no such file, ERR_REFUSED when it is encrypted and the passphrase
+ * is missing or wrong, ERR_INVALID, ERR_SYSTEM. */
 struct ssh_key *ssh_key_read(const char *path, const char *passphrase, struct err *err);
 struct ssh_key *ssh_key_ref(struct ssh_key *k);
 void ssh_key_unref(struct ssh_key *k);

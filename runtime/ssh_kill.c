@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* ssh_kill: the end of a command whose time is over or that was cancelled. A small script runs on the
- * host over a channel of its own (of this connection, or of a new one when the host refuses another
- * channel): it finds what belongs to the command, stops it, looks again, kills it, and looks whether it
- * is gone. Closing the channel alone would leave all of it alive. One I/O thread. */
+/* ssh_kill: the end of a command whose time is over or that was cancelled. A small script runs
+ * on the host over a channel of its own (of this connection, or of a new one when the host
+ * refuses another channel): it finds what belongs to the command, stops it, looks again, kills
+ * it, and looks whether it is gone. Closing the channel alone would leave all of it alive. One
+ * I/O thread. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,10 +20,10 @@
  *   T  sessions that belong to it
  *   L  all processes seen; P_n and S_n the parent and session of n
  * A process belongs to the command when it carries the op id in its environment, when its parent
- * belongs to it, or when it is in the session of one that does: sshd gives every command a session of
- * its own. (One that led here, too, would be the script's: a server that makes none. It is left out.)
- * /proc/n/stat is read by the shell itself; a process's name may hold blanks, newlines and brackets,
- * so what counts comes after the last ") ". */
+ * belongs to it, or when it is in the session of one that does: sshd gives every command a
+ * session of its own. (One that led here, too, would be the script's: a server that makes none.
+ * It is left out.) /proc/n/stat is read by the shell itself; a process's name may hold blanks,
+ * newlines and brackets, so what counts comes after the last ") ". */
 static const char script[] =
 	"exec 2>/dev/null;cd /proc||exit 1;K=' ';T=' ';E=' ';L=;"
 	"st(){ l=;while IFS= read -r q;do l=$l$q;done<$1/stat||return 1;l=${l##*') '};"
@@ -68,7 +69,6 @@ static void kill_free(struct ssh_kill *k)
 /* The command's own end follows at once, or within AFTER_MS. */
 static void kill_over(struct ssh_kill *k, int survivors)
 {
-	const struct timeval tv = {AFTER_MS / 1000, AFTER_MS % 1000 * 1000};
 	struct ssh_exec *x = k->x;
 
 	event_del(&k->timer);
@@ -80,7 +80,7 @@ static void kill_over(struct ssh_kill *k, int survivors)
 	x->r.killed_by = survivors < 0 ? "not verified" : "session, tree, op id";
 	ssh_exec_pause(x, false);
 	x->lingering = true;
-	evtimer_add(&x->linger, &tv);
+	ssh_arm(&x->linger, AFTER_MS);
 	conn_kick(x->conn);
 }
 
@@ -192,7 +192,6 @@ void kill_drop(struct ssh_kill *k)
 
 static int kill_start(struct ssh_exec *x)
 {
-	const struct timeval tv = {KILL_MS / 1000, 0};
 	struct ssh_kill *k = calloc(1, sizeof(*k));
 
 	if (!k)
@@ -200,7 +199,7 @@ static int kill_start(struct ssh_exec *x)
 	k->x = x;
 	x->kill = k;
 	evtimer_assign(&k->timer, x->conn->client->base, on_timer, k);
-	evtimer_add(&k->timer, &tv);
+	ssh_arm(&k->timer, KILL_MS);
 	buf_printf(&k->input, "o='EXED_OP=%s';", x->cmd->op_id);
 	buf_puts(&k->input, script);
 	k->cmd.command = "exec sh -c 'IFS= read -r s; eval \"$s\"'";

@@ -26,9 +26,9 @@ void ssh_quote_sh(struct buf *b, const char *s);
 /* Sets n to a newline, without a fork: the third character of IFS, as POSIX has it. */
 #define SSH_QUOTE_NEWLINE "n=${IFS#??};n=${n%\"${n#?}\"};"
 
-/* Writes the exec request for `command` into line and what goes to its stdin before the user's input
- * into head (empty when nothing does). op_id, env and cwd may be NULL. -ERR_INVALID: an env entry
- * is no NAME=value; -ERR_LIMIT: too long; -ERR_MEMORY. */
+/* Writes the exec request for `command` into line and what goes to its stdin before the user's
+ * input into head (empty when nothing does). op_id, env and cwd may be NULL. -ERR_INVALID: an
+ * env entry is no NAME=value; -ERR_LIMIT: too long; -ERR_MEMORY. */
 int ssh_quote_command(struct buf *line, struct buf *head, const char *command, const char *op_id,
 		      const char *const *env, const char *cwd, struct err *err);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* ssh_say: why a connection failed, in words that a person understands. Text that comes from the host
- * is cut short and freed of control bytes. One I/O thread. */
+/* ssh_say: why a connection failed, in words that a person understands. Text that comes from the
+ * host is cut short and freed of control bytes. One I/O thread. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <stdio.h>

@@ -7,9 +7,11 @@
  *   stat(path) -> { type, size, mtime, inode, mode, uid } | nil, err     type: file, directory, other
  *   list(path) -> { name, ... } | nil, err                          sorted, without . and ..
  *   version() -> text            of exed
- *   share() -> text              the directory with lua/, executors/, tasks/ */
+ *   share() -> text              the directory with lua/, executors/, tasks/
+ *   ready()                      the node serves: who started it with -d may go */
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <ifaddrs.h>
 #include <lauxlib.h>
 #include <netdb.h>
@@ -164,6 +166,26 @@ static int l_share(lua_State *L)
 	return 1;
 }
 
+static int l_ready(lua_State *L)
+{
+	struct runtime *rt = script_runtime(script_of(L));
+	int nowhere;
+
+	if (!rt->ready_fd)
+		return 0;
+	/* In the background nobody reads what is printed; whoever has our output open may end it. */
+	nowhere = open("/dev/null", O_RDWR | O_CLOEXEC);
+	for (int fd = 0; nowhere >= 0 && fd <= 2; fd++)
+		dup2(nowhere, fd);
+	if (nowhere > 2)
+		close(nowhere);
+	if (write(rt->ready_fd, "", 1) != 1)
+		fputs("exed: who started it has gone\n", stderr);
+	close(rt->ready_fd);
+	rt->ready_fd = 0;
+	return 0;
+}
+
 static int l_version(lua_State *L)
 {
 	lua_pushstring(L, EXED_VERSION);
@@ -179,6 +201,7 @@ static const luaL_Reg functions[] = {
 	{ "stat", l_stat },
 	{ "list", l_list },
 	{ "share", l_share },
+	{ "ready", l_ready },
 	{ NULL, NULL },
 };
 

@@ -116,8 +116,17 @@ def counted(command):
     return 'echo x >>"$EXED_TEST_DIR/starts"; ' + command
 
 
-class OnEachShell(unittest.TestCase):
-    """each_shell gives a fresh host for each; nothing with the op's mark may be left at the end."""
+def each_shell(test):
+    """Runs the test with a fresh host for each shell."""
+    def run(self):
+        for shell in SHELLS:
+            with self.subTest(" ".join(shell)):
+                test(self, Host(shell))
+    return run
+
+
+class Ops(unittest.TestCase):
+    """Knows the ops of a test; what is left of them at its end is ended."""
 
     def setUp(self):
         self.ops = []
@@ -131,238 +140,233 @@ class OnEachShell(unittest.TestCase):
             for pid in with_marker("EXED_OP=" + op):
                 os.kill(pid, signal.SIGKILL)
 
-    def each_shell(self):
-        for shell in SHELLS:
-            with self.subTest(" ".join(shell)):
-                yield Host(shell)
-
     def pid_of(self, host, op):
         """The pid in the op's pid file, once it is whole."""
-        return wait_until(lambda: int(host.read(".exed", "ops", op, "pid").split()[4] and
-                                      host.read(".exed", "ops", op, "pid").split()[0]), 10, "pid file")
+        fields = wait_until(lambda: host.read(".exed", "ops", op, "pid").split()[:5], 10, "pid file")
+        return int(fields[0])
 
     def nothing_runs(self, op):
         wait_until(lambda: not with_marker("EXED_OP=" + op), 5, "nothing of the op runs")
 
 
-class Start(OnEachShell):
-    def test_an_op_runs_and_leaves_output_and_exit_code(self):
-        for host in self.each_shell():
-            for flags in "w", "q":
-                op = self.op()
-                said = host.run(op, wrap(op, "echo out; echo err >&2; exit 7", flags))
-                self.assertEqual(said.all, (NEW, 7, b"out\n", b"err\n"))
-                self.assertEqual(host.left(op), ["e", "o", "pid", "rc.7"])
-                self.assertEqual(host.read(".exed", "ops", op, "o"), b"out\n")
-                self.assertEqual(host.read(".exed", "ops", op, "e"), b"err\n")
-                for path in host.op_dir(op), host.ops, os.path.dirname(host.ops):
-                    self.assertEqual(os.stat(path).st_mode & 0o777, 0o700, path)
-                self.nothing_runs(op)
-
-    def test_a_second_call_after_the_end_tells_the_same_and_runs_nothing(self):
-        for host in self.each_shell():
-            for flags in "w", "q":
-                op = self.op()
-                text = wrap(op, counted("cat; echo e >&2; exit 9"), flags + "i")
-                before = host.starts()
-                self.assertEqual(host.run(op, text, b"input").all, (NEW, 9, b"input", b"e\n"))
-                self.assertEqual(host.run(op, text, b"other").all, (ENDED, 9, b"input", b"e\n"))
-                self.assertEqual(host.starts(), before + 1)
-
-    def test_output_is_kept_byte_for_byte(self):
-        data = bytes(range(256)) * 2000 + os.urandom(100001) + b"\0no newline"
-        for host in self.each_shell():
-            with open(host.path("data"), "wb") as f:
-                f.write(data)
-            for flags in "w", "q":
-                op = self.op()
-                text = wrap(op, "cat data; cat data >&2; exit 0", flags)
-                self.assertEqual(host.run(op, text).all, (NEW, 0, data, data))
-                self.assertEqual(host.run(op, text).all, (ENDED, 0, data, data))
-                self.assertEqual(host.read(".exed", "ops", op, "o"), data)
-
-    def test_of_fifty_starts_at_once_one_runs_and_all_tell_its_end(self):
-        for host in self.each_shell():
+class Start(Ops):
+    @each_shell
+    def test_an_op_runs_and_leaves_output_and_exit_code(self, host):
+        for flags in "w", "q":
             op = self.op()
-            text = wrap(op, counted("echo begun; sleep .3; echo $$; exit 5"))
-            runs = [host.start(op, text) for _ in range(50)]
-            ends = [Said(op, p.wait(30), *p.communicate()) for p in runs]
-            self.assertEqual(host.starts(), 1)
-            self.assertEqual({(s.code, s.out, s.err) for s in ends}, {(5, ends[0].out, b"")})
-            self.assertEqual(sorted(s.said for s in ends), [NEW] + 49 * [ENDED])
+            said = host.run(op, wrap(op, "echo out; echo err >&2; exit 7", flags))
+            self.assertEqual(said.all, (NEW, 7, b"out\n", b"err\n"))
+            self.assertEqual(host.left(op), ["e", "o", "pid", "rc.7"])
+            self.assertEqual(host.read(".exed", "ops", op, "o"), b"out\n")
+            self.assertEqual(host.read(".exed", "ops", op, "e"), b"err\n")
+            for path in host.op_dir(op), host.ops, os.path.dirname(host.ops):
+                self.assertEqual(os.stat(path).st_mode & 0o777, 0o700, path)
+            self.nothing_runs(op)
 
-    def test_the_command_sees_nothing_of_the_fence(self):
+    @each_shell
+    def test_a_second_call_after_the_end_tells_the_same_and_runs_nothing(self, host):
+        for flags in "w", "q":
+            op = self.op()
+            text = wrap(op, counted("cat; echo e >&2; exit 9"), flags + "i")
+            before = host.starts()
+            self.assertEqual(host.run(op, text, b"input").all, (NEW, 9, b"input", b"e\n"))
+            self.assertEqual(host.run(op, text, b"other").all, (ENDED, 9, b"input", b"e\n"))
+            self.assertEqual(host.starts(), before + 1)
+
+    @each_shell
+    def test_output_is_kept_byte_for_byte(self, host):
+        data = bytes(range(256)) * 2000 + os.urandom(100001) + b"\0no newline"
+        with open(host.path("data"), "wb") as f:
+            f.write(data)
+        for flags in "w", "q":
+            op = self.op()
+            text = wrap(op, "cat data; cat data >&2; exit 0", flags)
+            self.assertEqual(host.run(op, text).all, (NEW, 0, data, data))
+            self.assertEqual(host.run(op, text).all, (ENDED, 0, data, data))
+            self.assertEqual(host.read(".exed", "ops", op, "o"), data)
+
+    @each_shell
+    def test_of_fifty_starts_at_once_one_runs_and_all_tell_its_end(self, host):
+        op = self.op()
+        text = wrap(op, counted("echo begun; sleep .3; echo $$; exit 5"))
+        runs = [host.start(op, text) for _ in range(50)]
+        ends = [Said(op, p.wait(30), *p.communicate()) for p in runs]
+        self.assertEqual(host.starts(), 1)
+        self.assertEqual({(s.code, s.out, s.err) for s in ends}, {(5, ends[0].out, b"")})
+        self.assertEqual(sorted(s.said for s in ends), [NEW] + 49 * [ENDED])
+
+    @each_shell
+    def test_the_command_sees_nothing_of_the_fence(self, host):
         show = ('echo "[$x_d$x_o$x_c]"; umask; pwd; echo "$EXED_OP"; ls /proc/self/fd; cat; '
                 'grep -E "Sig(Ign|Cgt|Blk)" /proc/self/status; ulimit -n; env | grep -c ^x_')
-        for host in self.each_shell():
-            for flags in "w", "qi":
-                op = self.op()
-                plain = host.run(op, "/bin/sh -c '%s'" % show, b"stdin")
-                said = host.run(op, wrap(op, show, flags), b"stdin")
-                self.assertEqual((said.said, said.code), (NEW, 1))
-                self.assertEqual(said.out, plain.raw)
-                self.assertIn(b"stdin", said.out)
+        for flags in "w", "qi":
+            op = self.op()
+            plain = Host(["/bin/sh"]).run(op, "cd '%s';" % host.home + show, b"stdin")
+            said = host.run(op, wrap(op, show, flags), b"stdin")
+            self.assertEqual((said.said, said.code), (NEW, 1))
+            self.assertEqual(said.out, plain.raw)
+            self.assertIn(b"stdin", said.out)
 
-    def test_any_command_text_arrives_as_it_is(self):
+    @each_shell
+    def test_any_command_text_arrives_as_it_is(self, host):
         texts = ["printf '%s' 'a'\\''b'", "echo \"it's\" '!' \\\\ $((1+1))", "echo one\necho two\n\n",
                  "-x; echo after", "cat <<'E'\n$a `b` \\\nE\n", "# only a comment", "", "echo 'é✓'",
                  "x='" + "y" * 130000 + "'; echo ${#x}", "if false; then echo; fi #'"]
-        for host in self.each_shell():
-            for text in texts:
-                with open(host.path("script"), "w", encoding="utf-8") as f:
-                    f.write(text)
-                op = self.op()
-                plain = host.run(op, "/bin/sh ./script")
-                with open(host.path("text"), "w", encoding="utf-8") as f:
-                    f.write(wrap(op, text))
-                said = host.run(op, ". ./text")
-                self.assertEqual((said.said, said.code, said.out), (NEW, plain.code, plain.raw), text[:40])
-
-    def test_what_a_profile_prints_is_cut_off(self):
-        for host in self.each_shell():
+        for text in texts:
+            with open(host.path("script"), "w", encoding="utf-8") as f:
+                f.write(text)
             op = self.op()
-            for noise in ("echo Welcome;", "printf 'no newline';", "echo exed %s other;" % op,
-                          "printf 'exed exed %s newer';" % op):
-                said = host.run(op, wrap(op, counted("printf x; exit 3")), before=noise)
-                self.assertEqual((said.code, said.out), (3, b"x"))
-                self.assertGreater(said.noise, 0)
-            self.assertEqual(host.starts(), 1)
+            plain = host.run(op, "/bin/sh ./script")
+            with open(host.path("text"), "w", encoding="utf-8") as f:
+                f.write(wrap(op, text))
+            said = host.run(op, ". ./text")
+            self.assertEqual((said.said, said.code, said.out), (NEW, plain.code, plain.raw), text[:40])
 
-    def test_sync_comes_after_the_pid_file_and_before_the_command(self):
-        for host in self.each_shell():
-            op = self.op()
-            os.mkdir(host.path("bin"))
-            with open(host.path("bin", "sync"), "w", encoding="utf-8") as f:
-                f.write('#!/bin/sh\ntest -s "$HOME/.exed/ops/$EXED_OP/pid" && echo sync >>"$HOME/log"\n')
-            os.chmod(host.path("bin", "sync"), 0o755)
-            env = {"PATH": host.path("bin") + ":" + os.environ["PATH"]}
-            said = host.run(op, wrap(op, 'echo run >>"$HOME/log"', "s"), env=env)
-            self.assertEqual((said.said, said.code), (NEW, 0))
-            self.assertEqual(host.read("log"), b"sync\nrun\n")
+    @each_shell
+    def test_what_a_profile_prints_is_cut_off(self, host):
+        op = self.op()
+        for noise in ("echo Welcome;", "printf 'no newline';", "echo exed %s other;" % op,
+                      "printf 'exed exed %s newer';" % op):
+            said = host.run(op, wrap(op, counted("printf x; exit 3")), before=noise)
+            self.assertEqual((said.code, said.out), (3, b"x"))
+            self.assertGreater(said.noise, 0)
+        self.assertEqual(host.starts(), 1)
+
+    @each_shell
+    def test_sync_comes_after_the_pid_file_and_before_the_command(self, host):
+        op = self.op()
+        os.mkdir(host.path("bin"))
+        with open(host.path("bin", "sync"), "w", encoding="utf-8") as f:
+            f.write('#!/bin/sh\ntest -s "$HOME/.exed/ops/$EXED_OP/pid" && echo sync >>"$HOME/log"\n')
+        os.chmod(host.path("bin", "sync"), 0o755)
+        env = {"PATH": host.path("bin") + ":" + os.environ["PATH"]}
+        said = host.run(op, wrap(op, 'echo run >>"$HOME/log"', "s"), env=env)
+        self.assertEqual((said.said, said.code), (NEW, 0))
+        self.assertEqual(host.read("log"), b"sync\nrun\n")
 
 
-class Join(OnEachShell):
+class Join(Ops):
     """A second call while the op runs, and after what ran is gone."""
 
-    def test_readers_that_join_get_all_output_from_the_beginning_as_it_comes(self):
+    @each_shell
+    def test_readers_that_join_get_all_output_from_the_beginning_as_it_comes(self, host):
         command = counted('for i in 1 2 3 4; do echo $i; echo e$i >&2; while [ ! -e go$i ]; do sleep .02; done; '
                           'done; printf end; exit 4')
-        for host in self.each_shell():
-            for flags in "w", "q":
-                op = self.op()
-                text = wrap(op, command, flags)
-                before = host.starts()
-                runs = [host.start(op, text)]
-                self.pid_of(host, op)
-                runs += [host.start(op, text, stdin=subprocess.PIPE) for _ in range(2)]
-                seen = b""
-                while not seen.endswith(b"1\n"):
-                    seen += os.read(runs[1].stdout.fileno(), 100)
-                for i in range(1, 5):
-                    with open(host.path("go%d" % i), "w", encoding="utf-8"):
-                        pass
-                ends = [Said(op, p.wait(30), *p.communicate()) for p in (runs[0], runs[2])]
-                out, err = runs[1].communicate(timeout=30)
-                ends.append(Said(op, runs[1].returncode, seen + out, err))
-                for said in ends:
-                    self.assertEqual((said.code, said.out, said.err), (4, b"1\n2\n3\n4\nend", b"e1\ne2\ne3\ne4\n"))
-                self.assertEqual([s.said for s in ends], [NEW, ENDED, ENDED])
-                self.assertEqual(host.starts(), before + 1)
-                for i in range(1, 5):
-                    os.unlink(host.path("go%d" % i))
-
-    def test_joining_leaves_stdin_alone(self):
-        for host in self.each_shell():
+        for flags in "w", "q":
             op = self.op()
-            host.run(op, wrap(op, "true"))
-            text = "(" + wrap(op, "true") + "); cat >rest"
-            host.run(op, text, b"not to be read")
-            self.assertEqual(host.read("rest"), b"not to be read")
+            text = wrap(op, command, flags)
+            before = host.starts()
+            runs = [host.start(op, text)]
+            self.pid_of(host, op)
+            runs += [host.start(op, text, stdin=subprocess.PIPE) for _ in range(2)]
+            seen = b""
+            while not seen.endswith(b"1\n"):
+                seen += os.read(runs[1].stdout.fileno(), 100)
+            for i in range(1, 5):
+                with open(host.path("go%d" % i), "w", encoding="utf-8"):
+                    pass
+            ends = [Said(op, p.wait(30), *p.communicate()) for p in (runs[0], runs[2])]
+            out, err = runs[1].communicate(timeout=30)
+            ends.append(Said(op, runs[1].returncode, seen + out, err))
+            for said in ends:
+                self.assertEqual((said.code, said.out, said.err), (4, b"1\n2\n3\n4\nend", b"e1\ne2\ne3\ne4\n"))
+            self.assertEqual([s.said for s in ends], [NEW, ENDED, ENDED])
+            self.assertEqual(host.starts(), before + 1)
+            for i in range(1, 5):
+                os.unlink(host.path("go%d" % i))
 
-    def test_a_killed_wrapper_is_died_with_the_output_so_far(self):
-        for host in self.each_shell():
-            for flags in "w", "q":
-                op = self.op()
-                text = wrap(op, counted("echo so far; exec sleep 1000"), flags)
-                before = host.starts()
-                first = host.start(op, text)
-                wait_until(lambda: host.read(".exed", "ops", op, "o") == b"so far\n", 10)
-                waiting = host.start(op, text)
-                os.kill(self.pid_of(host, op), signal.SIGKILL)
-                first.wait(10)
-                out, err = waiting.communicate(timeout=20)
-                for said in Said(op, waiting.returncode, out, err), host.run(op, text):
-                    self.assertEqual((said.said, said.out), (DIED, b"so far\n"))
-                self.assertEqual(host.starts(), before + 1)
-                self.tearDown()
-                self.assertEqual(Said(op, 0, *first.communicate(timeout=10)).said, NEW)
+    @each_shell
+    def test_joining_leaves_stdin_alone(self, host):
+        op = self.op()
+        host.run(op, wrap(op, "true"))
+        text = "(" + wrap(op, "true") + "); cat >rest"
+        host.run(op, text, b"not to be read")
+        self.assertEqual(host.read("rest"), b"not to be read")
 
-    def test_a_killed_command_has_ended_by_its_signal(self):
-        for host in self.each_shell():
-            for flags in "w", "q":
-                op = self.op()
-                text = wrap(op, "echo $$ >it; echo x; kill -9 $$", flags)
-                self.assertEqual(host.run(op, text).all, (NEW, 137, b"x\n", b""))
-                self.assertEqual(host.run(op, text).all, (ENDED, 137, b"x\n", b""))
+    @each_shell
+    def test_a_killed_wrapper_is_died_with_the_output_so_far(self, host):
+        for flags in "w", "q":
+            op = self.op()
+            text = wrap(op, counted("echo so far; exec sleep 1000"), flags)
+            before = host.starts()
+            first = host.start(op, text)
+            wait_until(lambda: host.read(".exed", "ops", op, "o") == b"so far\n", 10)
+            waiting = host.start(op, text)
+            os.kill(self.pid_of(host, op), signal.SIGKILL)
+            first.wait(10)
+            out, err = waiting.communicate(timeout=20)
+            for said in Said(op, waiting.returncode, out, err), host.run(op, text):
+                self.assertEqual((said.said, said.out), (DIED, b"so far\n"))
+            self.assertEqual(host.starts(), before + 1)
+            self.tearDown()
+            self.assertEqual(Said(op, 0, *first.communicate(timeout=10)).said, NEW)
 
-    def test_with_the_reader_gone_the_command_goes_on_to_its_end(self):
+    @each_shell
+    def test_a_killed_command_has_ended_by_its_signal(self, host):
+        for flags in "w", "q":
+            op = self.op()
+            text = wrap(op, "echo $$ >it; echo x; kill -9 $$", flags)
+            self.assertEqual(host.run(op, text).all, (NEW, 137, b"x\n", b""))
+            self.assertEqual(host.run(op, text).all, (ENDED, 137, b"x\n", b""))
+
+    @each_shell
+    def test_with_the_reader_gone_the_command_goes_on_to_its_end(self, host):
         command = counted("i=0; while [ $i -lt 3000 ]; do i=$((i+1)); echo $i 0123456789012345678901234567890123456789; "
                           "echo e$i >&2; done; echo last; exit 6")
-        for host in self.each_shell():
-            for late in False, True:
-                op = self.op()
-                text = wrap(op, ("sleep .3;" if late else "") + command)
-                p = host.start(op, text)
-                if late:
-                    self.pid_of(host, op)
-                p.stdout.close()
-                p.stderr.close()
-                self.assertEqual(p.wait(30), 6)
-                said = host.run(op, text)
-                self.assertEqual((said.said, said.code), (ENDED, 6))
-                self.assertEqual(said.out.count(b"\n"), 3001)
-                self.assertTrue(said.out.endswith(b" 0123456789012345678901234567890123456789\nlast\n"))
-                self.assertTrue(said.err.endswith(b"e3000\n"))
-            self.assertEqual(host.starts(), 2)
-
-    def test_a_hangup_does_not_end_the_fence(self):
-        for host in self.each_shell():
+        for late in False, True:
             op = self.op()
-            p = host.start(op, wrap(op, "echo a; while [ ! -e go ]; do sleep .02; done; exit 8"))
-            wait_until(lambda: host.read(".exed", "ops", op, "o") == b"a\n", 10)
-            for pid in [int(n) for n in host.read(".exed", "ops", op, "pid").split()[::3]] + [p.pid]:
-                os.kill(pid, signal.SIGHUP)
-            with open(host.path("go"), "w", encoding="utf-8"):
-                pass
-            self.assertEqual(Said(op, p.wait(10), *p.communicate()).all, (NEW, 8, b"a\n", b""))
+            text = wrap(op, ("sleep .3;" if late else "") + command)
+            p = host.start(op, text)
+            if late:
+                self.pid_of(host, op)
+            p.stdout.close()
+            p.stderr.close()
+            self.assertEqual(p.wait(30), 6)
+            said = host.run(op, text)
+            self.assertEqual((said.said, said.code), (ENDED, 6))
+            self.assertEqual(said.out.count(b"\n"), 3001)
+            self.assertTrue(said.out.endswith(b" 0123456789012345678901234567890123456789\nlast\n"))
+            self.assertTrue(said.err.endswith(b"e3000\n"))
+        self.assertEqual(host.starts(), 2)
 
-    def test_an_op_of_an_earlier_boot_has_died_though_its_pid_runs(self):
-        for host in self.each_shell():
-            op = self.op()
-            p = host.start(op, wrap(op, "sleep 1000"))
-            self.pid_of(host, op)
-            fields = host.read(".exed", "ops", op, "pid").split()
-            for change in (1, b"1"), (2, b"00000000-0000-0000-0000-000000000000"):
-                other = list(fields)
-                other[change[0]] = change[1]
-                with open(os.path.join(host.op_dir(op), "pid"), "wb") as f:
-                    f.write(b" ".join(other) + b"\n")
-                self.assertEqual(host.run(op, wrap(op, "true")).said, DIED)
-            self.tearDown()
-            p.communicate(timeout=10)
+    @each_shell
+    def test_a_hangup_does_not_end_the_fence(self, host):
+        op = self.op()
+        p = host.start(op, wrap(op, "echo a; while [ ! -e go ]; do sleep .02; done; exit 8"))
+        wait_until(lambda: host.read(".exed", "ops", op, "o") == b"a\n", 10)
+        for pid in [int(n) for n in host.read(".exed", "ops", op, "pid").split()[::3]] + [p.pid]:
+            os.kill(pid, signal.SIGHUP)
+        with open(host.path("go"), "w", encoding="utf-8"):
+            pass
+        self.assertEqual(Said(op, p.wait(10), *p.communicate()).all, (NEW, 8, b"a\n", b""))
 
-    def test_a_directory_just_made_is_given_time_for_its_pid(self):
-        for host in self.each_shell():
-            op, late = self.op(), self.op()
-            host.run(op, wrap(op, "echo done"))
-            os.makedirs(host.op_dir(late))
-            p = host.start(late, wrap(late, counted("true")))
-            time.sleep(.4)
-            self.assertIsNone(p.poll())
-            for name in "o", "e", "pid", "rc.0":
-                shutil.copy(os.path.join(host.op_dir(op), name), host.op_dir(late))
-            self.assertEqual(Said(late, p.wait(10), *p.communicate()).all, (ENDED, 0, b"done\n", b""))
-            self.assertEqual(host.starts(), 0)
+    @each_shell
+    def test_an_op_of_an_earlier_boot_has_died_though_its_pid_runs(self, host):
+        op = self.op()
+        p = host.start(op, wrap(op, "sleep 1000"))
+        self.pid_of(host, op)
+        fields = host.read(".exed", "ops", op, "pid").split()
+        for change in (1, b"1"), (2, b"00000000-0000-0000-0000-000000000000"):
+            other = list(fields)
+            other[change[0]] = change[1]
+            with open(os.path.join(host.op_dir(op), "pid"), "wb") as f:
+                f.write(b" ".join(other) + b"\n")
+            self.assertEqual(host.run(op, wrap(op, "true")).said, DIED)
+        self.tearDown()
+        p.communicate(timeout=10)
+
+    @each_shell
+    def test_a_directory_just_made_is_given_time_for_its_pid(self, host):
+        op, late = self.op(), self.op()
+        host.run(op, wrap(op, "echo done"))
+        os.makedirs(host.op_dir(late))
+        p = host.start(late, wrap(late, counted("true")))
+        time.sleep(.4)
+        self.assertIsNone(p.poll())
+        for name in "o", "e", "pid", "rc.0":
+            shutil.copy(os.path.join(host.op_dir(op), name), host.op_dir(late))
+        self.assertEqual(Said(late, p.wait(10), *p.communicate()).all, (ENDED, 0, b"done\n", b""))
+        self.assertEqual(host.starts(), 0)
 
     def test_a_directory_without_a_pid_has_died_after_a_few_seconds(self):
         host, op = Host(["dash"]), self.op()
@@ -373,24 +377,24 @@ class Join(OnEachShell):
         self.assertLess(time.monotonic() - begun, 12)
         self.assertEqual(host.starts(), 0)
 
-    def test_a_daemon_does_not_hold_up_the_exit_code(self):
+    @each_shell
+    def test_a_daemon_does_not_hold_up_the_exit_code(self, host):
         daemon = counted("echo begun; (sleep 30; echo late) & exit 3")
-        for host in self.each_shell():
-            for flags in "w", "q":
-                op = self.op()
-                p = host.start(op, wrap(op, daemon, flags))
-                self.assertEqual(p.wait(10), 3)  # sshd sends the exit status at that moment
-                begun = time.monotonic()
-                second = host.run(op, wrap(op, daemon, flags))
-                self.assertEqual(second.all, (ENDED, 3, b"begun\n", b""))
-                self.assertLess(time.monotonic() - begun, 8)
-                if flags == "q":
-                    self.assertEqual(Said(op, 3, *p.communicate(timeout=5)).all, (NEW, 3, b"begun\n", b""))
-                self.tearDown()
-                p.communicate(timeout=10)
+        for flags in "w", "q":
+            op = self.op()
+            p = host.start(op, wrap(op, daemon, flags))
+            self.assertEqual(p.wait(10), 3)  # sshd sends the exit status at that moment
+            begun = time.monotonic()
+            second = host.run(op, wrap(op, daemon, flags))
+            self.assertEqual(second.all, (ENDED, 3, b"begun\n", b""))
+            self.assertLess(time.monotonic() - begun, 8)
+            if flags == "q":
+                self.assertEqual(Said(op, 3, *p.communicate(timeout=5)).all, (NEW, 3, b"begun\n", b""))
+            self.tearDown()
+            p.communicate(timeout=10)
 
 
-class Place(OnEachShell):
+class Place(Ops):
     """Where the directory cannot be, and who takes it."""
 
     def refused(self, host, op, **more):
@@ -399,26 +403,26 @@ class Place(OnEachShell):
         self.assertNotEqual(said.err, b"")
         self.assertEqual(host.starts(), 0)
 
-    def test_without_a_home_nothing_runs(self):
-        for host in self.each_shell():
-            self.refused(host, self.op(), env={"HOME": ""})
-            self.refused(host, self.op(), env={"HOME": "relative"})
-            self.refused(host, self.op(), before="unset HOME;")
-            self.refused(host, self.op(), env={"HOME": "/dev/null"})
-            self.refused(host, self.op(), env={"HOME": "/proc/1"})
-            self.refused(host, self.op(), wrap={"directory": "/dev/null/x"})
+    @each_shell
+    def test_without_a_home_nothing_runs(self, host):
+        self.refused(host, self.op(), env={"HOME": ""})
+        self.refused(host, self.op(), env={"HOME": "relative"})
+        self.refused(host, self.op(), before="unset HOME;")
+        self.refused(host, self.op(), env={"HOME": "/dev/null"})
+        self.refused(host, self.op(), env={"HOME": "/proc/1"})
+        self.refused(host, self.op(), wrap={"directory": "/dev/null/x"})
 
-    def test_where_a_file_is_in_the_way_nothing_runs(self):
-        for host in self.each_shell():
-            op = self.op()
-            os.makedirs(host.ops)
-            with open(host.op_dir(op), "w", encoding="utf-8"):
-                pass
-            self.refused(host, op)
-            os.rename(host.op_dir(op), host.path("file"))
-            os.rmdir(host.ops)
-            os.rename(host.path("file"), host.ops)
-            self.refused(host, op)
+    @each_shell
+    def test_where_a_file_is_in_the_way_nothing_runs(self, host):
+        op = self.op()
+        os.makedirs(host.ops)
+        with open(host.op_dir(op), "w", encoding="utf-8"):
+            pass
+        self.refused(host, op)
+        os.rename(host.op_dir(op), host.path("file"))
+        os.rmdir(host.ops)
+        os.rename(host.path("file"), host.ops)
+        self.refused(host, op)
 
     def mounted(self, host, *options):
         where = host.path("mnt")
@@ -430,100 +434,100 @@ class Place(OnEachShell):
         self.addCleanup(subprocess.run, ["umount", "-l", where], check=True)
         return where
 
-    def test_on_a_read_only_disk_nothing_runs(self):
-        for host in self.each_shell():
-            self.refused(host, self.op(), wrap={"directory": self.mounted(host, "ro")})
+    @each_shell
+    def test_on_a_read_only_disk_nothing_runs(self, host):
+        self.refused(host, self.op(), wrap={"directory": self.mounted(host, "ro")})
 
-    def test_on_a_full_disk_nothing_runs_also_later(self):
-        for host in self.each_shell():
-            op, where = self.op(), self.mounted(host, "size=64k")
-            with open(os.path.join(where, "fill"), "wb") as f:
-                try:
-                    f.write(bytes(1 << 17))
-                except OSError:
-                    pass
-            self.refused(host, op, wrap={"directory": where})
-            os.unlink(os.path.join(where, "fill"))
-            self.assertEqual(host.run(op, wrap(op, counted("true"), directory=where)).said, NEVER)
-            self.assertEqual(host.starts(), 0)
-
-    def test_a_command_that_fills_the_disk_leaves_its_exit_code(self):
-        for host in self.each_shell():
-            op, where = self.op(), self.mounted(host, "size=64k")
-            text = wrap(op, "head -c 200000 /dev/zero; exit 12", directory=where)
-            said = host.run(op, text)
-            self.assertEqual((said.said, said.code, said.out), (NEW, 12, bytes(200000)))
-            said = host.run(op, text)
-            self.assertEqual((said.said, said.code), (ENDED, 12))
-
-    def test_the_directory_may_be_set(self):
-        for host in self.each_shell():
-            for given, real in (("~/a b", "a b"), ("$HOME/c'd", "c'd"), (host.path("e$f`g`"), "e$f`g`"), ("~", "")):
-                op = self.op()
-                self.assertEqual(host.run(op, wrap(op, "true", directory=given)).said, NEW)
-                self.assertTrue(os.path.exists(host.path(real, op, "rc.0")))
-
-    def test_an_op_that_was_forbidden_never_runs(self):
-        for host in self.each_shell():
-            op = self.op()
-            said = host.run(op, forbid(op))
-            self.assertEqual((said.said, said.code, said.out), (NEW, 0, b""))
-            self.assertEqual(host.run(op, wrap(op, counted("true"))).said, NEVER)
-            self.assertEqual(host.run(op, forbid(op)).said, NEVER)
-            self.assertEqual(host.starts(), 0)
-
-    def test_forbidding_tells_what_is_there(self):
-        for host in self.each_shell():
-            op = self.op()
-            p = host.start(op, wrap(op, "echo out; while [ ! -e go ]; do sleep .02; done; exit 5"))
-            pid = self.pid_of(host, op)
-            self.assertEqual(host.run(op, forbid(op)).said, ALIVE)
-            self.assertTrue(alive(pid))
-            with open(host.path("go"), "w", encoding="utf-8"):
+    @each_shell
+    def test_on_a_full_disk_nothing_runs_also_later(self, host):
+        op, where = self.op(), self.mounted(host, "size=64k")
+        with open(os.path.join(where, "fill"), "wb") as f:
+            try:
+                f.write(bytes(1 << 17))
+            except OSError:
                 pass
-            self.assertEqual(p.wait(10), 5)
-            p.communicate(timeout=10)
-            self.assertEqual(host.run(op, forbid(op)).all, (ENDED, 5, b"", b""))
-            os.unlink(os.path.join(host.op_dir(op), "rc.5"))
-            self.assertEqual(host.run(op, forbid(op)).said, DIED)
-            self.assertEqual(host.run(op, forbid(op, "/dev/null/x")).said, NO_PLACE)
+        self.refused(host, op, wrap={"directory": where})
+        os.unlink(os.path.join(where, "fill"))
+        self.assertEqual(host.run(op, wrap(op, counted("true"), directory=where)).said, NEVER)
+        self.assertEqual(host.starts(), 0)
 
-    def test_forbidding_and_starting_at_once_one_wins(self):
-        for host in self.each_shell():
-            for _ in range(10):
-                op = self.op()
-                before = host.starts()
-                start, stop = host.start(op, wrap(op, counted("true"))), host.start(op, forbid(op))
-                started = Said(op, start.wait(20), *start.communicate())
-                stopped = Said(op, stop.wait(20), *stop.communicate())
-                if stopped.said == NEW:
-                    self.assertEqual((started.said, host.starts()), (NEVER, before))
-                else:
-                    self.assertIn(stopped.said, (ENDED, ALIVE))
-                    self.assertEqual((started.said, host.starts()), (NEW, before + 1))
+    @each_shell
+    def test_a_command_that_fills_the_disk_leaves_its_exit_code(self, host):
+        op, where = self.op(), self.mounted(host, "size=64k")
+        text = wrap(op, "head -c 200000 /dev/zero; exit 12", directory=where)
+        said = host.run(op, text)
+        self.assertEqual((said.said, said.code, said.out), (NEW, 12, bytes(200000)))
+        said = host.run(op, text)
+        self.assertEqual((said.said, said.code), (ENDED, 12))
 
-    def test_old_ends_are_swept_and_nothing_else(self):
-        for host in self.each_shell():
-            old = time.time() - 8 * 86400
-            ops = {name: self.op() for name in ("ended", "young", "forbidden", "died", "runs", "sweeper")}
-            for name in "ended", "young", "died":
-                host.run(ops[name], wrap(ops[name], "true"))
-            host.run(ops["forbidden"], forbid(ops["forbidden"]))
-            os.unlink(os.path.join(host.op_dir(ops["died"]), "rc.0"))
-            p = host.start(ops["runs"], wrap(ops["runs"], "while [ ! -e go ]; do sleep .02; done"))
-            self.pid_of(host, ops["runs"])
-            wait_until(lambda: "1" not in host.left(ops["runs"]), 10, "fifos are gone")
-            for name in "not.an.op.dir", "plain":
-                os.makedirs(os.path.join(host.ops, name, "x"))
-                os.utime(os.path.join(host.ops, name), (old, old))
-            for name in "ended", "forbidden", "died", "runs":
-                os.utime(host.op_dir(ops[name]), (old, old))
-            host.run(ops["sweeper"], wrap(ops["sweeper"], "true", ttl=7 * 86400))
-            left = [ops[name] for name in ("young", "runs", "sweeper")] + ["not.an.op.dir", "plain"]
-            self.assertEqual(sorted(os.listdir(host.ops)), sorted(left))
-            with open(host.path("go"), "w", encoding="utf-8"):
-                pass
-            p.communicate(timeout=10)
+    @each_shell
+    def test_the_directory_may_be_set(self, host):
+        for given, real in (("~/a b", "a b"), ("$HOME/c'd", "c'd"), (host.path("e$f`g`"), "e$f`g`"), ("~", "")):
+            op = self.op()
+            self.assertEqual(host.run(op, wrap(op, "true", directory=given)).said, NEW)
+            self.assertTrue(os.path.exists(host.path(real, op, "rc.0")))
+
+    @each_shell
+    def test_an_op_that_was_forbidden_never_runs(self, host):
+        op = self.op()
+        said = host.run(op, forbid(op))
+        self.assertEqual((said.said, said.code, said.out), (NEW, 0, b""))
+        self.assertEqual(host.run(op, wrap(op, counted("true"))).said, NEVER)
+        self.assertEqual(host.run(op, forbid(op)).said, NEVER)
+        self.assertEqual(host.starts(), 0)
+
+    @each_shell
+    def test_forbidding_tells_what_is_there(self, host):
+        op = self.op()
+        p = host.start(op, wrap(op, "echo out; while [ ! -e go ]; do sleep .02; done; exit 5"))
+        pid = self.pid_of(host, op)
+        self.assertEqual(host.run(op, forbid(op)).said, ALIVE)
+        self.assertTrue(alive(pid))
+        with open(host.path("go"), "w", encoding="utf-8"):
+            pass
+        self.assertEqual(p.wait(10), 5)
+        p.communicate(timeout=10)
+        self.assertEqual(host.run(op, forbid(op)).all, (ENDED, 5, b"", b""))
+        os.unlink(os.path.join(host.op_dir(op), "rc.5"))
+        self.assertEqual(host.run(op, forbid(op)).said, DIED)
+        self.assertEqual(host.run(op, forbid(op, "/dev/null/x")).said, NO_PLACE)
+
+    @each_shell
+    def test_forbidding_and_starting_at_once_one_wins(self, host):
+        for _ in range(10):
+            op = self.op()
+            before = host.starts()
+            start, stop = host.start(op, wrap(op, counted("true"))), host.start(op, forbid(op))
+            started = Said(op, start.wait(20), *start.communicate())
+            stopped = Said(op, stop.wait(20), *stop.communicate())
+            if stopped.said == NEW:
+                self.assertEqual((started.said, host.starts()), (NEVER, before))
+            else:
+                self.assertIn(stopped.said, (ENDED, ALIVE))
+                self.assertEqual((started.said, host.starts()), (NEW, before + 1))
+
+    @each_shell
+    def test_old_ends_are_swept_and_nothing_else(self, host):
+        old = time.time() - 8 * 86400
+        ops = {name: self.op() for name in ("ended", "young", "forbidden", "died", "runs", "sweeper")}
+        for name in "ended", "young", "died":
+            host.run(ops[name], wrap(ops[name], "true"))
+        host.run(ops["forbidden"], forbid(ops["forbidden"]))
+        os.unlink(os.path.join(host.op_dir(ops["died"]), "rc.0"))
+        p = host.start(ops["runs"], wrap(ops["runs"], "while [ ! -e go ]; do sleep .02; done"))
+        self.pid_of(host, ops["runs"])
+        wait_until(lambda: "1" not in host.left(ops["runs"]), 10, "fifos are gone")
+        for name in "not.an.op.dir", "plain":
+            os.makedirs(os.path.join(host.ops, name, "x"))
+            os.utime(os.path.join(host.ops, name), (old, old))
+        for name in "ended", "forbidden", "died", "runs":
+            os.utime(host.op_dir(ops[name]), (old, old))
+        host.run(ops["sweeper"], wrap(ops["sweeper"], "true", ttl=7 * 86400))
+        left = [ops[name] for name in ("young", "runs", "sweeper")] + ["not.an.op.dir", "plain"]
+        self.assertEqual(sorted(os.listdir(host.ops)), sorted(left))
+        with open(host.path("go"), "w", encoding="utf-8"):
+            pass
+        p.communicate(timeout=10)
 
     def test_one_call_sweeps_a_bounded_number(self):
         host = Host(["dash"])
@@ -539,7 +543,7 @@ class Place(OnEachShell):
         self.assertEqual(len(os.listdir(host.ops)), 9)
 
 
-class OverSsh(OnEachShell):
+class OverSsh(Ops):
     """The text as ssh_exec sends it: into login shells, and through an sshd whose connection breaks."""
 
     @staticmethod

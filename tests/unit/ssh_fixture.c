@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* ssh_fixture: see the header. Everything it makes lies in one directory; it ends its own processes by
- * their number. */
+/* ssh_fixture: see the header. Everything it makes lies in one directory; it ends its own
+ * processes by their number. */
 #include "ssh_fixture.h"
 
 #include <stdarg.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* ssh_fixture: a private OpenSSH sshd on a free port, keys, a known_hosts file, and one call that runs a
- * command through the SSH client and says all that came of it. */
+/* ssh_fixture: a private OpenSSH sshd on a free port, keys, a known_hosts file, and one call
+ * that runs a command through the SSH client and says all that came of it. */
 #ifndef EXED_TEST_SSH_FIXTURE_H
 #define EXED_TEST_SSH_FIXTURE_H
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Tests of runtime/known_hosts*.c: files as OpenSSH writes and reads them. Keys are made up here: a key is
- * its type and any bytes. */
+/* Tests of runtime/known_hosts*.c: files as OpenSSH writes and reads them. Keys are made up
+ * here: a key is its type and any bytes. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>

@@ -53,7 +53,8 @@ static void on_answer(void *arg, const struct redisReply *reply, const struct er
 	answered = 1;
 }
 
-/* FCALL of exed_1_NAME with arguments in one text, split at blanks; again until redis takes it. */
+/* FCALL of exed_1_NAME with arguments in one text, split at blanks (- is an empty one); again until redis
+ * takes it. */
 static redisReply *store(const char *name, const char *text)
 {
 	int64_t end = loop_now_ms() + 10000;
@@ -63,7 +64,7 @@ static redisReply *store(const char *name, const char *text)
 
 	snprintf(function, sizeof(function), "exed_1_%s", name);
 	for (char *word = strtok(copy, " "); word; word = strtok(NULL, " "))
-		argv[argc++] = word;
+		argv[argc++] = strcmp(word, "-") ? word : "";
 	answer = NULL;
 	while (!answer && loop_now_ms() < end) {
 		answered = 0;
@@ -86,7 +87,7 @@ static void make_job(void)
 
 	snprintf(jid, sizeof(jid), "00000000-0000-4000-8000-%012d", ++jobs);
 	snprintf(args, sizeof(args),
-		 "%s 1000000 n1 %s 1 %d none 1 0 0 0 1000 0 0 1 0 %d 1 [\"names\"] 0", jid,
+		 "%s 1000000 n1 %s 1 %d none 1 0 - - 1000 0 0 1 0 %d 1 [\"names\"] 0", jid,
 		 incarnation, HOSTS, HOSTS);
 	redis_reply_free(store("create", args));
 	snprintf(args, sizeof(args), "n1 %s 1", incarnation);

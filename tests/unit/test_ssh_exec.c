@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Tests of runtime/ssh_exec.c and ssh_kill.c: commands on a real sshd: their bytes, their ends, and what is
- * left of them after a time limit or a cancel. */
+/* Tests of runtime/ssh_exec.c and ssh_kill.c: commands on a real sshd: their bytes, their ends,
+ * and what is left of them after a time limit or a cancel. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -251,15 +251,16 @@ static void a_broken_connection_says_so(void **state)
 /* A host that answers nothing any more, though its machine still does. */
 static void a_host_that_falls_silent_is_given_up(void **state)
 {
-	struct run quiet = {.command = {.command = "sleep 1; echo fine"}};
+	struct run quiet = {.command = {.command = "sleep 4; echo fine"}};
 	struct run r = {.command = {.command = "echo $PPID; sleep 20"}};
 	pid_t pid;
 
 	(void)state;
-	f.client->alive_ms = 100;
+	f.client->alive_ms = 700;
 	run(&quiet); /* silent for longer than all tries, but it answers when it is asked */
 	expect_code(&quiet, 0);
 	run_free(&quiet);
+	f.client->alive_ms = 100;
 	run_start(&f, s, &r);
 	for (int i = 0; i < 500 && !r.out.len; i++)
 		fixture_turn_ms(&f, 10);
@@ -321,7 +322,8 @@ static void expect_killed(const struct run *r)
 	assert_string_equal(r->result.killed_by, "session, tree, op id");
 }
 
-/* Each is a way to get away; all of them must be found. The number makes them findable for the test. */
+/* Each is a way to get away; all of them must be found. The number makes them findable for the
+ * test. */
 #define NASTY                                                                                      \
 	"sleep 91%1$d & (trap '' TERM HUP; sleep 91%1$d) & (sleep 91%1$d &)\n"                     \
 	"setsid sleep 91%1$d & (setsid sh -c 'sleep 91%1$d & sleep 91%1$d' &)\n"                   \

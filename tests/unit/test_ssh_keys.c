@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Tests of runtime/ssh_keys.c and ssh_key_file.c: key files as ssh-keygen and openssl write them. What is
- * signed is checked by OpenSSL with the public key that ssh-keygen wrote. */
+/* Tests of runtime/ssh_keys.c and ssh_key_file.c: key files as ssh-keygen and openssl write
+ * them. What is signed is checked by OpenSSL with the public key that ssh-keygen wrote. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Tests of runtime/ssh_quote.c: what it writes is given to real shells, as sshd does it (SHELL -c LINE),
- * and what a command then says is compared. Shells that are not installed are passed over. */
+/* Tests of runtime/ssh_quote.c: what it writes is given to real shells, as sshd does it (SHELL
+ * -c LINE), and what a command then says is compared. Shells that are not installed are passed
+ * over. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -51,7 +52,8 @@ static void child_run(const char *const *shell, const char *line, int in, int ou
 	_exit(127);
 }
 
-/* Runs `shell -c line` with head and input on stdin; its stdout goes to out. Returns its exit code. */
+/* Runs `shell -c line` with head and input on stdin; its stdout goes to out. Returns its exit
+ * code. */
 static int shell_run(const char *const *shell, struct buf *line, const struct buf *head,
 		     const char *input, struct buf *out)
 {
