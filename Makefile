@@ -106,10 +106,15 @@ $(BUILD)/exed-run: $(BUILD)/obj/run.o $(LIB)
 .PHONY: unit-build
 unit-build: $(UNIT)
 	@:
-$(UNIT): $(BUILD)/unit/%: $(BUILD)/obj/tests/unit/%.o $(UNIT_HELP_OBJ) $(LIB)
+# An archive, so that a test takes only what it calls and may have stand-ins for the rest.
+UNIT_HELP := $(BUILD)/unit/libhelp.a
+$(UNIT_HELP): $(UNIT_HELP_OBJ)
+	$(Q)mkdir -p $(@D)
+	$(Q)rm -f $@.$$PPID && $(AR) rcs $@.$$PPID $^ && mv $@.$$PPID $@
+$(UNIT): $(BUILD)/unit/%: $(BUILD)/obj/tests/unit/%.o $(UNIT_HELP) $(LIB)
 	$(if $(V),,@echo "link $@")
 	$(Q)mkdir -p $(@D)
-	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $< $(UNIT_HELP_OBJ) $(LIB) -lcmocka $(ALL_LIBS)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $< $(UNIT_HELP) $(LIB) -lcmocka $(ALL_LIBS)
 
 # ---- programs that the tests talk to -------------------------------------------------------------------
 

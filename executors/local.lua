@@ -2,6 +2,8 @@
 -- The local executor: operations on the node itself, once for each target; for hosts that the node
 -- stands for, and for trying things out.
 
+local service = require "exed.ops.service"
+
 local operations = {}
 
 function operations.ping()
@@ -15,6 +17,8 @@ function operations.execute(request)
     verdict = { [0] = "CHANGED", default = "FAILED" },
   }
 end
+
+function operations.service(request) return service.plan("local", request.args) end
 
 return {
   type = "executor",

@@ -1,6 +1,8 @@
 -- SPDX-License-Identifier: MIT
 -- The ssh executor: operations over SSH; hosts need nothing but a POSIX sh.
 
+local service = require "exed.ops.service"
+
 local operations = {}
 
 -- A real login, nothing run: safe to repeat.
@@ -15,6 +17,8 @@ function operations.execute(request)
     verdict = { [0] = "CHANGED", default = "FAILED" },
   }
 end
+
+function operations.service(request) return service.plan("ssh", request.args) end
 
 return {
   type = "executor",

@@ -55,7 +55,7 @@ struct fanout {
 	struct fanouts *all;
 	struct group *group;
 	struct fanout_plan plan;
-	char *strings[4]; /* what the plan points to: command, cwd, group, op_id */
+	char *strings[5]; /* what the plan points to: command, cwd, group, op_id, fence_dir */
 	char **env;
 	void *input;
 	struct verdict *verdicts;
@@ -462,7 +462,7 @@ static struct entry *last_resort(const struct host_run *run)
 static void wait_for_later(struct fanout *f, struct host_run *run)
 {
 	f->targets[f->nlater].index = run->index;
-	f->targets[f->nlater].host = ssh_host_ref(run->host);
+	f->targets[f->nlater].host = run->host ? ssh_host_ref(run->host) : NULL;
 	f->nlater++;
 	if (!event_pending(f->later.ev, EV_TIMEOUT, NULL))
 		timer_set(&f->later, SETTLE_PAUSE_MS);
@@ -561,6 +561,7 @@ static bool copy_plan(struct fanout *f, const struct fanout_plan *plan)
 	f->plan.cwd = copy_text(&f->strings[1], plan->cwd, &ok);
 	f->plan.group = copy_text(&f->strings[2], plan->group, &ok);
 	f->plan.op_id = copy_text(&f->strings[3], plan->op_id, &ok);
+	f->plan.fence_dir = copy_text(&f->strings[4], plan->fence_dir, &ok);
 	ok = copy_env(f, plan->env) && ok;
 	ok = copy_block(&f->input, plan->input, plan->input_len) && ok;
 	ok = copy_block((void **)&f->verdicts, plan->rules.verdicts,
@@ -604,7 +605,7 @@ struct fanout *fanout_start(struct fanouts *fs, const struct fanout_plan *plan,
 	f->arg = arg;
 	f->run_plan.plan = &f->plan;
 	f->run_plan.ssh = ssh ? ssh_settings_ref((struct ssh_settings *)ssh) : NULL;
-	f->run_plan.marks = sink->mark != NULL;
+	f->run_plan.marks = sink->mark && !plan->unmarked;
 	f->run_plan.loop = fs->loop;
 	f->run_plan.permit = &fs->permit;
 	f->run_plan.output_cap = plan->rules.output_cap;

@@ -84,6 +84,13 @@ struct fanout_plan { /* copied by fanout_start */
 				  * then (loop_now_ms), and is unknown after it */
 	const char *op_id;      /* "jid.n": EXED_OP is this, the index and the try */
 	unsigned try;
+	bool unmarked;          /* their started bits are set already */
+	bool fence;             /* the command starts once on a host, whoever asks: fence.h. A run with
+				 * settle_until_ms then joins or tells what was started before */
+	bool quiet;             /* fence: struct fence_command's */
+	bool sync;
+	const char *fence_dir;  /* for hosts that name none; NULL: fence.h's */
+	int64_t fence_ttl_s;
 	struct record_rules rules;
 };
 

@@ -13,6 +13,8 @@
 
 /* One argument of a program holds 128 KiB at most on Linux; a longer command runs without an exec. */
 #define ARG_MOST 120000u
+/* At most this long until a host's fences are swept again. */
+#define SWEEP_EVERY_S 3600
 /* The longest word after the op id, with its newline. */
 #define WORD_MAX 6u
 
@@ -94,12 +96,17 @@ static const char text_quiet_run[] = "exec 3>&2 2>/dev/null;";
 static const char text_quiet_end[] =
 	" >\"$x_d/o\" 2>\"$x_d/e\" 3>&-);x_r=$?;x_rc_put;cat \"$x_d/o\";cat \"$x_d/e\" >&3;";
 
-/* Old ends, up to 32 of them. What is no op's directory is let be, and so is an op that runs. */
+/* Old ends, up to 32 of them, but not again within a while of this boot: find looks at every directory.
+ * What is no op's directory is let be, and so is an op that runs. %lld: seconds, minutes. */
 static const char text_sweep[] =
-	"set --;for x_q in $(cd \"$x_b\"&&find . -mindepth 1 -maxdepth 1 -type d -name '*.*.*.*'"
+	"x_u=0;x_j=;x_s=;read -r x_u x_q 2>/dev/null </proc/uptime;"
+	"read -r x_j x_s 2>/dev/null <\"$x_b/.swept\";x_u=${x_u%%.*};case $x_s in ''|0?*|*[!0-9]*)x_j=;;esac;"
+	"if [ \"$x_i\" != \"$x_j\" ]||[ $((x_u-x_s)) -ge %lld ];then set --;"
+	"for x_q in $(cd \"$x_b\"&&find . -mindepth 1 -maxdepth 1 -type d -name '*.*.*.*'"
 	" -mmin +%lld 2>/dev/null);do x_q=$x_b/${x_q#./};[ $# -lt 32 ]||break;"
 	"[ -e \"$x_q/no\" ]||{ [ -e \"$x_q/o\" ]&&! { x_pid \"$x_q\"&&x_up;};}&&set -- \"$@\" \"$x_q\";done;"
-	"[ $# = 0 ]||rm -rf \"$@\" 2>/dev/null;";
+	"[ $# = 32 ]||echo \"$x_i $x_u\" >\"$x_b/.swept\";"
+	"[ $# = 0 ]||rm -rf \"$@\" 2>/dev/null;fi;";
 
 /* A directory below `~` or `$HOME` is one on the host; empty there without a HOME. */
 static int put_dir(struct buf *out, const char *dir, struct err *err)
@@ -178,7 +185,9 @@ static void put_start(struct buf *out, const struct fence_command *c)
 	if (!c->quiet)
 		buf_puts(out, "fi;");
 	if (c->ttl_s > 0)
-		buf_printf(out, text_sweep, (long long)(c->ttl_s / 60));
+		buf_printf(out, text_sweep,
+			   (long long)(c->ttl_s / 8 < SWEEP_EVERY_S ? c->ttl_s / 8 : SWEEP_EVERY_S),
+			   (long long)(c->ttl_s / 60));
 	buf_puts(out, "exit $x_r");
 }
 

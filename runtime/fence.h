@@ -20,6 +20,8 @@
  *   exed OP_ID no      found it with `no`: nothing ever ran
  *   exed OP_ID none    there is no place for the fence: nothing ran now; why is on stderr
  *
+ * DIR/.swept, one line: the boot id, and its uptime in seconds when old ops were last taken away.
+ *
  * The exit code comes as soon as the command ends, also when a child of it keeps the output open. */
 #ifndef EXED_FENCE_H
 #define EXED_FENCE_H
@@ -43,7 +45,7 @@ struct fence_command {
 	bool quiet;          /* output into files only, shown after the end: for what starts daemons */
 	bool input;          /* quiet: the command gets the stdin; else /dev/null */
 	bool sync;           /* the op reboots: what was written must be on the disk before */
-	int64_t ttl_s;       /* ends of older ops are taken away, some at each call; <= 0: none */
+	int64_t ttl_s;       /* ends of older ops are taken away, once an hour, 32 at a call; <= 0: none */
 };
 
 /* Appends the text for sh that runs c fenced, or joins what runs, or tells how it ended. It is given to

@@ -28,6 +28,7 @@ void host_run_unref(struct host_run *run)
 	if (atomic_fetch_sub(&run->refs, 1) != 1)
 		return;
 	record_deinit(&run->record);
+	host_fence_deinit(&run->fence);
 	ssh_host_unref(run->host);
 	free(run);
 }
@@ -160,9 +161,8 @@ void host_run_part_taken(struct entry *part)
 	to_host(run, &part->work);
 }
 
-static void on_output(void *arg, enum ssh_stream stream, const char *data, size_t n)
+static void collect(struct host_run *run, enum ssh_stream stream, const char *data, size_t n)
 {
-	struct host_run *run = arg;
 	uint64_t cap = atomic_load(&fanout_run_plan(run)->output_cap);
 	struct entry *part = record_output(&run->record, stream, data, n, cap), *next;
 
@@ -178,7 +178,57 @@ static void on_output(void *arg, enum ssh_stream stream, const char *data, size_
 		pause_output(run, true);
 }
 
+/* False: no command runs yet. */
+static bool stop(struct host_run *run)
+{
+	if (run->exec)
+		ssh_exec_cancel(run->exec);
+	else if (run->proc)
+		proc_cancel(run->proc);
+	else
+		return false;
+	return true;
+}
+
+static void on_fenced(void *arg, const char *data, size_t n)
+{
+	collect(arg, SSH_STDOUT, data, n);
+}
+
+static void on_output(void *arg, enum ssh_stream stream, const char *data, size_t n)
+{
+	struct host_run *run = arg;
+
+	if (!run->fence.on || stream != SSH_STDOUT)
+		collect(run, stream, data, n);
+	else if (host_fence_read(&run->fence, data, n, on_fenced, run))
+		stop(run);
+}
+
 /* ---- the host's side: running ---- */
+
+/* Nothing ran; what the host said to it belongs to the reason. */
+static void finish_unrun(struct host_run *run, const char *why)
+{
+	const struct buf *said = &run->record.err.held;
+	const char *line = said->len ? memchr(said->data, '\n', said->len) : NULL;
+	int n = (int)(line ? (size_t)(line - said->data) : said->len);
+	char text[512];
+
+	snprintf(text, sizeof(text), "%s%s%.*s", why, n ? ": " : "", n, n ? said->data : "");
+	finish(run, record_plain(run->index, STATUS_FAILED, text));
+}
+
+static void end_fenced(struct host_run *run, struct ssh_result result)
+{
+	bool settles = fanout_run_plan(run)->plan->settle_until_ms != 0;
+	struct err why;
+
+	if (host_fence_end(&run->fence, &result, settles, on_fenced, run, &why))
+		finish_with(run, &result);
+	else
+		finish_unrun(run, why.message);
+}
 
 static void connect_host(struct host_run *run, bool fresh);
 
@@ -206,6 +256,8 @@ static void on_end(void *arg, const struct ssh_result *result)
 	}
 	if (is_unsettled(run, result))
 		settle_later(run);
+	else if (run->fence.on && result->sent)
+		end_fenced(run, *result);
 	else
 		finish_with(run, result);
 }
@@ -244,8 +296,17 @@ static void run_command(struct host_run *run)
 		.input_len = plan->input_len,
 		.env = looks ? run->look_env : plan->env,
 		.cwd = plan->cwd,
+		.become = run->io ? ssh_host_become(run->host) : NULL,
 		.limit_ms = plan->limit_ms,
 	};
+	if (plan->fence && !looks) {
+		if (host_fence_begin(&run->fence, plan, run->host, run->op_id, &err)) {
+			give_back(run, true);
+			finish_unrun(run, err.message);
+			return;
+		}
+		run->command.command = run->fence.text.data;
+	}
 	run->phase = SSH_READY + 1;
 	record_start(&run->record);
 	if (run->io) {
@@ -382,11 +443,7 @@ static void run_cancelled(struct io *io, struct work *w)
 	(void)io;
 	if (!run->over && !run->cancelled) {
 		run->cancelled = true;
-		if (run->exec) {
-			ssh_exec_cancel(run->exec);
-		} else if (run->proc) {
-			proc_cancel(run->proc);
-		} else {
+		if (!stop(run)) {
 			give_back(run, run->ready);
 			finish(run, fanout_unrun_record(run->fanout, run->index, run->cancel_reason));
 		}

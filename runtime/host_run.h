@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 
 #include "fanout.h"
+#include "host_fence.h"
 #include "proc.h"
 
 struct host_run {
@@ -42,6 +43,7 @@ struct host_run {
 	struct ssh_exec *exec;
 	struct proc *proc;
 	struct record record;
+	struct host_fence fence;
 	bool ready, warm, retried, marked, cancelled, over, paused;
 	size_t untaken; /* bytes of parts that the sink has not taken */
 	char op_id[96];

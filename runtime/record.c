@@ -3,6 +3,7 @@
 #include "record.h"
 
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -200,6 +201,50 @@ static void put_error(struct buf *b, const char *error)
 	buf_json_string(b, error, strlen(error));
 }
 
+/* The last of a text that a person gets as the reason of a failure, in bytes. */
+#define SAID_MAX 1024
+
+/* The end of what is held, in whole lines when it has to be cut, without blanks around it. */
+static bool put_said(struct buf *b, const struct buf *held)
+{
+	const char *s = held->data, *line;
+	size_t n = held->len;
+
+	while (n && (unsigned char)s[n - 1] <= ' ')
+		n--;
+	if (n > SAID_MAX) {
+		s += n - SAID_MAX;
+		n = SAID_MAX;
+		line = memchr(s, '\n', n);
+		while (!line && n && ((unsigned char)*s & 0xc0) == 0x80) {
+			s++;
+			n--;
+		}
+		if (line) {
+			n -= (size_t)(line + 1 - s);
+			s = line + 1;
+		}
+	}
+	for (; n && (unsigned char)*s <= ' '; n--)
+		s++;
+	if (!n)
+		return false;
+	buf_puts(b, ",\"error\":");
+	buf_json_string(b, s, n);
+	return true;
+}
+
+/* A failure in the words of the command. */
+static void put_words(struct buf *b, const struct record *r, const struct ssh_result *res)
+{
+	char text[40];
+
+	if (put_said(b, &r->err.held) || put_said(b, &r->out.held) || !res->exited)
+		return;
+	snprintf(text, sizeof(text), "it ended with exit code %d", res->code);
+	put_error(b, text);
+}
+
 static void put_killed(struct buf *b, const struct ssh_result *res)
 {
 	if (res->cancelled)
@@ -286,6 +331,8 @@ static struct entry *finish(struct buf *b, unsigned index, int status, unsigned 
 struct entry *record_end(struct record *r, const struct ssh_result *res)
 {
 	int status = status_of(r->rules, res);
+	bool told = r->rules->command && res->sent &&
+		    !(r->rules->quiet_record && (status == STATUS_OK || status == STATUS_CHANGED));
 	struct buf b = { 0 };
 	unsigned parts = 0;
 
@@ -294,19 +341,21 @@ struct entry *record_end(struct record *r, const struct ssh_result *res)
 		put_survivors(&b, r, res);
 		return finish(&b, r->index, status, 0);
 	}
-	if (r->rules->command && res->sent)
+	if (told)
 		put_rtc(&b, res);
 	put_killed(&b, res);
 	if (r->rules->command && is_unknown(res))
 		buf_puts(&b, ",\"unknown\":true");
 	if (res->output_open)
 		buf_puts(&b, ",\"output_open\":true");
-	if (r->out.bytes > r->out.kept || r->err.bytes > r->err.kept)
+	if (told && (r->out.bytes > r->out.kept || r->err.bytes > r->err.kept))
 		buf_puts(&b, ",\"truncated\":true");
 	if (status != STATUS_OK && res->err.message[0] && res->err.code)
 		put_error(&b, res->err.message);
+	else if (told && r->rules->quiet_record)
+		put_words(&b, r, res);
 	put_times(&b, r);
-	if (r->rules->command && res->sent) {
+	if (told) {
 		parts = put_stream(&b, "stdout", &r->out, ENTRY_PARTS_STDOUT, ENTRY_BINARY_STDOUT);
 		parts |= put_stream(&b, "stderr", &r->err, ENTRY_PARTS_STDERR,
 				    ENTRY_BINARY_STDERR);

@@ -62,6 +62,8 @@ struct record_rules {
 	bool command;                   /* there is one: rtc, stdout and stderr belong to the record */
 	bool lines;                     /* output goes out as it comes, in whole lines where it can */
 	bool look;                      /* the command counts what a lost op left running */
+	bool quiet_record;              /* of a success only status and times are told; a failure's error
+					 * is the end of what it said */
 	uint64_t output_cap;            /* bytes kept of each stream, unless cut later */
 };
 

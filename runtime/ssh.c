@@ -29,11 +29,14 @@ static void use_free(struct ssh_use *u)
 	TAILQ_REMOVE(&u->conn->uses, u, link);
 	if (u->late)
 		TAILQ_REMOVE(&client->late, u, late_link);
-	event_del(&u->timer);
+	if (!u->ready)
+		event_del(&u->timer);
 	if (client->telling == u)
 		client->telling = NULL;
 	client->uses--;
 	free(u);
+	if (client->ended && !client->uses)
+		free(client);
 }
 
 /* It will not get its connection. The callback may do anything but end this use. */
@@ -87,19 +90,24 @@ static bool use_tell(struct ssh_client *client, struct ssh_use *u, bool ready)
 
 /* ---- the connection's news ---- */
 
-/* Callbacks may add and end uses, so after each the search begins anew; who is told is passed
- * over. */
+/* The first use that is waiting for its connection, or has not been told `reached`. */
+static struct ssh_use *use_waiting(const struct ssh_conn *c, bool reached)
+{
+	struct ssh_use *u;
+
+	TAILQ_FOREACH(u, &c->uses, link)
+		if (reached ? !u->reached : !u->ready && !u->late)
+			return u;
+	return NULL;
+}
+
+/* Callbacks may add and end uses, so after each the search begins anew. */
 static void tell_uses(struct ssh_conn *c, bool ready)
 {
 	struct ssh_use *u;
 
-	do {
-		TAILQ_FOREACH(u, &c->uses, link)
-			if (ready ? !u->ready && !u->late : !u->reached)
-				break;
-		if (u)
-			use_tell(c->client, u, ready);
-	} while (u && !c->closing);
+	while (!c->closing && (u = use_waiting(c, !ready)))
+		use_tell(c->client, u, ready);
 }
 
 void client_conn_reached(struct ssh_conn *c)
@@ -117,15 +125,15 @@ void client_conn_ready(struct ssh_conn *c)
 
 void client_conn_failed(struct ssh_conn *c)
 {
-	struct ssh_use *u;
+	struct ssh_use *u, *next;
 
-	do {
-		TAILQ_FOREACH(u, &c->uses, link)
-			if (!u->ready)
-				break;
-		if (u)
-			use_fail(u, &c->err);
-	} while (u);
+	for (u = TAILQ_FIRST(&c->uses); u; u = next) {
+		next = TAILQ_NEXT(u, link);
+		if (u->ready)
+			continue;
+		use_fail(u, &c->err);
+		next = TAILQ_FIRST(&c->uses); /* the callback may have ended others */
+	}
 }
 
 /* ---- memory ---- */
@@ -462,9 +470,9 @@ void ssh_client_free(struct ssh_client *client)
 	ssh_agent_free(client->agent);
 	buf_deinit(&client->out);
 	free(client->read_buf);
-	if (client->uses)
-		log_warn("ssh", "%u uses were not ended before the stop", client->uses);
-	free(client);
+	client->ended = true;
+	if (!client->uses)
+		free(client); /* else with the last use that was told `ready` and is not ended yet */
 }
 
 static void client_stop(void *state)

@@ -27,7 +27,10 @@ struct ssh_host_spec {
 	int port;            /* 0: the settings' port */
 	const char *user;    /* NULL: the settings' user */
 	const char *key;     /* identity file; NULL: the settings' keys and the agent */
-	bool raw;            /* exed_shell = raw: the bytes as given, no EXED_OP, no verified kill */
+	bool raw;            /* exed_shell = raw: bytes as given, no EXED_OP, no verified kill */
+	const char *fence_dir; /* directory of the fences there; NULL: the plan's */
+	const char *become;    /* who runs commands there, by sudo; NULL: who logs in */
+	const char *become_password; /* for sudo; NULL: it asks for none */
 };
 /* Copies everything. NULL when memory is out. */
 struct ssh_host *ssh_host_new(const struct ssh_host_spec *spec);
@@ -36,14 +39,19 @@ void ssh_host_unref(struct ssh_host *h);
 unsigned ssh_host_hash(const struct ssh_host *h);
 const char *ssh_host_name(const struct ssh_host *h);
 bool ssh_host_raw(const struct ssh_host *h);
+const char *ssh_host_fence_dir(const struct ssh_host *h); /* or NULL */
+
+struct ssh_become { const char *user, *password; }; /* password NULL: none is needed */
+/* Valid as long as h; NULL when commands run as who logs in. */
+const struct ssh_become *ssh_host_become(const struct ssh_host *h);
 
 enum ssh_checking { SSH_CHECK_STRICT, SSH_CHECK_ACCEPT_NEW, SSH_CHECK_OFF };
 
 struct ssh_options { /* [ssh] of the configuration; strings are copied */
 	const char *user;             /* NULL: the user exed runs as */
 	int port;                     /* 22 */
-	const char *const *keys;      /* identity files, NULL-terminated; NULL: the usual ~/.ssh/id_* */
-	const char *key_passphrase_file; /* file whose first line opens encrypted keys; NULL: none */
+	const char *const *keys;      /* identity files, NULL-terminated; NULL: ~/.ssh/id_* */
+	const char *key_passphrase_file; /* its first line opens encrypted keys; NULL: none */
 	const char *agent;            /* socket of ssh-agent; NULL: $SSH_AUTH_SOCK; "": none */
 	const char *known_hosts;      /* NULL: ~/.ssh/known_hosts and /etc/ssh/ssh_known_hosts */
 	enum ssh_checking checking;
@@ -105,6 +113,7 @@ struct ssh_command { /* borrowed until end is called */
 	size_t input_len;
 	const char *const *env; /* "NAME=value", NULL-terminated, or NULL */
 	const char *cwd;        /* or NULL */
+	const struct ssh_become *become; /* or NULL; not with a raw host */
 	int64_t limit_ms;       /* from the exec request; <= 0: none */
 };
 

@@ -101,18 +101,30 @@ static bool same_blob(const struct ssh_key *k, const struct offered *o)
 	return len == o->len && !memcmp(blob, o->blob, len);
 }
 
-/* The key at a->next; false when there is none any more. An agent's key that we hold is passed
- * over. */
+/* Whether a key of the agent is one that we hold, and so was tried already. */
+static bool is_held(const struct ssh_conn *c, const struct offered *o)
+{
+	struct ssh_key **keys = c->settings->keys;
+
+	if (c->auth->own && same_blob(c->auth->own, o))
+		return true;
+	for (size_t i = 0; keys[i]; i++)
+		if (same_blob(keys[i], o))
+			return true;
+	return false;
+}
+
+/* The key at a->next, or behind it; false when there is none any more. */
 static bool candidate_get(struct ssh_conn *c, struct candidate *found)
 {
 	struct ssh_auth *a = c->auth;
 	struct ssh_key **keys = c->settings->keys;
 	size_t i, n = 0;
 
-	memset(found, 0, sizeof(*found));
 	while (keys[n])
 		n++;
 	for (;; a->next++) {
+		memset(found, 0, sizeof(*found));
 		i = a->next;
 		if (i == 0) {
 			found->key = a->own;
@@ -122,12 +134,8 @@ static bool candidate_get(struct ssh_conn *c, struct candidate *found)
 			i -= n + 1;
 			if (i >= a->n_agent_keys)
 				return false;
-			found->offered = &a->agent_keys[i];
-			for (size_t k = 0; keys[k]; k++)
-				if (same_blob(keys[k], found->offered))
-					found->offered = NULL;
-			if (found->offered && a->own && same_blob(a->own, found->offered))
-				found->offered = NULL;
+			if (!is_held(c, &a->agent_keys[i]))
+				found->offered = &a->agent_keys[i];
 		}
 		if (found->key || found->offered)
 			return true;

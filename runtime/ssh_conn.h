@@ -52,7 +52,8 @@ union ssh_address {
 
 struct ssh_host {
 	atomic_uint refs;
-	char *name, *address, *user, *key;
+	char *name, *address, *user, *key, *fence_dir, *become_user, *become_password;
+	struct ssh_become become; /* its user is NULL for none */
 	int port;
 	bool raw;
 	unsigned hash;
@@ -113,7 +114,7 @@ struct ssh_client {
 	struct ssh_client_counts counts;
 	struct ssh_use *telling;  /* whose callback runs; NULL once it ended itself */
 	unsigned uses;
-	bool soon_set, stopping;
+	bool soon_set, stopping, ended;
 	struct evdns_base *dns;
 	struct ssh_agent *agent;
 	struct buf out;  /* lent to the connection whose turn it is */
@@ -233,7 +234,8 @@ void client_conn_failed(struct ssh_conn *c); /* with c->err */
 void client_conn_gone(struct ssh_conn *c);   /* takes it out of all lists, gives its place back */
 void client_conn_thick(struct ssh_conn *c);  /* has a new session */
 void client_soon(struct ssh_client *c);
-struct evdns_base *client_dns(struct ssh_client *c); /* made at the first name; NULL: out of memory */
+/* Made at the first name; NULL: out of memory. */
+struct evdns_base *client_dns(struct ssh_client *c);
 struct ssh_agent *client_agent(struct ssh_client *c, const char *path);
 
 /* ---- ssh_io.c ---- */

@@ -44,6 +44,8 @@ struct ssh_exec *exec_new(struct ssh_use *u, const struct ssh_command *cmd, bool
 		rc = ssh_quote_command(&x->line, &x->head, cmd->command, cmd->op_id, cmd->env,
 				       cmd->cwd, &x->broken);
 	}
+	if (!rc && cmd->become && !ssh_host_raw(c->host))
+		rc = ssh_quote_become(&x->line, &x->head, cmd->become, &x->broken);
 	if (rc == -ERR_MEMORY) {
 		exec_free(x);
 		return NULL;

@@ -58,12 +58,15 @@ struct ssh_host *ssh_host_new(const struct ssh_host_spec *spec)
 		return NULL;
 	atomic_init(&h->refs, 1);
 	if (!copy(&h->name, spec->name) || !copy(&h->address, spec->address) ||
-	    !copy(&h->user, spec->user) || !copy(&h->key, spec->key)) {
+	    !copy(&h->user, spec->user) || !copy(&h->key, spec->key) ||
+	    !copy(&h->fence_dir, spec->fence_dir) || !copy(&h->become_user, spec->become) ||
+	    !copy(&h->become_password, spec->become_password)) {
 		ssh_host_unref(h);
 		return NULL;
 	}
 	h->port = spec->port;
 	h->raw = spec->raw;
+	h->become = (struct ssh_become){ h->become_user, h->become_password };
 	h->numeric = address_parse(ssh_host_address(h), &h->at);
 	h->hash = hash_text(2166136261u, ssh_host_address(h));
 	h->hash = hash_text(h->hash, h->user);
@@ -85,6 +88,9 @@ void ssh_host_unref(struct ssh_host *h)
 	free(h->address);
 	free(h->user);
 	free(h->key);
+	free(h->fence_dir);
+	free(h->become_user);
+	free(h->become_password);
 	free(h);
 }
 
@@ -101,6 +107,16 @@ const char *ssh_host_name(const struct ssh_host *h)
 bool ssh_host_raw(const struct ssh_host *h)
 {
 	return h->raw;
+}
+
+const struct ssh_become *ssh_host_become(const struct ssh_host *h)
+{
+	return h->become.user ? &h->become : NULL;
+}
+
+const char *ssh_host_fence_dir(const struct ssh_host *h)
+{
+	return h->fence_dir;
 }
 
 const char *ssh_host_address(const struct ssh_host *h)

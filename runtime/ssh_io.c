@@ -233,8 +233,8 @@ void conn_io_trim(struct ssh_conn *c)
 	if (!c->session || page != sizeof(zeros))
 		return;
 	at = ((uintptr_t)c->session + page - 1) & ~(page - 1);
-	end = (uintptr_t)c->session + malloc_usable_size((char *)c->session - sizeof(struct block)) -
-	      sizeof(struct block);
+	end = (uintptr_t)c->session - sizeof(struct block);
+	end += malloc_usable_size((void *)end);
 	while (at + page <= end) {
 		uintptr_t from = at;
 

@@ -16,9 +16,11 @@
 #define ANSWER_MAX 4096u
 
 /* What the script does, in POSIX sh, with grep (or tr and grep) for what the shell cannot read:
- *   K  what belongs to the command: " 12 34 "; E what is never touched: the script and its ancestors
+ *   K  what belongs to the command: " 12 34 "
+ *   E  what is never touched: the script and its ancestors
  *   T  sessions that belong to it
  *   L  all processes seen; P_n and S_n the parent and session of n
+ *   w  not to stop first: sudo stops itself with what it runs, and only root could end it then
  * A process belongs to the command when it carries the op id in its environment, when its parent
  * belongs to it, or when it is in the session of one that does: sshd gives every command a
  * session of its own. (One that led here, too, would be the script's: a server that makes none.
@@ -30,7 +32,8 @@ static const char script[] =
 	"set -- $l;z=$1 pp=$2 ss=$4;[ \"$ss\" ];};"
 	"p=$$;while [ \"$p\" -gt 0 ]&&st $p;do E=\"$E$p \";p=$pp;done;"
 	"grep -qszxF \"$o\" self/environ;if [ $? -gt 1 ];then "
-	"mk(){ for f in [0-9]*;do tr '\\0' '\\n'<$f/environ|grep -qxF \"$o\"&&echo $f/environ;done;};"
+	"mk(){ for f in [0-9]*;do tr '\\0' '\\n'<$f/environ|grep -qxF \"$o\"&&"
+	"echo $f/environ;done;};"
 	"else mk(){ grep -lszxF \"$o\" [0-9]*/environ;};fi;"
 	"ad(){ case $E in *\" $1 \"*)return;;esac;K=\"$K$1 \";g=1;"
 	"eval \"ss=\\$S_$1\";case $E in *\" $ss \"*);;*)T=\"$T$ss \";;esac;};"
@@ -40,7 +43,8 @@ static const char script[] =
 	"g=1;while [ \"$g\" ];do g=;for p in $L;do case $K in *\" $p \"*)continue;;esac;"
 	"eval \"pp=\\$P_$p ss=\\$S_$p\";case $K in *\" $pp \"*|*\" $ss \"*)ad $p;continue;;esac;"
 	"case $T in *\" $ss \"*)ad $p;;esac;done;done;};"
-	"r=0;while [ $r -lt 20 ];do r=$((r+1));b=$K;sc;[ \"$K\" = \"$b\" ]&&break;kill -STOP $K;done;"
+	"r=0;while [ $r -lt 20 ];do r=$((r+1));b=$K;sc;[ \"$K\" = \"$b\" ]&&break;"
+	"[ \"$w\" ]||kill -STOP $K;done;"
 	"r=0;while [ $r -lt 30 ];do r=$((r+1));[ \"$K\" = ' ' ]||kill -KILL $K;sc;a=0;n=0;"
 	"for p in $K;do n=$((n+1));st $p&&[ \"$z\" != Z ]&&[ \"$z\" != X ]&&a=$((a+1));done;"
 	"[ $a = 0 ]&&break;sleep .1||sleep 1;done;"
@@ -182,7 +186,16 @@ void kill_drop(struct ssh_kill *k)
 	k->x = NULL;
 	event_del(&k->timer);
 	if (k->runner) {
-		exec_end(k->runner); /* on_end does the rest */
+		struct ssh_conn *own = k->own ? k->runner->conn : NULL;
+
+		/* on_end does the rest. A connection of the script's own must outlive exec_end. */
+		if (own)
+			own->busy++;
+		exec_end(k->runner);
+		if (own) {
+			own->busy--;
+			conn_settle(own);
+		}
 		return;
 	}
 	if (k->own)
@@ -193,6 +206,7 @@ void kill_drop(struct ssh_kill *k)
 static int kill_start(struct ssh_exec *x)
 {
 	struct ssh_kill *k = calloc(1, sizeof(*k));
+	const struct ssh_become *become = x->cmd->become;
 
 	if (!k)
 		return -ERR_MEMORY;
@@ -200,9 +214,11 @@ static int kill_start(struct ssh_exec *x)
 	x->kill = k;
 	evtimer_assign(&k->timer, x->conn->client->base, on_timer, k);
 	ssh_arm(&k->timer, KILL_MS);
-	buf_printf(&k->input, "o='EXED_OP=%s';", x->cmd->op_id);
+	buf_printf(&k->input, "o='EXED_OP=%s';w=%s;", x->cmd->op_id,
+		   become && strcmp(become->user, "root") ? "1" : "");
 	buf_puts(&k->input, script);
 	k->cmd.command = "exec sh -c 'IFS= read -r s; eval \"$s\"'";
+	k->cmd.become = become;
 	k->cmd.input = k->input.data;
 	k->cmd.input_len = k->input.len;
 	if (k->input.failed)
@@ -246,7 +262,7 @@ static void on_limit(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	if (x->exit_seen)
-		return; /* it has ended in time; what its children still say has a limit of its own */
+		return; /* it has ended in time; its children's output has a limit of its own */
 	x->r.timed_out = true;
 	c->busy++;
 	exec_stop(x);

@@ -8,6 +8,11 @@
 /* The script that is read from stdin: one line, so that what follows it is the user's input. */
 #define READ_SCRIPT "sh -c 'IFS= read -r s; eval \"$s\"'"
 
+/* Between sudo and the command: sudo may or may not have read the password from stdin. */
+#define BECOME_MARK "exed-become"
+#define SKIP_PASSWORD "/bin/sh -c 'while IFS= read -r s;do [ \"$s\" = " BECOME_MARK \
+	" ]&&break;done;unset s;exec \"$@\"' sh "
+
 /* A script line is read byte by byte by the shell on the host; this much still takes it 0.3 s. */
 #define HEAD_MAX (1024u * 1024u)
 
@@ -66,7 +71,8 @@ static int quote_env(struct buf *b, const char *const *env, struct err *err)
 			    !(isdigit((unsigned char)*c) && c > *env))
 				break;
 		if (!eq || c != eq || eq == *env)
-			return err_set(err, ERR_INVALID, "environment: not NAME=value: %.64s", *env);
+			return err_set(err, ERR_INVALID, "environment: not NAME=value: %.64s",
+				       *env);
 		buf_puts(b, "export ");
 		buf_add(b, *env, (size_t)(eq - *env) + 1);
 		ssh_quote_sh(b, eq + 1);
@@ -147,4 +153,41 @@ int ssh_quote_command(struct buf *line, struct buf *head, const char *command, c
 	if (!rc && (line->failed || head->failed))
 		rc = err_set(err, ERR_MEMORY, "out of memory");
 	return rc;
+}
+
+static bool become_good(const struct ssh_become *b)
+{
+	const char *p = b->password;
+
+	return *b->user && *b->user != '-' && ssh_quote_login_safe(b->user) &&
+	       !(p && (strchr(p, '\n') || !strcmp(p, BECOME_MARK)));
+}
+
+int ssh_quote_become(struct buf *line, struct buf *head, const struct ssh_become *become,
+		     struct err *err)
+{
+	const char *password = become->password;
+	struct buf l = { 0 }, h = { 0 };
+
+	if (!become_good(become))
+		return err_set(err, ERR_INVALID, "ansible_become: no user or password for sudo");
+	buf_puts(&l, password ? "exec sudo -S -p '' -u " : "exec sudo -n -u ");
+	if (word_safe(become->user))
+		buf_puts(&l, become->user);
+	else
+		ssh_quote_login(&l, become->user);
+	buf_putc(&l, ' ');
+	if (password) {
+		buf_puts(&l, SKIP_PASSWORD);
+		buf_puts(&h, password);
+		buf_puts(&h, "\n" BECOME_MARK "\n");
+	}
+	buf_add(&l, line->data + strlen("exec "), line->len - strlen("exec "));
+	buf_add(&h, head->data, head->len);
+	l.failed |= line->failed || head->failed || h.failed;
+	buf_deinit(line);
+	buf_deinit(head);
+	*line = l;
+	*head = h;
+	return l.failed ? err_set(err, ERR_MEMORY, "out of memory") : 0;
 }

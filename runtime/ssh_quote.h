@@ -12,6 +12,7 @@
 
 #include "buf.h"
 #include "err.h"
+#include "ssh.h"
 
 /* The longest exec request that is sent: libssh2 and some servers take no more than 32 KiB. */
 #define SSH_QUOTE_MAX 30000u
@@ -31,5 +32,11 @@ void ssh_quote_sh(struct buf *b, const char *s);
  * env entry is no NAME=value; -ERR_LIMIT: too long; -ERR_MEMORY. */
 int ssh_quote_command(struct buf *line, struct buf *head, const char *command, const char *op_id,
 		      const char *const *env, const char *cwd, struct err *err);
+
+/* Turns an exec request that begins with "exec " into one that sudo runs as become->user; a password
+ * goes to stdin, before head, and never into line. All of line's bytes must be ssh_quote_login_safe.
+ * -ERR_INVALID: a user or password that cannot be given; -ERR_MEMORY. */
+int ssh_quote_become(struct buf *line, struct buf *head, const struct ssh_become *become,
+		     struct err *err);
 
 #endif

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- Jobs: from a request to a job in the store, and what else may be asked of one. The job exists when
--- submit answers with its jid, and then it ends, whatever happens to this node.
+-- Jobs: from a request to a job in the store, and what else may be asked of one. The job exists
+-- when submit answers with its jid, and then it ends, whatever happens to this node.
 
 local json = require "exed.json"
 local plan = require "exed.plan"
@@ -17,6 +17,8 @@ local URGENT_HOSTS <const> = 10
 local NO_MATCH <const> = '{"status":-1,"error":"no host of that name in the inventory"}'
 
 local LOCKS <const> = { ping = "none", facter = "none", execute = "shared" }
+-- What changes a host by its nature keeps its lease whatever the request says.
+local LEAST <const> = { service = "exclusive", deploy = "exclusive" }
 local STRENGTH <const> = { none = 0, shared = 1, exclusive = 2 }
 
 local function bad(message) return nil, { code = "bad_request", message = message } end
@@ -56,16 +58,35 @@ local function resolve(node, request)
   return names, #found
 end
 
--- What the operation's lock is; a request may only ask for a known one.
+-- The lease that the operation takes on its hosts.
 local function lock_of(request)
   local lock = request.lock or LOCKS[request.operation] or "exclusive"
   if not STRENGTH[lock] then
     return bad('lock should be "exclusive", "shared" or "none"')
   end
-  if request.fence or lock == "exclusive" then
-    return bad "operations that must not run twice (fence, lock exclusive) are not available"
+  if STRENGTH[lock] < (STRENGTH[LEAST[request.operation]] or 0) then
+    return bad(("lock of %s may not be less than %s"):format(request.operation,
+      LEAST[request.operation]))
   end
   return lock
+end
+
+-- Whether the operation may start only once on a host, whatever happens.
+local function is_fenced(request, made, lock)
+  if made.repeatable or not made.command then return false end
+  return made.fence or request.fence or lock == "exclusive"
+end
+
+-- A raw host takes the bytes as given, so nothing can be wrapped around them there.
+local function check_fence(node, targets, known)
+  for i = 1, known do
+    local host = node.holder.inventory.by_name[targets[i]]
+    if host and host.shell == "raw" then
+      return bad(("%s has exed_shell = raw: no fence can be put around a command there"):format(
+        host.name))
+    end
+  end
+  return true
 end
 
 -- What is kept of the request for the nodes that run it.
@@ -73,6 +94,7 @@ local function kept(request, count)
   return {
     operation = request.operation, args = request.args, executor = request.executor,
     timeout = request.timeout, window = request.window, lines = request.lines,
+    fence = request.fenced or nil,
     urgent = not request.listed and count <= URGENT_HOSTS or nil,
   }
 end
@@ -116,6 +138,12 @@ function jobs.submit(node, request)
   if not made then return nil, err end
   lock, err = lock_of(request)
   if not lock then return nil, err end
+  request.fenced = is_fenced(request, made, lock)
+  if request.fenced then
+    local ok
+    ok, err = check_fence(node, targets, known)
+    if not ok then return nil, err end
+  end
   local jid = sys.uuid()
   answer, err = node.store:create({
     jid = jid, fields = job_fields(request, #targets), targets = targets, known = known,
@@ -134,7 +162,10 @@ end
 function jobs.cancel(node, jid, reason)
   local slices, err, some = node.store:cancel(node, jid, reason or "cancelled")
   for _, slice in ipairs(slices or some or {}) do node.runner:start(slice) end
-  if not slices then return nil, err end
+  if not slices then
+    node.runner:doubt()
+    return nil, err
+  end
   return { jid = jid, state = 1 }
 end
 

@@ -6,6 +6,7 @@
 local config = require "exed.config"
 local fanout = require "exed.fanout"
 local log = require "exed.log"
+local store = require "exed.store"
 local timer = require "exed.timer"
 
 local membership = {}
@@ -109,7 +110,8 @@ local function take_over(self, dead)
   local rows = node.store:call("owned", dead.id, ROUND)
   if not rows then return end
   for _, row in ipairs(rows) do
-    local slice = node.store:take_over(node, row, dead)
+    local slice, err = node.store:take_over(node, row, dead)
+    if not slice and store.is_passing(err) then node.runner:doubt() end
     if slice then
       log.warn("node", "jid=%s slice=%d is taken over from node %s", slice.jid, slice.k, dead.id)
       node.runner:start(slice)
@@ -145,7 +147,8 @@ function membership:turn()
   watch(self)
 end
 
--- Undoes the jobs that the node was accepting when it died; of this node, those of its former lives.
+-- Undoes the jobs that the node was accepting when it died; of this node, those of its former
+-- lives.
 function membership:undo_accepting(id)
   local node = self.node
   for _, row in ipairs(node.store:insist "accepting" or {}) do

@@ -194,12 +194,19 @@ local function join(self)
   end)
 end
 
+-- A node whose store answers is healthy from its first answer on.
+local function wait_for_registration(self)
+  local deadline = timer.now() + FIRST_CONTACT
+  while not self.incarnation and self.conn:up() and timer.now() < deadline do timer.sleep(0.005) end
+end
+
 -- Opens everything and begins to serve. Returns the node, or nil, err.
 function node.start()
   local self = setmetatable({ config = config, version = sys.version(), ending = false }, node)
   local ok, err = open(self)
   if not ok then return nil, err end
   join(self)
+  wait_for_registration(self)
   keep_running(self, "beat", membership.period(), function() self.membership:turn() end)
   keep_running(self, "sweep", SWEEP_PERIOD, sweep)
   keep_running(self, "control", 1, listen_control)

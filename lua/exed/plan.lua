@@ -64,8 +64,15 @@ function plan.fill(node, job, slice, made)
     keep = ssh.keep > 0 and job.total <= ssh.max_connections,
     op = job.jid .. ".0",
     try = 1,
-    lines = request.lines,
+    -- What is told at the end only has no lines on the way.
+    lines = request.lines and not made.quiet_record,
+    quiet_record = made.quiet_record,
     output_cap = node.config.store.output_cap,
+    fence = request.fence,
+    quiet = made.quiet,
+    sync = made.sync,
+    fence_dir = ssh.fence_dir,
+    fence_ttl = node.config.store.ttl,
   }
 end
 
@@ -74,8 +81,8 @@ function plan.share(window, slices, k)
   return window // slices + (k < window % slices and 1 or 0)
 end
 
--- Counts what an op has left running: one number on stdout. The fan-out gives each host its op id in
--- EXED_LOOK. A process counts when its environment has that op id.
+-- Counts what an op has left running: one number on stdout. The fan-out gives each host its op id
+-- in EXED_LOOK. A process counts when its environment has that op id.
 plan.look = {
   verdict = { default = STATUS.FAILED },
   command = [[n=0

@@ -19,6 +19,8 @@ runner.__index = runner
 local POLL <const> = 1
 -- Slices asked for in one call.
 local TAKE <const> = 16
+-- Slices looked at in one call when an answer was lost.
+local OWNED <const> = 1000
 -- Slices and hosts that a node holds at once; beyond, others may have them.
 local MAX_SLICES <const> = 1000
 local HOSTS_PER_PLACE <const> = 2
@@ -28,7 +30,7 @@ local KILLING <const> = 4
 function runner.new(node)
   return setmetatable({
     node = node, event = fiber.event(), kicked = false, slices = {}, count = 0, hosts = 0,
-    draining = false,
+    draining = false, doubtful = true, -- a reclaim's answer may be lost, too
   }, runner)
 end
 
@@ -53,12 +55,14 @@ local function load_job(self, jid)
 end
 
 -- The handle that the fan-out knows a host by; made once for each host of an inventory.
-local function handle_of(host)
+local function handle_of(inventory, host)
   local handle = host.handle
   if not handle then
     handle = fanout.host {
       name = host.name, address = host.address, port = host.port, user = host.user,
-      key = host.key, raw = host.shell == "raw",
+      key = host.key, raw = host.shell == "raw", fence_dir = host.fence_dir,
+      become = host.become,
+      become_password = host.become and inventory:become_password(host),
     }
     host.handle = handle
   end
@@ -69,35 +73,45 @@ local function add(group, handle, index)
   group.hosts[#group.hosts + 1], group.indexes[#group.indexes + 1] = handle, index
 end
 
+-- The group of a target that a lost node had started: with a fence on the host it is settled there,
+-- else we look what is left of it; lost: there is nobody to ask.
+local function lost_kind_of(host, fenced)
+  if not host then return "lost" end
+  local kind = fenced and "settle" or "look"
+  return host.connection == "local" and kind .. "_here" or kind
+end
+
 -- What is to become of a target: nil when it is done, else the name of a group: run, here (by a
--- local process), look (started by a lost node: it is not known how it ended), skip (the job was
--- stopped), gone (not in the inventory any more), odd (a connection that we do not know).
-local function kind_of(slice, host, mark, repeatable)
+-- local process), one of lost_kind_of (it is not known how it ended), skip (the job was stopped),
+-- gone (not in the inventory any more), odd (a connection that we do not know), other (so is its
+-- way to become another user).
+local function kind_of(slice, host, mark, repeatable, fenced)
   if mark == "2" then return nil end
-  if mark == "1" and not repeatable then return host and "look" or "gone" end
+  if mark == "1" and not repeatable then return lost_kind_of(host, fenced) end
   if slice.stop then return "skip" end
   if not host then return "gone" end
+  if host.become_other and not repeatable then return "other" end
   if host.connection == "local" then return "here" end
   return host.connection == "ssh" and "run" or "odd"
 end
 
 -- The slice's targets by kind, each as lists of handles and indexes.
-local function sort_targets(self, slice, names, marks, repeatable)
+local function sort_targets(self, slice, names, marks, repeatable, fenced)
   local groups = {}
   local inventory = self.node.holder.inventory
   for i, name in ipairs(names) do
     local host = inventory.by_name[name]
-    local kind = kind_of(slice, host, marks and marks:sub(i, i), repeatable)
+    local kind = kind_of(slice, host, marks and marks:sub(i, i), repeatable, fenced)
     if kind then
       groups[kind] = groups[kind] or { hosts = {}, indexes = {} }
-      add(groups[kind], handle_of(host or { name = name }), slice.from + i - 1)
+      add(groups[kind], handle_of(inventory, host or { name = name }), slice.from + i - 1)
     end
   end
   return groups
 end
 
--- Where a fan-out's records go. Calls of a slice are numbered, so its fan-outs share one sink; those
--- of records only need no numbers.
+-- Where a fan-out's records go. Calls of a slice are numbered, so its fan-outs share one sink;
+-- those of records only need no numbers.
 local function sink_of(self, slice, options)
   if options.marks == nil then
     return sink.new(self.node.conn, {
@@ -139,7 +153,7 @@ end
 
 local LOOK <const> = {
   command = plan.look.command, verdict = plan.look.verdict, look = true, timeout = 60,
-  lines = false,
+  lines = false, settles = true, fence = false,
 }
 -- Owners lost in a row, with no new record between, after which a slice is not tried again.
 local POISONED <const> = 3
@@ -148,15 +162,21 @@ local POISONED <const> = 3
 local function steps(slice, groups, made, repeatable)
   local look = with(made, LOOK)
   look.stdin, look.env, look.cwd = nil, nil, nil
-  look.settle_until = timer.now() + config.runner.settle_timeout
   local own = { marks = not repeatable }
+  local settle = with(made, { settles = true, unmarked = true, forbid = slice.stop ~= nil })
   return {
     { groups.gone, made, { refuse = "not in the inventory any more" } },
     { groups.odd, made, { refuse = "its ansible_connection is not known here" } },
+    { groups.other, made, { refuse = "ansible_become is done by sudo, over ssh, only" } },
     { groups.skip, made, { skip = slice.stop } },
-    { groups.look, look, {} },
+    { groups.lost, look, { refuse = "node lost while running, not in the inventory any more" } },
     { groups.here, with(made, { transport = "local" }), own },
     { groups.run, made, own },
+    -- Last: what still runs is waited for, and nobody else should wait for that.
+    { groups.settle_here, with(settle, { transport = "local" }), own },
+    { groups.settle, settle, own },
+    { groups.look_here, with(look, { transport = "local" }), {} },
+    { groups.look, look, {} },
   }
 end
 
@@ -176,9 +196,10 @@ local function run_targets(self, slice, job)
   made, err = plan.ask(self.node, job.request)
   if not made then return nil, err end
   local filled = plan.fill(self.node, job, slice, made)
-  local groups = sort_targets(self, slice, names, marks, made.repeatable)
-  for _, step in pairs(steps(slice, groups, filled, made.repeatable)) do
+  local groups = sort_targets(self, slice, names, marks, made.repeatable, filled.fence)
+  for _, step in ipairs(steps(slice, groups, filled, made.repeatable)) do
     local ok
+    if step[2].settles then step[2].settle_until = timer.now() + config.runner.settle_timeout end
     ok, err = run_group(self, slice, step[1], step[2], step[3])
     if not ok then return nil, err end
   end
@@ -204,15 +225,18 @@ local function stop_poisoned(self, slice)
   if slice.deaths < POISONED or slice.stop then return end
   slice.stop = ("poisoned: %d nodes died in a row while they ran it"):format(slice.deaths)
   local others = self.node.store:cancel(self.node, slice.jid, slice.stop)
+  if not others then self:doubt() end
   for _, other in ipairs(others or {}) do self:start(other) end
 end
 
+local function key_of(slice) return slice.jid .. ":" .. slice.k end
+
 local function run_slice(self, slice)
-  local key = slice.jid .. ":" .. slice.k
+  local key = key_of(slice)
   self.slices[key] = slice
   self.count, self.hosts = self.count + 1, self.hosts + slice.to - slice.from
   local _ <close> = setmetatable({}, { __close = function()
-    self.slices[key] = nil
+    if self.slices[key] == slice then self.slices[key] = nil end
     self.count, self.hosts = self.count - 1, self.hosts - (slice.to - slice.from)
     self:kick()
   end })
@@ -225,9 +249,11 @@ local function run_slice(self, slice)
   finish(self, slice, ok, err)
 end
 
--- Runs a slice that this node owns, in a fiber of its own.
+-- Runs a slice that this node owns, in a fiber of its own; one that runs here already is left.
 function runner:start(slice)
-  return fiber.spawn("slice " .. slice.jid, run_slice, self, slice)
+  local known = self.slices[key_of(slice)]
+  if known and known.epoch == slice.epoch then return end
+  if not fiber.spawn("slice " .. slice.jid, run_slice, self, slice) then self:doubt() end
 end
 
 -- ---- taking -------------------------------------------------------------------------------------
@@ -261,11 +287,24 @@ function runner:reclaim()
   return true
 end
 
+-- A call that may give slices to this node had no answer, so some may be ours without our knowing.
+function runner:doubt() self.doubtful = true end
+
+-- Starts what the store says is ours and nobody runs here.
+local function settle_doubt(self)
+  self.doubtful = false
+  local slices = self.node.store:owned(self.node, OWNED)
+  if not slices then return self:doubt() end
+  for _, slice in ipairs(slices) do
+    if not self.draining then self:start(slice) end
+  end
+end
+
 -- Takes and runs until the node drains.
 function runner:loop()
   while not self.draining do
     self.kicked = false
-    take_all(self)
+    if not take_all(self) then self:doubt() elseif self.doubtful then settle_doubt(self) end
     if not self.kicked then self.event:wait(POLL) end
   end
 end

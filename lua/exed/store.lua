@@ -86,8 +86,8 @@ local function no_match_rows(job, first, last)
   return rows
 end
 
--- Asks again while the answer may have been lost: create is idempotent by its jid. An err that leaves
--- open whether the job exists has unsure = true.
+-- Asks again while the answer may have been lost: create is idempotent by its jid. An err that
+-- leaves open whether the job exists has unsure = true.
 local function patient(self, name, args)
   local deadline, pause = timer.now() + CREATE_PATIENCE, 0.05
   local unsure = false
@@ -117,8 +117,8 @@ local function create_large(self, job, node)
     local last = math.min(first + step - 1, #chunks)
     args = { job.jid, first - 1 }
     add_rows(args, table.move(chunks, first, last, 1, {}), 1)
-    add_rows(args, no_match_rows(job, (first - 1) * CHUNK, math.min(last * CHUNK, #job.targets) - 1),
-      2)
+    local upto = math.min(last * CHUNK, #job.targets) - 1
+    add_rows(args, no_match_rows(job, (first - 1) * CHUNK, upto), 2)
     local added
     added, err = patient(self, "create_add", args)
     if not added then return nil, err end
@@ -138,10 +138,10 @@ local function create_large(self, job, node)
   return patient(self, "create_commit", args)
 end
 
--- Creates a job. job: jid, fields (name -> text, kept in its hash), targets (names), known (so many of
--- them, the first, are in the inventory), no_match (record of the others, JSON), slices (flat: from,
--- to), lock, listed, priority, idem_key, idem_hash, max_jobs, max_memory. node: id, incarnation.
--- Returns { how = "CREATED"|"EXISTS"|"REPLAY", jid, state }.
+-- Creates a job. job: jid, fields (name -> text, kept in its hash), targets (names), known (so many
+-- of them, the first, are in the inventory), no_match (record of the others, JSON), slices (flat:
+-- from, to), lock, listed, priority, idem_key, idem_hash, max_jobs, max_memory. node: id,
+-- incarnation. Returns { how = "CREATED"|"EXISTS"|"REPLAY", jid, state }.
 function store:create(job, node)
   local answer, err
   if #job.targets > WHOLE then
@@ -181,6 +181,13 @@ end
 -- Slices that this node owned in an earlier life.
 function store:reclaim(node, max)
   local rows, err = self:insist("reclaim", node.id, node.incarnation, max)
+  if not rows then return nil, err end
+  return to_slices(rows)
+end
+
+-- Slices that this node owns, whether it knows of them or not; at most max.
+function store:owned(node, max)
+  local rows, err = self:call("owned", node.id, max)
   if not rows then return nil, err end
   return to_slices(rows)
 end
@@ -267,8 +274,8 @@ function store:targets(jid, from, to)
     1, {})
 end
 
--- Entries after the dense id `after`: { state, last, rows }, row = { id, index, kind, effect, status,
--- entry }. bare: parts of outputs come without their bytes.
+-- Entries after the dense id `after`: { state, last, rows }, row = { id, index, kind, effect,
+-- status, entry }. bare: parts of outputs come without their bytes.
 function store:page(jid, after, count, max_bytes, bare)
   local answer, err = self:call("page", jid, after, count, max_bytes, bare and "1" or "0")
   if not answer then return nil, err end

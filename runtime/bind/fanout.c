@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* exed.fanout: runs a plan on many hosts; the work is fanout.c's, Lua is entered once per batch.
- *   host{ name, address, port, user, key, raw } -> host            made once per inventory host
+ *   host{ name, address, port, user, key, raw, fence_dir, become,
+ *     become_password } -> host    made once per inventory host
  *   start(plan, hosts [, indexes [, sink]]) -> run | nil, err
  *     plan: transport, command, stdin, env (list of NAME=value), cwd, timeout, connect_timeout (seconds),
  *           window, group, group_window, urgent, keep, op, try, verdict { [code] = status, default },
- *           lines, look, output_cap, settle_until (timer.now's seconds)
+ *           lines, look, quiet_record, output_cap, settle_until (timer.now's seconds),
+ *           unmarked, fence, quiet, sync, fence_dir, fence_ttl (seconds)
  *     sink: of exed.sink; without one the entries come by run:next
  *   run:next([seconds]) -> list of { kind, index, status, data, stream, offset, parts } | nil at the end
  *   run:wait([seconds]) -> number of hosts that did not start (after drain) | nil, err
@@ -128,6 +130,9 @@ static int l_host(lua_State *L)
 	spec.key = field_string(L, 1, "key");
 	spec.port = (int)field_integer(L, 1, "port", 0);
 	spec.raw = field_boolean(L, 1, "raw");
+	spec.fence_dir = field_string(L, 1, "fence_dir");
+	spec.become = field_string(L, 1, "become");
+	spec.become_password = field_string(L, 1, "become_password");
 	box = lua_newuserdatauv(L, sizeof(*box), 0);
 	*box = NULL;
 	luaL_setmetatable(L, HOST);
@@ -219,8 +224,15 @@ static void read_plan(lua_State *L, int t, struct fanout_plan *plan)
 	plan->try = (unsigned)field_integer(L, t, "try", 1);
 	plan->urgent = field_boolean(L, t, "urgent");
 	plan->keep = field_boolean(L, t, "keep");
+	plan->unmarked = field_boolean(L, t, "unmarked");
+	plan->fence = field_boolean(L, t, "fence");
+	plan->quiet = field_boolean(L, t, "quiet");
+	plan->sync = field_boolean(L, t, "sync");
+	plan->fence_dir = field_string(L, t, "fence_dir");
+	plan->fence_ttl_s = field_ms(L, t, "fence_ttl", 0) / 1000;
 	plan->rules.lines = field_boolean(L, t, "lines");
 	plan->rules.look = field_boolean(L, t, "look");
+	plan->rules.quiet_record = field_boolean(L, t, "quiet_record");
 	plan->rules.output_cap = (uint64_t)field_integer(L, t, "output_cap", 1 << 20);
 	read_verdict(L, t, &plan->rules);
 }

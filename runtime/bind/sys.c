@@ -26,6 +26,7 @@
 
 #include "bind.h"
 #include "fiber.h"
+#include "log.h"
 #include "runtime.h"
 #include "script.h"
 #include "version.h"
@@ -179,8 +180,8 @@ static int l_ready(lua_State *L)
 		dup2(nowhere, fd);
 	if (nowhere > 2)
 		close(nowhere);
-	if (write(rt->ready_fd, "", 1) != 1)
-		fputs("exed: who started it has gone\n", stderr);
+	if (write(rt->ready_fd, "", 1) < 0)
+		log_warn("node", "who started it has gone: %s", strerror(errno));
 	close(rt->ready_fd);
 	rt->ready_fd = 0;
 	return 0;

@@ -270,9 +270,9 @@ class Shells(unittest.TestCase):
                 f.write("echo from the profile; cd /\n")
             records = exed.records(exed.execute(["all"], "echo a\necho b", timeout=20))
             self.assertTrue(records["web01"][0]["stdout"].endswith("a\nb\n"), records)
-            record = one(exed, "web01", "sleep 300", timeout=1)
+            record = one(exed, "web01", "sleep 300300", timeout=1)
             self.assertEqual((record.get("timed_out"), record.get("survivors")), (True, 0), record)
-            self.assertEqual(sshd.running("sleep 300"), [])
+            self.assertEqual(sshd.running("300300"), [])
 
 
 class BrokenHosts(unittest.TestCase):

@@ -5,6 +5,7 @@ What an op does is counted in a file on "the host", one line for each start, so 
 seen whatever the fence says of itself.
 """
 
+import json
 import os
 import shutil
 import signal
@@ -18,9 +19,9 @@ import uuid
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "tests", "support"))
 
-from exedtest import Sshd, alive, wait_until, with_marker  # noqa: E402
+from exedtest import BUILD, Exed, Sshd, alive, wait_until, with_marker  # noqa: E402
 
-SHELLS = [["dash"], ["bash", "--posix"], ["bash"], ["busybox", "sh"]]
+SHELLS = [["dash"], ["bash", "--posix"], ["busybox", "sh"]]
 LOGIN_SHELLS = [["sh"], ["bash"], ["fish"], ["tcsh"], ["busybox", "sh"]]
 NOTHING, NEW, ENDED, ALIVE, DIED, CUT, NEVER, NO_PLACE = range(8)  # enum fence_said
 SOURCES = ["tests/support/fence_text.c", "runtime/fence.c", "runtime/ssh_quote.c", "runtime/buf.c",
@@ -276,6 +277,24 @@ class Join(Ops):
                 os.unlink(host.path("go%d" % i))
 
     @each_shell
+    def test_output_that_is_still_on_its_way_when_the_command_has_ended_is_waited_for(self, host):
+        op = self.op()
+        os.mkdir(host.path("bin"))
+        with open(host.path("bin", "tee"), "w", encoding="utf-8") as f:
+            f.write('#!/bin/sh\nwhile [ ! -e "$HOME/go" ]; do sleep .02; done\nexec /usr/bin/tee "$@"\n')
+        os.chmod(host.path("bin", "tee"), 0o755)
+        env = {"PATH": host.path("bin") + ":" + os.environ["PATH"]}
+        text = wrap(op, "echo late")
+        first = host.start(op, text, env=env)
+        self.assertEqual(first.wait(10), 0)
+        second = host.start(op, text)
+        time.sleep(.3)
+        with open(host.path("go"), "w", encoding="utf-8"):
+            pass
+        for p, said in (first, NEW), (second, ENDED):
+            self.assertEqual(Said(op, p.wait(10), *p.communicate()).all, (said, 0, b"late\n", b""))
+
+    @each_shell
     def test_joining_leaves_stdin_alone(self, host):
         op = self.op()
         host.run(op, wrap(op, "true"))
@@ -523,7 +542,7 @@ class Place(Ops):
         for name in "ended", "forbidden", "died", "runs":
             os.utime(host.op_dir(ops[name]), (old, old))
         host.run(ops["sweeper"], wrap(ops["sweeper"], "true", ttl=7 * 86400))
-        left = [ops[name] for name in ("young", "runs", "sweeper")] + ["not.an.op.dir", "plain"]
+        left = [ops[name] for name in ("young", "runs", "sweeper")] + ["not.an.op.dir", "plain", ".swept"]
         self.assertEqual(sorted(os.listdir(host.ops)), sorted(left))
         with open(host.path("go"), "w", encoding="utf-8"):
             pass
@@ -541,6 +560,32 @@ class Place(Ops):
         op = self.op()
         host.run(op, wrap(op, "true", ttl=7 * 86400))
         self.assertEqual(len(os.listdir(host.ops)), 9)
+        op = self.op()
+        host.run(op, wrap(op, "true", ttl=7 * 86400))
+        self.assertEqual(sorted(os.listdir(host.ops)), sorted(self.ops + [".swept"]))
+
+    @each_shell
+    def test_sweeping_waits_an_hour_of_the_same_boot(self, host):
+        def sweeps():
+            op, old = self.op(), time.time() - 8 * 86400
+            host.run(op, wrap(op, "true"))
+            os.utime(host.op_dir(op), (old, old))
+            other = self.op()
+            self.assertEqual(host.run(other, wrap(other, "exit 9", ttl=7 * 86400)).code, 9)
+            return not os.path.exists(host.op_dir(op))
+
+        def stamp(text):
+            with open(os.path.join(host.ops, ".swept"), "w", encoding="utf-8") as f:
+                f.write(text)
+
+        self.assertTrue(sweeps())
+        self.assertFalse(sweeps())
+        boot, since = host.read(".exed", "ops", ".swept").decode().split()
+        for text in ("other-boot %s\n" % since, "%s -3600\n" % boot, "%s 1.2.3\n" % boot, boot, "", "\0x y z\n"):
+            stamp(text)
+            self.assertTrue(sweeps(), text)
+        stamp("%s %d\n" % (boot, int(since) - 3500))
+        self.assertFalse(sweeps())
 
 
 class OverSsh(Ops):
@@ -591,6 +636,104 @@ class OverSsh(Ops):
             said = Said(op, second.returncode, b"exed %s old\n" % op.encode() + out, err)
             self.assertEqual(said.all, (ENDED, 11, b"one\ninput", b""))
             self.assertEqual(host.read("starts"), "x\n")
+
+
+# Runs one fenced plan on hosts 1..n of a private sshd and prints each record as a line.
+FAN_OUT = """
+local fanout, timer = require "exed.fanout", require "exed.timer"
+local address, port, n, op, settle, limit = arg[1], tonumber(arg[2]), tonumber(arg[3]), arg[4], arg[5], arg[6]
+local hosts, indexes = {}, {}
+for i = 1, n do
+  hosts[i] = fanout.host { name = "web" .. i, address = address .. i, port = port }
+  indexes[i] = i
+end
+local run = assert(fanout.start({
+  transport = "ssh", command = arg[7], stdin = "in", verdict = { [0] = 5, default = 3 }, op = op, fence = true,
+  quiet = arg[8] == "quiet", timeout = tonumber(limit), group = op,
+  settle_until = settle == "settle" and timer.now() + 30 or nil, output_cap = 1 << 20,
+}, hosts, indexes))
+while true do
+  local list = run:next(60)
+  if not list then break end
+  for _, entry in ipairs(list) do
+    if entry.kind == "record" then print(entry.index, entry.data) end
+  end
+end
+"""
+
+
+class FanOut(Ops):
+    """Fenced plans of a fan-out on real sshd, by exed-run."""
+
+    HOSTS = 10
+
+    def setUp(self):
+        super().setUp()
+        self.sshd = self.enterContext(Sshd(self.HOSTS))
+        self.exed = Exed(hosts=self.sshd)
+        self.addCleanup(self.exed.stop)
+        self.exed.write_conf()
+        self.script = self.exed.write("fan_out.lua", FAN_OUT)
+        self.job = "%s.0" % uuid.uuid4()
+        self.ops = ["%s.%d.1" % (self.job, i + 1) for i in range(self.HOSTS)]
+
+    def start(self, command, settle="", limit=60, quiet=""):
+        return subprocess.Popen(
+            [os.path.join(BUILD, "exed-run"), "-c", self.exed.path("exed.conf"), self.script, "127.0.1.",
+             str(self.sshd.port), str(self.HOSTS), self.job, settle, str(limit), command, quiet],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, cwd=self.exed.dir)
+
+    def records(self, p):
+        out, _ = p.communicate(timeout=60)
+        self.assertEqual(p.returncode, 0)
+        found = {int(line.split(b"\t")[0]): json.loads(line.split(b"\t")[1]) for line in out.splitlines()}
+        self.assertEqual(sorted(found), list(range(1, self.HOSTS + 1)))
+        return found.values()
+
+    def starts(self):
+        return [host.read("starts").count("x") for host in self.sshd.hosts]
+
+    def test_a_node_that_is_killed_is_followed_by_one_that_joins(self):
+        command = counted('echo a; cat; while [ ! -e "$EXED_TEST_DIR/go" ]; do sleep .05; done; echo b; exit 4')
+        for quiet in "", "quiet":
+            self.job = "%s.0" % uuid.uuid4()
+            self.ops += ["%s.%d.1" % (self.job, i + 1) for i in range(self.HOSTS)]
+            before = self.starts()[0]
+            first = self.start(command, quiet=quiet)
+            wait_until(lambda: sum(self.starts()[:7]) == 7 * (before + 1), 20, "some hosts have started")
+            first.kill()
+            first.communicate()
+            second = self.start(command, "settle", quiet=quiet)
+            time.sleep(.5)
+            for host in self.sshd.hosts:
+                with open(os.path.join(host.dir, "go"), "w", encoding="utf-8"):
+                    pass
+            for _ in range(2):
+                for record in self.records(second):
+                    self.assertEqual((record.get("rtc"), record["stdout"]), (4, "a\ninb\n"), record)
+                self.assertEqual(self.starts(), self.HOSTS * [before + 1])
+                second = self.start(command, "settle", quiet=quiet)
+            second.kill()
+            second.communicate()
+            for host in self.sshd.hosts:
+                os.unlink(os.path.join(host.dir, "go"))
+
+    def test_a_limit_kills_what_a_fenced_op_runs(self):
+        for record in self.records(self.start(counted("sleep 300 & sleep 300"), limit=2)):
+            self.assertEqual((record["status"], record["timed_out"], record["survivors"]), (3, True, 0))
+        self.assertEqual(self.sshd.running("sleep"), [])
+        for record in self.records(self.start(counted("true"), "settle")):
+            self.assertEqual((record["status"], record.get("unknown"), record.get("rtc")), (3, True, None))
+        self.assertEqual(self.starts(), self.HOSTS * [1])
+
+    def test_a_home_that_cannot_be_written_is_told(self):
+        for host in self.sshd.hosts:
+            with open(os.path.join(host.dir, ".exed"), "w", encoding="utf-8"):
+                pass
+        for record in self.records(self.start(counted("true"))):
+            self.assertEqual((record["status"], "unknown" in record, "rtc" in record), (3, False, False))
+            self.assertTrue(record["error"].startswith("no place for the fence: mkdir"), record)
+        self.assertEqual(self.starts(), self.HOSTS * [0])
 
 
 if __name__ == "__main__":

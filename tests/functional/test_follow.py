@@ -188,6 +188,18 @@ class LongOutput(unittest.TestCase):
         self.assertTrue(base64.b64decode(record["stdout_b64"]) == raw, "stdout_b64 differs")
         self.assertTrue(record["stdout"] == "\ufffd" + "\ufffd\n" * 50000, "stdout differs")
 
+    def test_bytes_in_pieces_of_any_size_stay_whole(self):
+        jid = exed.execute(["web10"], r"printf 'ab\377\n'; %s; printf 'b\376cd\303\251'" % (WAIT % "odd"),
+                           lines=True)
+        follower = Follower(jid)
+        follower.next()
+        piece = follower.next()["web10"]
+        self.assertEqual(base64.b64decode(piece["lines_b64"]), b"ab\xff\n")
+        let_go("odd", "web10")
+        record = json.loads(follower.end().splitlines()[-1])["web10"]
+        self.assertEqual(base64.b64decode(record["stdout_b64"]), b"ab\xff\nweb10 went\nb\xfecd\xc3\xa9")
+        self.assertEqual(record["stdout"], "ab\ufffd\nweb10 went\nb\ufffdcd\u00e9")
+
     def test_at_the_border_between_whole_and_parts(self):
         for size in (32767, 32768, 32769, 65536):
             record = self.record("yes abcdefg | head -c %d" % size)

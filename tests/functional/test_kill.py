@@ -85,7 +85,7 @@ class Limits(unittest.TestCase):
                     end_pids(left(sshd, number))
 
     def test_a_command_that_ended_in_time_is_not_killed_for_its_children(self):
-        for cmd in ("sleep 301 & echo x", "yes & exit 0"):
+        for cmd in ("sleep 300301 & echo x", "yes & exit 0"):
             with self.subTest(cmd=cmd), Sshd(1) as sshd:
                 path = sshd.write("more.ini", sshd.inventory_text() + "here ansible_connection=local\n")
                 with Exed(sshd, {"inventory": {"path": path}}) as exed:
@@ -100,7 +100,7 @@ class Limits(unittest.TestCase):
 
     def test_what_it_said_before_its_limit_is_kept(self):
         with Sshd(1) as sshd, Exed(sshd) as exed:
-            record = one(exed, "web01", "echo out; echo err >&2; sleep 300", timeout=1)
+            record = one(exed, "web01", "echo out; echo err >&2; sleep 300300", timeout=1)
             self.assertEqual((record["stdout"], record["stderr"]), ("out\n", "err\n"))
             record = one(exed, "web01", "while :; do echo 0123456789; done", timeout=1)
             self.assertIs(record["truncated"], True)
@@ -109,12 +109,12 @@ class Limits(unittest.TestCase):
 
     def test_the_limit_of_the_configuration(self):
         with Sshd(1) as sshd, Exed(sshd, {"ssh": {"command_timeout": "execute 1s"}}) as exed:
-            self.assertIs(one(exed, "web01", "sleep 300").get("timed_out"), True)
+            self.assertIs(one(exed, "web01", "sleep 300300").get("timed_out"), True)
             self.assertEqual(one(exed, "web01", "sleep 2; echo x", timeout="30s")["stdout"], "x\n")
 
     def test_the_connection_serves_on_after_a_kill(self):
         with Sshd(1) as sshd, Exed(sshd) as exed:
-            jids = [exed.execute(["web01"], "sleep 300", timeout=1), exed.execute(["web01"], "sleep 2; echo x")]
+            jids = [exed.execute(["web01"], "sleep 300300", timeout=1), exed.execute(["web01"], "sleep 2; echo x")]
             self.assertIs(exed.records(jids[0])["web01"][0]["timed_out"], True)
             record = exed.records(jids[1])["web01"][0]
             self.assertEqual((record["status"], record["stdout"]), (CHANGED, "x\n"), record)
@@ -123,7 +123,7 @@ class Limits(unittest.TestCase):
     def test_a_kill_touches_no_other_command_of_the_host(self):
         with Sshd(1) as sshd, Exed(sshd) as exed:
             jids = [exed.execute(["web01"], "sleep 3; echo alive") for _ in range(3)]
-            self.assertEqual(one(exed, "web01", "sleep 300 & sleep 300", timeout=1)["survivors"], 0)
+            self.assertEqual(one(exed, "web01", "sleep 300300 & sleep 300300", timeout=1)["survivors"], 0)
             for jid in jids:
                 self.assertEqual(exed.records(jid)["web01"][0]["stdout"], "alive\n")
 
@@ -140,8 +140,8 @@ class Limits(unittest.TestCase):
     def test_a_host_that_cannot_be_asked_any_more(self):
         """The kill's script does not run there; the record comes within its limit and does not say 0."""
         with Sshd(1) as sshd, Exed(sshd) as exed:
-            jid = exed.execute(["web01"], "echo x; sleep 300", timeout=2)
-            wait_until(lambda: sshd.running("sleep 300"), 10, "it runs")
+            jid = exed.execute(["web01"], "echo x; sleep 300300", timeout=2)
+            wait_until(lambda: sshd.running("300300"), 10, "it runs")
             daemons = [pid for pid in sshd.sessions() + [child.pid for child in sshd.children.values()]
                        if "sshd" in command_line(pid)]
             for pid in daemons:
@@ -153,7 +153,7 @@ class Limits(unittest.TestCase):
                 os.kill(pid, signal.SIGCONT)
             self.assertEqual((record["status"], record["timed_out"]), (FAILED, True), record)
             self.assertNotEqual(record.get("survivors"), 0, record)
-            end_pids(sshd.running("sleep 300"))
+            end_pids(sshd.running("300300"))
 
     def test_local_commands(self):
         numbers = {name: str(700000 + os.getpid() % 10000 * 30 + n) for n, name in enumerate(NASTY)}
@@ -179,7 +179,7 @@ class Limits(unittest.TestCase):
 class Cancel(unittest.TestCase):
     def test_running_hosts_are_killed_and_the_others_are_skipped(self):
         with Sshd(6) as sshd, Exed(sshd) as exed:
-            jid = exed.execute(["all"], "echo x >>$EXED_TEST_DIR/ran; sleep 300", window=2)
+            jid = exed.execute(["all"], "echo x >>$EXED_TEST_DIR/ran; sleep 300300", window=2)
             wait_until(lambda: sum(bool(host.read("ran")) for host in sshd.hosts) == 2, 10, "two run")
             answer = exed.post("/jobs/%s/cancel" % jid)
             self.assertEqual(answer.status, 200, answer)
@@ -197,7 +197,7 @@ class Cancel(unittest.TestCase):
                     self.assertNotIn("rtc", record)
             job = exed.job(jid)
             self.assertEqual((job["state"], job["error"]), (2, "cancelled"))
-            self.assertEqual(sshd.running("sleep 300"), [])
+            self.assertEqual(sshd.running("300300"), [])
             self.assertEqual(sum(host.read("ran") == "x\n" for host in sshd.hosts), 2)
 
     def test_a_cancel_while_hosts_are_connected_to(self):
@@ -228,16 +228,16 @@ class Cancel(unittest.TestCase):
 
     def test_the_hosts_are_free_for_the_next_job(self):
         with Sshd(2) as sshd, Exed(sshd, {"ssh": {"window": 2}}) as exed:
-            jid = exed.execute(["all"], "sleep 300")
-            wait_until(lambda: len(sshd.running("sleep 300")) >= 2, 10, "both run")
+            jid = exed.execute(["all"], "sleep 300300")
+            wait_until(lambda: len(sshd.running("300300")) >= 2, 10, "both run")
             exed.post("/jobs/%s/cancel" % jid)
             self.assertEqual(one(exed, "web01", "echo next")["stdout"], "next\n")
             self.assertEqual(exed.wait_job(jid)["state"], 2)
 
     def test_a_cancel_asked_twice_and_a_deleted_job(self):
         with Sshd(1) as sshd, Exed(sshd) as exed:
-            jid = exed.execute(["web01"], "sleep 300")
-            wait_until(lambda: sshd.running("sleep 300"), 10, "it runs")
+            jid = exed.execute(["web01"], "sleep 300300")
+            wait_until(lambda: sshd.running("300300"), 10, "it runs")
             self.assertEqual(exed.delete("/jobs/" + jid).status, 400)
             self.assertEqual(exed.post("/jobs/%s/cancel" % jid).status, 200)
             self.assertIn(exed.post("/jobs/%s/cancel" % jid).status, (200, 409))

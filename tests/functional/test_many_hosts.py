@@ -10,10 +10,11 @@ import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
 
-from exedtest import Exed, Fleet  # noqa: E402
+from exedtest import Exed, Fleet, wait_until  # noqa: E402
+from exedtest.procs import SLOW  # noqa: E402
 
-CONNECT = 2  # seconds
-SPARE = 30  # seconds that everything else may take on a busy machine
+CONNECT = 2 * SLOW  # seconds
+SPARE = 30 * SLOW  # seconds that everything else may take on a busy machine
 
 
 def states(records):
@@ -46,7 +47,7 @@ class Thousand(unittest.TestCase):
         for host, record in records.items():
             what = self.bad.get(host)
             if what == "hang":
-                self.assertEqual(record, {"status": 4, "error": "silent before its banner for 2 s"})
+                self.assertEqual(record, {"status": 4, "error": "silent before its banner for %d s" % CONNECT})
             elif what == "refuse":
                 self.assertRegex(record["error"], r"^connection refused \(%s:\d+\)$"
                                  % self.fleet.address[host].replace(".", r"\."))
@@ -95,6 +96,17 @@ class Thousand(unittest.TestCase):
             peak = self.fleet.stats(True)["execs_peak"]
             self.assertTrue(window / 2 <= peak <= window, "%d at once, window %d" % (peak, window))
 
+    def test_cancel_skips_what_has_not_started(self):
+        jid = self.exed.execute(["sim0[501:549]", "sim0[551:599]", "sim0[601:649]"], "sleep 300", window=4)
+        wait_until(lambda: self.fleet.stats(True)["execs_now"] == 4, 10, "the window is full")
+        self.exed.post("/jobs/%s/cancel" % jid)
+        job = self.exed.wait_job(jid)
+        self.assertEqual((job["state"], job["error"]), (2, "cancelled"))
+        records = {host: rows[0] for host, rows in job["return_data"].items()}
+        self.assertEqual(states(records), {2: 143, 3: 4})
+        stats = self.fleet.stats()
+        self.assertEqual((len(stats["ops"]), stats["execs_now"]), (4, 0))
+
     def test_jobs_have_a_window_each(self):
         jids = [self.exed.execute(["sim0[%d01:%d49]" % (i, i)], "sleep 0.1", window=3) for i in (1, 2, 3)]
         for jid in jids:
@@ -117,15 +129,15 @@ class Window(unittest.TestCase):
 
 # What a host does -> status and a pattern for the reason.
 BEHAVIOURS = {
-    "hang": (4, "^silent before its banner for 3 s$"),
-    "slowbanner:30": (4, "^silent before its banner for 3 s$"),
+    "hang": (4, "^silent before its banner for %d s$" % CONNECT),
+    "slowbanner:30": (4, "^silent before its banner for %d s$" % CONNECT),
     "refuse": (4, "^connection refused "),
-    "reset": (4, "^connection reset "),
+    "reset": (4, "connection reset |reset the connection before its banner"),
     "close": (4, "closed the connection before its banner"),
     "flood": (4, "too much before its banner"),
     "floodline": (4, "too much before its banner"),
     "wrongkey": (4, r"^host key changed: .*known_hosts:\d+ "),
-    "hangauth": (4, "^timed out in login after 3 s"),
+    "hangauth": (4, "^timed out in login after %d s" % CONNECT),
     "closeauth": (4, "closed the connection during login"),
     "denykey": (4, "^login refused for user "),
     "closeexec": (3, "connection lost while running"),
@@ -138,7 +150,7 @@ class Bad(unittest.TestCase):
     def test_each_bad_host_has_a_record_with_a_reason(self):
         rules = {"sim%04d" % (2 * i + 1): what for i, what in enumerate(BEHAVIOURS)}
         with Fleet(2 * len(rules), rules) as fleet, \
-                Exed(fleet, {"ssh": {"connect_timeout": 3, "agent": "none"}}) as exed:
+                Exed(fleet, {"ssh": {"connect_timeout": CONNECT, "agent": "none"}}) as exed:
             jid = exed.execute(["all"], "echo hello")
             records = {host: rows[0] for host, rows in exed.wait_job(jid)["return_data"].items()}
             self.assertEqual(sorted(records), fleet.names)
@@ -154,6 +166,29 @@ class Bad(unittest.TestCase):
                     self.assertEqual(record.get("unknown", False), status == 3, record)
             ops = fleet.stats()["ops"]
             self.assertLessEqual(max(ops.values()), 1, json.dumps(ops))
+
+    def test_hosts_that_allow_few_sessions_make_jobs_wait_not_fail(self):
+        with Fleet(3, {"sim0001": "sessions:1", "sim0002": "sessions:3"}) as fleet, Exed(fleet) as exed:
+            jids = [exed.execute(["all"], "sleep 0.05") for _ in range(20)]
+            for jid in jids:
+                self.assertEqual(exed.wait_job(jid, 60)["state"], 0)
+            self.assertEqual(set(fleet.stats()["ops"].values()), {1})
+            self.assertEqual(fleet.stats()["connections_peak"], 3)
+
+    def test_cancel_waits_for_no_connection(self):
+        with Fleet(3, {"sim0001": "hang", "sim0002": "hangauth"}) as fleet, \
+                Exed(fleet, {"ssh": {"connect_timeout": "200s"}}) as exed:
+            jid = exed.execute(["all"], "sleep 300")
+            wait_until(lambda: fleet.stats(True)["execs_now"] == 1, 10, "one of them runs it")
+            running = exed.get("/jobs/%s?detail=1" % jid).body["running"]
+            self.assertEqual({one["host"]: one["phase"] for one in running},
+                             {"sim0001": "connect", "sim0002": "login", "sim0003": "running"})
+            exed.post("/jobs/%s/cancel" % jid)
+            records = {host: rows[0] for host, rows in exed.wait_job(jid)["return_data"].items()}
+            self.assertEqual(records["sim0001"], {"status": 2, "error": "cancelled"})
+            self.assertEqual(records["sim0002"], {"status": 2, "error": "cancelled"})
+            self.assertEqual((records["sim0003"]["status"], records["sim0003"]["cancelled"]), (3, True))
+            self.assertEqual(fleet.stats(True)["execs_now"], 0)
 
     def test_a_host_that_never_answers_the_command_costs_its_limit(self):
         with Fleet(4, {"sim0002": "hangexec"}) as fleet, Exed(fleet) as exed:

@@ -85,6 +85,31 @@ ansible_become_pass=root-s3cret
   for _, host in ipairs(inv.hosts) do t.eq(t.show(host):find("s3cret", 1, true), nil) end
 end)
 
+t.test("who becomes whom is read, and a way that is not known is known to be there", function()
+  local inv = ini [[
+plain ansible_become_user=app
+root ansible_become=yes
+app ansible_become=true ansible_become_user=app ansible_become_method=ansible.builtin.sudo
+off ansible_become=no ansible_become_method=su
+su ansible_become=1 ansible_become_method=su
+near ansible_become=1 ansible_connection=local
+[all:vars]
+ansible_become_password=s3cret
+]]
+  local function of(name) return { inv:host(name).become, inv:host(name).become_other } end
+  t.eq({ of "plain", of "root", of "app", of "off" }, { {}, { "root" }, { "app" }, {} })
+  t.eq({ of "su", of "near" }, { { nil, true }, { nil, true } })
+  t.eq(inv:become_password(inv:host "app"), "s3cret")
+  t.eq(ini("a ansible_sudo_pass=12"):become_password { name = "a" }, "12")
+  t.eq(ini("a"):become_password { name = "a" }, nil)
+  for _, line in ipairs { "a ansible_become=maybe", "a ansible_become_user=-x",
+    "a ansible_become_user='{{ x }}'", "a ansible_become_user='a b'" } do
+    local found, err = inventory.parse("hosts", line .. "\n")
+    t.eq(found, nil, line)
+    t.has(err.message, line:match "ansible_%w+", line)
+  end
+end)
+
 t.test("values of key=value are Python literals, or text", function()
   local cases = {
     ["5"] = 5, ["-5"] = -5, ["1.5"] = 1.5, ["True"] = true, ["False"] = false, ["true"] = "true",

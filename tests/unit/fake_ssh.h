@@ -112,6 +112,24 @@ unsigned ssh_host_hash(const struct ssh_host *h)
 	return h->index * 2654435761u;
 }
 
+bool ssh_host_raw(const struct ssh_host *h)
+{
+	(void)h;
+	return false;
+}
+
+const char *ssh_host_fence_dir(const struct ssh_host *h)
+{
+	(void)h;
+	return NULL;
+}
+
+const struct ssh_become *ssh_host_become(const struct ssh_host *h)
+{
+	(void)h;
+	return NULL;
+}
+
 struct ssh_settings *ssh_settings_ref(struct ssh_settings *s)
 {
 	return s;

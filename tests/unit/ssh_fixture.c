@@ -200,7 +200,7 @@ void fixture_turn(struct fixture *f, const int *flag, int n)
 {
 	const struct timeval tick = {0, 50000};
 	struct event *ev = event_new(f->base, -1, EV_PERSIST, on_tick, NULL);
-	int64_t until = loop_now_ms() + 20000;
+	int64_t until = loop_now_ms() + 30000;
 
 	event_add(ev, &tick);
 	while (*flag < n && loop_now_ms() < until)
@@ -245,8 +245,10 @@ void run_command(struct run *r)
 {
 	static const struct ssh_exec_ops ops = {on_output, on_end, may_start};
 
+	/* Not the same in tests that run at the same time: each kills what carries its own. */
+	snprintf(r->op_id, sizeof(r->op_id), "test%d.0.1.1", getpid());
 	if (!r->command.op_id)
-		r->command.op_id = "test.0.1.1";
+		r->command.op_id = r->op_id;
 	r->exec = ssh_exec_start(r->use, &r->command, &ops, r);
 	assert_non_null(r->exec);
 }

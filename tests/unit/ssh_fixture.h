@@ -36,7 +36,7 @@ struct fixture {
 };
 void fixture_open(struct fixture *f);
 void fixture_close(struct fixture *f);
-/* Turns the loop until *flag is at least n; fails the test when it is not within 20 s. */
+/* Turns the loop until *flag is at least n; fails the test when it is not within 30 s. */
 void fixture_turn(struct fixture *f, const int *flag, int n);
 void fixture_turn_ms(struct fixture *f, int64_t ms);
 
@@ -55,6 +55,7 @@ struct run {
 	struct ssh_host *host;
 	struct ssh_use *use;
 	struct ssh_exec *exec;
+	char op_id[32];
 	int over, reached, ready, warm;
 	bool failed;
 	enum ssh_phase phase;

@@ -183,8 +183,8 @@ static void a_mismatch_names_file_and_line(void **state)
 	snprintf(want, sizeof(want), "host key changed: %s:3 has another ed25519 key for h", file);
 	assert_string_equal(why.message, want);
 	known_hosts_check(kh, "x", 22, b.bytes, b.len, &why);
-	snprintf(want, sizeof(want), "host key changed: the host shows ecdsa, %s:1 has ed25519 for x",
-		 file);
+	snprintf(want, sizeof(want),
+		 "host key changed: the host shows ecdsa, %s:1 has ed25519 for x", file);
 	assert_string_equal(why.message, want);
 	known_hosts_check(kh, "y", 2222, b.bytes, b.len, &why);
 	snprintf(want, sizeof(want), "host key unknown: no entry for [y]:2222 in %s", file);
@@ -233,7 +233,8 @@ static void damaged_lines_are_passed_over(void **state)
 		   "h ssh-ed25519 %s\n|1|short|x ssh-ed25519 %s\n|1|\n|1|| ssh-ed25519 %s\n"
 		   "h ssh-ed25519 %s", b.base64, a.base64, a.base64, a.base64);
 	kh = known_read();
-	assert_int_equal(check(kh, "h", 22, &b), KNOWN_HOSTS_CHANGED); /* its type was not its own */
+	/* Its line had another type. */
+	assert_int_equal(check(kh, "h", 22, &b), KNOWN_HOSTS_CHANGED);
 	assert_int_equal(check(kh, "h", 22, &a), KNOWN_HOSTS_OK); /* no newline at the end */
 	known_hosts_free(kh);
 }
@@ -370,7 +371,8 @@ static void many_hashed_lines_stay_cheap(void **state)
 
 	(void)state;
 	for (int i = 0; i < 5000; i++)
-		fprintf(f, "|1|AAECAwQFBgcICQoLDA0ODxA%c%c%cM=|AAECAwQFBgcICQoLDA0ODxAREhM= %s %s\n",
+		fprintf(f, "|1|AAECAwQFBgcICQoLDA0ODxA%c%c%cM=|"
+			"AAECAwQFBgcICQoLDA0ODxAREhM= %s %s\n",
 			'A' + i % 26, 'A' + i / 26 % 26, 'A' + i / 676, ED, a.base64);
 	fclose(f);
 	kh = known_read();

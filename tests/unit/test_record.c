@@ -547,6 +547,96 @@ static void a_look_counts_what_a_lost_op_left(void **state)
 	reader_deinit(&r);
 }
 
+/* A failure of a quiet record with these streams; its error is left in the reader. */
+static void fail_quietly(struct reader *r, const char *out, const char *err, size_t nerr)
+{
+	struct record_rules rules = rules_of(false);
+	struct ssh_result res = exited(5);
+	struct record rec;
+
+	memset(r, 0, sizeof(*r));
+	rules.quiet_record = true;
+	record_init(&rec, &rules, 7);
+	record_start(&rec);
+	read_list(r, record_output(&rec, SSH_STDOUT, out, strlen(out), MIB));
+	read_list(r, record_output(&rec, SSH_STDERR, err, nerr, MIB));
+	read_list(r, record_flush(&rec));
+	read_list(r, record_end(&rec, &res));
+	record_deinit(&rec);
+	assert_int_equal(r->status, STATUS_FAILED);
+	assert_int_equal(number(r, "rtc"), 5);
+}
+
+static void a_quiet_record_of_a_success_has_status_and_times_only(void **state)
+{
+	static const int codes[] = { 0, 3 };
+	struct record_rules rules = rules_of(false);
+
+	(void)state;
+	rules.quiet_record = true;
+	rules.output_cap = 4; /* what was cut is not told either */
+	for (size_t i = 0; i < 2; i++) {
+		struct ssh_result res = exited(codes[i]);
+		struct reader r;
+
+		run(&r, &rules, "words\n", 6, 6, &res);
+		assert_int_equal(r.status, codes[i] ? STATUS_CHANGED : STATUS_OK);
+		assert_int_equal(json_object_size(r.json), 3);
+		assert_true(has(&r, "started") && has(&r, "seconds"));
+		assert_int_equal(r.flags, 0);
+		reader_deinit(&r);
+	}
+}
+
+static void a_quiet_record_of_a_failure_has_the_last_words_as_its_error(void **state)
+{
+	char *many = fill(40 * 100, "a line of words, which is forty bytes \xc3\n");
+	struct reader r;
+
+	(void)state;
+	fail_quietly(&r, "out\n", "\n Unit x.service not found.\n\n", 30);
+	assert_string_equal(text(&r, "error"), "Unit x.service not found.");
+	assert_string_equal(text(&r, "stdout"), "out\n");
+	assert_string_equal(text(&r, "stderr"), "\n Unit x.service not found.\n\n");
+	reader_deinit(&r);
+	fail_quietly(&r, "said on stdout", " \n", 2);
+	assert_string_equal(text(&r, "error"), "said on stdout");
+	reader_deinit(&r);
+	fail_quietly(&r, "", "", 0);
+	assert_string_equal(text(&r, "error"), "it ended with exit code 5");
+	reader_deinit(&r);
+
+	fail_quietly(&r, "", many, 40 * 100); /* whole lines, within 1 KiB as they came */
+	assert_int_equal(strncmp(text(&r, "error"), "a line", 6), 0);
+	assert_true(strlen(text(&r, "error")) > 1000);
+	assert_true(strlen(text(&r, "error")) <= 1024 + 2 * 25); /* U+FFFD is longer */
+	reader_deinit(&r);
+	for (size_t i = 0; i < 4000; i++)
+		many[i] = "\xc3\xa4"[i % 2]; /* no line ends, so it is cut between characters */
+	many[3998] = 'x';
+	fail_quietly(&r, "", many, 3999);
+	assert_int_equal(strlen(text(&r, "error")), 1024 - 1);
+	assert_int_equal((unsigned char)text(&r, "error")[0], 0xc3);
+	reader_deinit(&r);
+	free(many);
+}
+
+static void a_quiet_record_of_what_never_ran_has_its_reason(void **state)
+{
+	struct record_rules rules = rules_of(false);
+	struct ssh_result res = { .survivors = -1 };
+	struct reader r;
+
+	(void)state;
+	rules.quiet_record = true;
+	err_set(&res.err, ERR_UNREACHABLE, "no route");
+	run(&r, &rules, "", 0, 1, &res);
+	assert_int_equal(r.status, STATUS_UNREACHABLE);
+	assert_string_equal(text(&r, "error"), "no route");
+	assert_false(has(&r, "rtc") || has(&r, "stdout"));
+	reader_deinit(&r);
+}
+
 static void a_host_on_which_nothing_ran_has_status_and_reason(void **state)
 {
 	struct reader r = { 0 };
@@ -581,6 +671,9 @@ int main(void)
 		cmocka_unit_test(a_connection_that_breaks_is_unknown_after_the_start_and_unreachable_before),
 		cmocka_unit_test(an_output_that_stayed_open_is_told),
 		cmocka_unit_test(a_look_counts_what_a_lost_op_left),
+		cmocka_unit_test(a_quiet_record_of_a_success_has_status_and_times_only),
+		cmocka_unit_test(a_quiet_record_of_a_failure_has_the_last_words_as_its_error),
+		cmocka_unit_test(a_quiet_record_of_what_never_ran_has_its_reason),
 		cmocka_unit_test(a_host_on_which_nothing_ran_has_status_and_reason),
 	};
 

@@ -90,7 +90,7 @@ static void make_job(void)
 		 "%s 1000000 n1 %s 1 %d none 1 0 - - 1000 0 0 1 0 %d 1 [\"names\"] 0", jid,
 		 incarnation, HOSTS, HOSTS);
 	redis_reply_free(store("create", args));
-	snprintf(args, sizeof(args), "n1 %s 1", incarnation);
+	snprintf(args, sizeof(args), "n1 %s 100", incarnation); /* one may have been handed back */
 	redis_reply_free(store("take", args));
 }
 

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <libssh2.h>
 #include <pthread.h>
 #include <signal.h>
@@ -81,8 +82,8 @@ static void expect_ok(const struct run *r)
 }
 
 /* A run with these options must fail in this phase with words that hold `says`. */
-static void expect_failed(const struct ssh_options *o, struct run *r, enum ssh_phase phase, int code,
-			  const char *says)
+static void expect_failed(const struct ssh_options *o, struct run *r, enum ssh_phase phase,
+			  int code, const char *says)
 {
 	struct ssh_settings *s = settings(o);
 
@@ -210,7 +211,7 @@ static pid_t agent_start(const char *path, const char *key)
 
 	if (!pid) {
 		prctl(PR_SET_PDEATHSIG, SIGTERM);
-		freopen("/dev/null", "w", stdout);
+		dup2(open("/dev/null", O_WRONLY | O_CLOEXEC), 1);
 		execlp("ssh-agent", "ssh-agent", "-D", "-a", path, NULL);
 		_exit(127);
 	}
@@ -254,6 +255,38 @@ static void keys_of_an_agent_log_in(void **state)
 	}
 }
 
+/* A key that the agent has as well is not tried twice: hosts count the tries. */
+static void a_key_is_tried_once(void **state)
+{
+	const char *const list[] = {d.other, d.other, d.locked, NULL};
+	struct ssh_options o = sshd_options(&d);
+	char path[128], passphrase[128];
+	struct run r = {0};
+	struct ssh_settings *s;
+	pid_t pid;
+
+	(void)state;
+	snprintf(path, sizeof(path), "%s/agent_other", d.dir);
+	snprintf(passphrase, sizeof(passphrase), "%s/passphrase", d.dir);
+	pid = agent_start(path, d.other);
+	o.keys = list;
+	o.key_passphrase_file = passphrase;
+	o.user = "somebody-else";
+	o.agent = path;
+	expect_failed(&o, &r, SSH_LOGIN, ERR_REFUSED,
+		      "tried id_other, id_other, id_locked");
+	assert_null(strstr(r.err.message, "agent:"));
+	o.user = d.user;
+	s = settings(&o);
+	memset(&r, 0, sizeof(r));
+	run_now(&f, s, &r);
+	expect_ok(&r);
+	run_free(&r);
+	ssh_settings_unref(s);
+	kill(pid, SIGTERM);
+	waitpid(pid, NULL, 0);
+}
+
 static void an_agent_that_is_not_there_is_named(void **state)
 {
 	const char *const list[] = {d.other, NULL};
@@ -263,7 +296,8 @@ static void an_agent_that_is_not_there_is_named(void **state)
 	(void)state;
 	o.keys = list;
 	o.agent = "/nonexistent/agent";
-	expect_failed(&o, &r, SSH_LOGIN, ERR_REFUSED, "tried id_other; ssh-agent /nonexistent/agent");
+	expect_failed(&o, &r, SSH_LOGIN, ERR_REFUSED,
+		      "tried id_other; ssh-agent /nonexistent/agent");
 }
 
 /* ---- host keys ---- */
@@ -431,7 +465,8 @@ static void hosts_that_misbehave_are_named_for_it(void **state)
 	(void)state;
 	expect_bad(&silent, 300, ERR_TIMEOUT, "silent before its banner for 0.3 s");
 	expect_bad(&closes, 5000, ERR_UNREACHABLE, "closed the connection before its banner");
-	expect_bad(&web, 5000, ERR_UNREACHABLE, "no SSH server: it sent \"HTTP/1.1 400 Bad Request\"");
+	expect_bad(&web, 5000, ERR_UNREACHABLE,
+		   "no SSH server: it sent \"HTTP/1.1 400 Bad Request\"");
 	expect_bad(&stops, 300, ERR_TIMEOUT, "timed out in handshake after 0.3 s");
 	expect_bad(&floods, 5000, ERR_PROTOCOL, "sent too much before its banner");
 	expect_bad(&line, 5000, ERR_PROTOCOL, "sent too much before its banner");
@@ -729,11 +764,17 @@ static void threads_share_settings(void **state)
 	waitpid(pid, NULL, 0);
 }
 
+static void hold(struct run *r)
+{
+	(void)r;
+}
+
 static void the_end_of_the_client_ends_everything(void **state)
 {
 	struct ssh_options o = sshd_options(&d);
 	struct ssh_settings *s = settings(&o);
-	struct run runs = {.command = {.command = "echo started; sleep 30"}};
+	struct run held = {.on_ready = hold};
+	struct run runs = {.command = {.command = "echo $$; sleep 30"}};
 	struct run connects = {.address = "127.0.0.2"};
 	struct fixture own;
 
@@ -742,13 +783,19 @@ static void the_end_of_the_client_ends_everything(void **state)
 	run_start(&own, s, &runs);
 	while (!runs.out.len)
 		fixture_turn_ms(&own, 10);
+	run_start(&own, s, &held); /* gets its connection and does nothing with it */
+	fixture_turn(&own, &held.ready, 1);
 	run_start(&own, s, &connects);
 	fixture_close(&own);
+	kill(-atoi(buf_str(&runs.out)), SIGKILL);
 	assert_int_equal(runs.over, 1);
 	assert_int_equal(runs.result.err.code, ERR_CANCELLED);
 	assert_int_equal(connects.over, 1);
 	assert_true(connects.failed);
+	assert_int_equal(held.over, 0);
+	ssh_use_end(held.use, true);
 	run_free(&runs);
+	run_free(&held);
 	run_free(&connects);
 	ssh_settings_unref(s);
 }
@@ -764,6 +811,7 @@ int main(void)
 		T(a_refused_login_says_which_keys_were_tried),
 		T(a_named_key_that_is_missing_stops_the_settings),
 		T(keys_of_an_agent_log_in),
+		T(a_key_is_tried_once),
 		T(an_agent_that_is_not_there_is_named),
 		T(an_unknown_host_is_refused_before_any_login),
 		T(a_changed_key_names_the_line),

@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -244,7 +245,8 @@ static void a_name_that_is_none_is_refused(void **state)
 /* Random texts of the bytes that shells care for, through printf %s. */
 static void random_texts_come_through(void **state)
 {
-	static const char bytes[] = "ab '\"\\!$`\n\t;&|<>(){}[]*?~#%^=-+@,.:/\r\x01\x7f\xc3\xa4\xff";
+	static const char bytes[] = "ab '\"\\!$`\n\t;&|<>(){}[]*?~#%^=-+@,.:/\r\x01\x7f"
+				    "\xc3\xa4\xff";
 	unsigned seed = 20260131;
 
 	(void)state;
@@ -258,7 +260,8 @@ static void random_texts_come_through(void **state)
 		for (int i = 0; i < len; i++)
 			buf_putc(&text, bytes[(size_t)rand_r(&seed) % choice]);
 		buf_puts(&command, "printf %s ");
-		for (const char *s = buf_str(&text); *s; s++) { /* our own quoting, plain and slow */
+		/* Our own quoting, plain and slow. */
+		for (const char *s = buf_str(&text); *s; s++) {
 			if (*s == '\'')
 				buf_puts(&command, "\"'\"");
 			else
@@ -294,6 +297,115 @@ static void long_commands_come_through(void **state)
 	}
 }
 
+/* ---- become ---- */
+
+/* Asks for the password of $SUDO when it is set, as sudo does whose caller has not been asked yet. */
+static const char sudo_text[] =
+	"#!/bin/sh\n"
+	"case $1 in\n"
+	"-n) [ -z \"$SUDO\" ] || { echo 'sudo: a password is required' >&2; exit 1; }; shift ;;\n"
+	"-S) [ \"$2\" = -p ] && [ -z \"$3\" ] || exit 2; shift 3\n"
+	"  [ -z \"$SUDO\" ] || { IFS= read -r p; [ \"$p\" = \"$SUDO\" ] || exit 1; } ;;\n"
+	"*) exit 2 ;;\n"
+	"esac\n"
+	"[ \"$1\" = -u ] || exit 2\n"
+	"export BECAME=\"$2\"; shift 2; exec \"$@\"\n";
+
+/* A directory with a sudo in it, first in PATH. */
+static void sudo_make(char *dir, size_t n)
+{
+	const char *tmp = getenv("TMPDIR");
+	char path[600], all[4096];
+	FILE *f;
+
+	snprintf(dir, n, "%s/exed-sudo-XXXXXX", tmp ? tmp : "/tmp");
+	assert_non_null(mkdtemp(dir));
+	snprintf(path, sizeof(path), "%s/sudo", dir);
+	f = fopen(path, "w");
+	assert_non_null(f);
+	fputs(sudo_text, f);
+	fclose(f);
+	assert_int_equal(chmod(path, 0755), 0);
+	snprintf(all, sizeof(all), "%s:%s", dir, getenv("PATH"));
+	setenv("PATH", all, 1);
+}
+
+static void sudo_end(const char *dir)
+{
+	char path[600];
+
+	setenv("PATH", getenv("PATH") + strlen(dir) + 1, 1);
+	snprintf(path, sizeof(path), "%s/sudo", dir);
+	unlink(path);
+	rmdir(dir);
+	unsetenv("SUDO");
+}
+
+/* Runs it as `become`, under every shell, with "in" as input. */
+static void expect_become(const struct ssh_become *become, const char *command, int code,
+			  const char *said)
+{
+	struct buf line = {0}, head = {0}, out = {0};
+
+	assert_int_equal(ssh_quote_command(&line, &head, command, "j.0.1.1", NULL, NULL, NULL), 0);
+	assert_int_equal(ssh_quote_become(&line, &head, become, NULL), 0);
+	assert_true(ssh_quote_login_safe(buf_str(&line)));
+	if (become->password)
+		assert_null(strstr(buf_str(&line), become->password));
+	for (size_t i = 0; i < SHELLS; i++) {
+		if (!installed(shells[i][0]))
+			continue;
+		buf_clear(&out);
+		assert_int_equal(shell_run(shells[i], &line, &head, "in\n", &out), code);
+		assert_string_equal(buf_str(&out) ? buf_str(&out) : "", said);
+	}
+	buf_deinit(&line);
+	buf_deinit(&head);
+	buf_deinit(&out);
+}
+
+static void a_password_is_for_sudo_alone_whether_it_asks_or_not(void **state)
+{
+	static const char plain[] = "echo $BECAME $EXED_OP; cat";
+	static const char odd[] = "echo $BECAME \"$EXED_OP\" '\\!'; cat";
+	const char *password = "pa ss'w\\ord!\"$x";
+	struct ssh_become app = { "app", NULL }, deploy = { "ops$1", password };
+	char dir[512];
+
+	(void)state;
+	sudo_make(dir, sizeof(dir));
+	expect_become(&app, plain, 0, "app j.0.1.1\nin\n");
+	expect_become(&app, odd, 0, "app j.0.1.1 \\!\nin\n");
+	expect_become(&deploy, plain, 0, "ops$1 j.0.1.1\nin\n"); /* not asked */
+	expect_become(&deploy, odd, 0, "ops$1 j.0.1.1 \\!\nin\n");
+	setenv("SUDO", password, 1);
+	expect_become(&deploy, plain, 0, "ops$1 j.0.1.1\nin\n");
+	expect_become(&deploy, odd, 0, "ops$1 j.0.1.1 \\!\nin\n");
+	expect_become(&app, plain, 1, "");
+	deploy.password = "wrong";
+	expect_become(&deploy, plain, 1, "");
+	sudo_end(dir);
+}
+
+static void whom_sudo_cannot_be_asked_for_is_refused(void **state)
+{
+	static const struct ssh_become bad[] = {
+		{ "", NULL }, { "-s", NULL }, { "a\\b", NULL }, { "a!b", NULL }, { "a\nb", NULL },
+		{ "app", "two\nlines" }, { "app", "exed-become" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
+		struct buf line = {0}, head = {0};
+		struct err err = {0};
+
+		buf_puts(&line, "exec true");
+		assert_int_equal(ssh_quote_become(&line, &head, &bad[i], &err), -ERR_INVALID);
+		buf_deinit(&line);
+		buf_deinit(&head);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -305,6 +417,8 @@ int main(void)
 		cmocka_unit_test(a_name_that_is_none_is_refused),
 		cmocka_unit_test(random_texts_come_through),
 		cmocka_unit_test(long_commands_come_through),
+		cmocka_unit_test(a_password_is_for_sudo_alone_whether_it_asks_or_not),
+		cmocka_unit_test(whom_sudo_cannot_be_asked_for_is_refused),
 	};
 
 	signal(SIGPIPE, SIG_IGN);

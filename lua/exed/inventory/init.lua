@@ -8,6 +8,7 @@ local merge = require "exed.inventory.merge"
 local pattern = require "exed.pattern"
 local read_ini = require "exed.inventory.ini"
 local read_yaml = require "exed.inventory.yaml"
+local settings = require "exed.inventory.settings"
 local value = require "exed.inventory.value"
 
 local inventory = {}
@@ -145,6 +146,11 @@ function inventory.vars(host)
   local flat = {}
   for key, found in pairs(host.vars) do flat[key] = found end
   return flat
+end
+
+-- The password that sudo asks for on a host, or nil.
+function inventory:become_password(host)
+  return settings.become_password(function(name) return self:secret(host, name) end)
 end
 
 -- A host as plain data for people and programs; it holds no secret.

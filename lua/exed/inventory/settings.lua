@@ -103,12 +103,21 @@ local function boolean(found)
   return known
 end
 
+-- Whom sudo is asked for; the name goes through a login shell.
+local function become_user(found)
+  local text, problem = user(found)
+  if text and text:find("\\", 1, true) then return nil, "must not have a backslash" end
+  return text, problem
+end
+
 local CHECKS = {
   ansible_host = address, ansible_ssh_host = address,
   ansible_port = port, ansible_ssh_port = port,
   ansible_user = user, ansible_ssh_user = user,
   ansible_private_key_file = key, ansible_ssh_private_key_file = key,
   ansible_connection = connection,
+  ansible_become = boolean, ansible_become_method = text_of,
+  ansible_become_user = become_user, ansible_sudo_user = become_user,
   exed_shell = shell, exed_jump = text_of, exed_fence_dir = absolute, exed_disabled = boolean,
 }
 
@@ -136,6 +145,17 @@ local function connection_of(found)
   return SSH_KINDS[kind] and "ssh" or kind
 end
 
+-- Who runs the commands there, by sudo over SSH; another way is known to be there and not taken.
+local function apply_become(host, get)
+  if not get "ansible_become" then return end
+  local method = (get "ansible_become_method" or "sudo"):match("[^.]*$")
+  if method == "sudo" and host.connection == "ssh" then
+    host.become = get "ansible_become_user" or get "ansible_sudo_user" or "root"
+  else
+    host.become_other = true
+  end
+end
+
 -- Fills in how a host is reached, from its merged variables. `get` gives a variable by name;
 -- of two names for the same thing the one with "ssh" in it wins, as in Ansible.
 function settings.apply(host, get)
@@ -151,6 +171,14 @@ function settings.apply(host, get)
     or jump_of(get "ansible_ssh_extra_args")
   host.fence_dir = get "exed_fence_dir"
   host.disabled = get "exed_disabled" or nil
+  apply_become(host, get)
+end
+
+-- The password for sudo on a host; `get` gives a secret variable by name.
+function settings.become_password(get)
+  local found = get "ansible_become_password" or get "ansible_become_pass"
+    or get "ansible_sudo_pass"
+  return found ~= nil and found ~= value.null and tostring(found) or nil
 end
 
 return settings

@@ -104,7 +104,9 @@ local function duration(value)
   return math.tointeger(seconds) or seconds
 end
 
+-- A choice may be among numbers: 2 and "2" are the same.
 local function choice(value, field)
+  if math.type(value) == "integer" then value = tostring(value) end
   for _, known in ipairs(field.of) do
     if value == known then return value end
   end

@@ -11,6 +11,7 @@ from .procs import SLOW, Child, Fixture, children_of, end_pids, free_port, wait_
 
 PASSPHRASE = "exed test"
 _SOCKETS = 16  # ListenAddress lines that one sshd takes
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _KEY_TYPES = ("ed25519", "ecdsa", "rsa")
 
 
@@ -67,6 +68,7 @@ class Sshd(Fixture):
 
     A command that runs there has EXED_TEST_HOST (web01) and EXED_TEST_DIR (a directory of that host) in
     its environment; that directory is its HOME too, so nobody's own profile is read.
+    Programs in its bin/ are found before the machine's own.
 
     Attributes: hosts (list of Host), host[name], port, user, inventory, known_hosts, key (ed25519), keys
     {"ed25519", "ecdsa", "rsa" and each with "_pass"}, passphrase, wrong_key (refused).
@@ -139,8 +141,8 @@ class Sshd(Fixture):
             "Subsystem sftp internal-sftp"]
         for host in hosts:
             lines += ["Match LocalAddress " + host.address,
-                      '\tSetEnv HOME=%s EXED_TEST_HOST=%s EXED_TEST_DIR=%s EXED_TEST_MARK=%s'
-                      % (host.dir, host.name, host.dir, self.marker)]
+                      '\tSetEnv HOME=%s EXED_TEST_HOST=%s EXED_TEST_DIR=%s EXED_TEST_MARK=%s PATH=%s/bin:%s'
+                      % (host.dir, host.name, host.dir, self.marker, host.dir, _PATH)]
             lines += ["\t" + line for line in self.host_options.get(host.name, ())]
         return self.write("sshd%d_config" % index, "\n".join(lines) + "\n")
 

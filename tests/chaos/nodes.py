@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: MIT
+"""Three nodes on one store; a random one is killed at a random moment of jobs on 20 hosts."""
+
+import time
+from contextlib import ExitStack
+
+from common import (Failure, Hosts, NODE_TIMEOUT, can_fence, check_job, check_leases, check_nodes, command,
+                    make_node, recheck, submit, wait_ended)
+from exedtest import Redis
+
+
+def one_round(rng, hosts, nodes, fences, tally, kept):
+    targets = sorted(hosts.host)
+    victim = rng.choice(nodes)
+    others = [node for node in nodes if node is not victim]
+    early = rng.random() < 0.3  # it comes back before the others think it dead
+    jids, problems = [], []
+
+    def more(node):
+        fenced = fences and rng.random() < 0.7
+        answer = submit(node, targets, command(rng.uniform(0.05, 0.6)), fenced, window=rng.randint(2, 20))
+        if answer and answer.status == 201:
+            jids.append(answer.body["jid"])
+        elif answer and answer.status != 503:
+            problems.append("POST /execute: %d %s" % (answer.status, answer.body))
+
+    for _ in range(rng.randint(2, 4)):
+        more(rng.choice(nodes))
+    moment = rng.uniform(0, 1.2)
+    time.sleep(moment)
+    victim.kill9()
+    more(rng.choice(others))
+    if early:
+        time.sleep(rng.uniform(0, NODE_TIMEOUT / 2))
+        victim.start()
+    ended = 0
+    for jid in jids:
+        try:
+            job = wait_ended(others[0], jid)
+            ended += 1
+        except Failure as e:
+            problems.append(str(e))
+            continue
+        kept.append((job, targets))
+        problems += check_job(job, targets, hosts.ran(), tally.counts)
+    if not early:
+        victim.start()
+    problems += check_leases(others[1]) + check_nodes(others[0], len(nodes))
+    tally.counts["jobs ended"] += ended
+    tally.counts["nodes killed"] += 1
+    return "%d jobs, node %d killed after %.2f s%s" % (
+        len(jids), nodes.index(victim) + 1, moment, ", back early" if early else ""), problems
+
+
+def run(rngs, tally):
+    kept = []
+    with ExitStack() as stack:
+        hosts = stack.enter_context(Hosts())
+        redis = stack.enter_context(Redis())
+        nodes = [stack.enter_context(make_node(hosts, n, redis.url)) for n in range(3)]
+        fences = can_fence(nodes[0], hosts)
+        tally.counts["fences" if fences else "fences (not in this build)"] = 0
+        for number, rng in enumerate(rngs, 1):
+            text, problems = one_round(rng, hosts, nodes, fences, tally, kept)
+            tally.line(number, text, problems)
+        tally.problems += recheck(hosts, kept)

@@ -1,0 +1,78 @@
+-- SPDX-License-Identifier: MIT
+-- Tests of exed.fiber, as an author sees it.
+
+local t = require "support"
+local fiber = require "exed.fiber"
+local timer = require "exed.timer"
+
+t.test("a spawned fiber runs beside its maker and its handle knows", function()
+  local order = {}
+  local h = fiber.spawn("other", function(a, b)
+    order[#order + 1] = a .. b
+    timer.sleep(0.01)
+    order[#order + 1] = "end"
+  end, "x", "y")
+  order[#order + 1] = "maker"
+  assert(h:running())
+  timer.sleep(0.05)
+  t.eq(order, { "maker", "xy", "end" })
+  assert(not h:running())
+end)
+
+t.test("a cancel reaches what waits, with its reason", function()
+  local seen
+  local h = fiber.spawn("waits", function()
+    local _ <close> = setmetatable({}, { __close = function(_, err) seen = err end })
+    fiber.event():wait(60)
+  end)
+  timer.sleep(0.01)
+  h:cancel "no longer wanted"
+  timer.sleep(0.01)
+  assert(not h:running())
+  t.has(seen, "cancelled: no longer wanted")
+end)
+
+t.test("an event wakes all that wait, and each wait has its own limit", function()
+  local event, woken = fiber.event(), 0
+  for _ = 1, 3 do
+    fiber.spawn("waits", function() if event:wait(10) then woken = woken + 1 end end)
+  end
+  local ok, err = event:wait(0.01)
+  t.eq(ok, nil)
+  t.eq(err.code, "timeout")
+  t.eq(err.operation, "event.wait")
+  event:notify()
+  timer.sleep(0.01)
+  t.eq(woken, 3)
+end)
+
+t.test("an error of one fiber is its own", function()
+  fiber.spawn("dies as it should in this test", function() error "on purpose" end)
+  timer.sleep(0.01)
+  t.eq((fiber.count()), 1)
+end)
+
+t.test("coroutines work inside of a fiber, and cannot wait", function()
+  local gen = coroutine.wrap(function() for i = 1, 3 do coroutine.yield(i) end end)
+  t.eq({ gen(), gen(), gen() }, { 1, 2, 3 })
+  t.raises(coroutine.wrap(function() timer.sleep(0) end), "only a fiber can wait")
+  t.raises(coroutine.yield, "coroutine.yield outside of a coroutine")
+  t.raises(function() table.sort({ 1, 2 }, function() timer.sleep(0) end) end, "cannot wait inside")
+end)
+
+t.test("waits work through pcall, xpcall, iterators and metamethods", function()
+  local slow = setmetatable({}, { __index = function(_, k) timer.sleep(0.001) return k end })
+  t.eq(slow.name, "name")
+  t.eq({ xpcall(function(x) timer.sleep(0.001) return x end, debug.traceback, 5) }, { true, 5 })
+  local function fails() timer.sleep(0) error({ 1 }) end
+  t.eq(select(2, xpcall(fails, function(e) return e[1] end)), 1)
+  t.raises(function() timer.sleep(0) error "late" end, "late")
+end)
+
+t.test("misuse raises", function()
+  t.raises(function() fiber.spawn(nil, print) end, "string expected")
+  t.raises(function() fiber.spawn("x", 1) end, "function expected")
+  t.raises(function() fiber.event().wait({}) end, "exed.event expected")
+end)
+
+t.done()
