@@ -43,6 +43,7 @@ struct fanouts {
 	struct deferred admit;
 	struct timer retry; /* looks again when permission had lapsed */
 	_Atomic int64_t permit;
+	_Atomic uint64_t lapses; /* how often permission was given anew after it had run out */
 	unsigned running, nfanouts;
 	bool ending; /* the program ends: none is started any more */
 	uint64_t finished;
@@ -55,7 +56,7 @@ struct fanout {
 	struct fanouts *all;
 	struct group *group;
 	struct fanout_plan plan;
-	char *strings[5]; /* what the plan points to: command, cwd, group, op_id, fence_dir */
+	char *strings[6]; /* what the plan points to: command, cwd, group, op_id, fence_dir, forbid */
 	char **env;
 	void *input;
 	struct verdict *verdicts;
@@ -173,6 +174,7 @@ static bool start_next(struct fanout *f)
 	if (f->plan.transport == FANOUT_SSH)
 		run->io = pool_io(f->all->pool, ssh_host_hash(run->host));
 	run->since_ms = loop_now_ms();
+	run->lapses = atomic_load(&f->all->lapses);
 	run->link = f->runs_last;
 	*f->runs_last = run;
 	f->runs_last = &run->next;
@@ -221,6 +223,9 @@ static void retry_admit(void *arg)
 
 void fanouts_permit(struct fanouts *fs, int64_t until_ms)
 {
+	/* Counted before it is given: who sees the new permission sees that there was none for a while. */
+	if (loop_now_ms() >= atomic_load(&fs->permit))
+		atomic_fetch_add(&fs->lapses, 1);
 	atomic_store(&fs->permit, until_ms);
 	admit_soon(fs);
 }
@@ -319,8 +324,10 @@ static void flush_marks(struct fanout *f)
 	while (run) {
 		size_t n = 0;
 
-		for (; run && n < MARK_BATCH; run = run->next_marking)
+		for (; run && n < MARK_BATCH; run = run->next_marking) {
+			run->lapses = atomic_load(&f->all->lapses);
 			indexes[n++] = run->index;
+		}
 		f->sink->mark(f->sink_arg, indexes, n);
 	}
 }
@@ -562,6 +569,7 @@ static bool copy_plan(struct fanout *f, const struct fanout_plan *plan)
 	f->plan.group = copy_text(&f->strings[2], plan->group, &ok);
 	f->plan.op_id = copy_text(&f->strings[3], plan->op_id, &ok);
 	f->plan.fence_dir = copy_text(&f->strings[4], plan->fence_dir, &ok);
+	f->plan.forbid = copy_text(&f->strings[5], plan->forbid, &ok);
 	ok = copy_env(f, plan->env) && ok;
 	ok = copy_block(&f->input, plan->input, plan->input_len) && ok;
 	ok = copy_block((void **)&f->verdicts, plan->rules.verdicts,
@@ -608,6 +616,7 @@ struct fanout *fanout_start(struct fanouts *fs, const struct fanout_plan *plan,
 	f->run_plan.marks = sink->mark && !plan->unmarked;
 	f->run_plan.loop = fs->loop;
 	f->run_plan.permit = &fs->permit;
+	f->run_plan.lapses = &fs->lapses;
 	f->run_plan.output_cap = plan->rules.output_cap;
 	fs->nfanouts++;
 	f->next_fanout = fs->first;

@@ -36,7 +36,8 @@ struct fanouts_counts { unsigned fanouts, running; uint64_t finished; };
 struct fanouts_counts fanouts_counts(const struct fanouts *fs);
 
 /* Runs may start until this moment (loop_now_ms); the I/O threads look right before each exec request.
- * At first: for ever. */
+ * At first: for ever. A run whose started bit was asked for before permission ran out does not start on
+ * the next one: its bit is asked for again. */
 void fanouts_permit(struct fanouts *fs, int64_t until_ms);
 
 /* ---- where entries go ---- */
@@ -87,6 +88,8 @@ struct fanout_plan { /* copied by fanout_start */
 	bool unmarked;          /* their started bits are set already */
 	bool fence;             /* the command starts once on a host, whoever asks: fence.h. A run with
 				 * settle_until_ms then joins or tells what was started before */
+	const char *forbid;     /* fence: decided not to run: hosts where it never started are SKIPPED with
+				 * this reason; what runs is killed, what ended is told */
 	bool quiet;             /* fence: struct fence_command's */
 	bool sync;
 	const char *fence_dir;  /* for hosts that name none; NULL: fence.h's */

@@ -3,7 +3,7 @@
 #include "host_fence.h"
 
 int host_fence_begin(struct host_fence *f, const struct fanout_plan *plan, const struct ssh_host *h,
-		     const char *op_id, struct err *err)
+		     const char *op_id, bool forbid, struct err *err)
 {
 	const struct fence_command c = {
 		.op_id = op_id,
@@ -20,7 +20,7 @@ int host_fence_begin(struct host_fence *f, const struct fanout_plan *plan, const
 		return err_set(err, ERR_INVALID, "there is no fence with exed_shell = raw");
 	fence_reader_init(&f->reader, op_id);
 	f->on = true;
-	if (fence_wrap(&f->text, &c, err))
+	if (forbid ? fence_forbid(&f->text, op_id, c.dir, err) : fence_wrap(&f->text, &c, err))
 		return -err->code;
 	return buf_str(&f->text) ? 0 : err_set(err, ERR_MEMORY, "out of memory");
 }
@@ -37,6 +37,20 @@ int host_fence_read(struct host_fence *f, const char *data, size_t n, fence_outp
 	if (f->broken.code)
 		return 0;
 	return fence_reader_feed(&f->reader, data, n, output, arg, &f->broken);
+}
+
+static void no_output(void *arg, const char *data, size_t n)
+{
+	(void)arg;
+	(void)data;
+	(void)n;
+}
+
+enum fence_said host_fence_forbidden(struct host_fence *f, const struct ssh_result *r)
+{
+	if (f->broken.code || r->err.code || r->timed_out)
+		return FENCE_NOTHING;
+	return fence_reader_end(&f->reader, no_output, NULL);
 }
 
 /* Started, and nobody knows how it ended. */

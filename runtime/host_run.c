@@ -201,7 +201,7 @@ static void on_output(void *arg, enum ssh_stream stream, const char *data, size_
 
 	if (!run->fence.on || stream != SSH_STDOUT)
 		collect(run, stream, data, n);
-	else if (host_fence_read(&run->fence, data, n, on_fenced, run))
+	else if (host_fence_read(&run->fence, data, n, on_fenced, run) || run->kill_joined)
 		stop(run);
 }
 
@@ -231,6 +231,29 @@ static void end_fenced(struct host_run *run, struct ssh_result result)
 }
 
 static void connect_host(struct host_run *run, bool fresh);
+static void run_command(struct host_run *run);
+
+/* The host has said whether the op that is not to run ever started. */
+static void end_forbidding(struct host_run *run, const struct ssh_result *result)
+{
+	enum fence_said said = host_fence_forbidden(&run->fence, result);
+
+	run->forbidding = false;
+	if (said == FENCE_ALIVE || said == FENCE_ENDED || said == FENCE_DIED) {
+		run->forbidden = true;
+		run->kill_joined = said == FENCE_ALIVE;
+		run_command(run);
+		return;
+	}
+	give_back(run, !result->err.code);
+	if (said == FENCE_NEW || said == FENCE_NEVER)
+		finish(run, record_plain(run->index, STATUS_SKIPPED,
+					 fanout_run_plan(run)->plan->forbid));
+	else if (may_settle(run))
+		settle_later(run);
+	else
+		finish(run, record_unknown(run->index, "the host does not say whether it started"));
+}
 
 static void on_end(void *arg, const struct ssh_result *result)
 {
@@ -246,6 +269,10 @@ static void on_end(void *arg, const struct ssh_result *result)
 		run->retried = true;
 		run->ready = false;
 		connect_host(run, true);
+		return;
+	}
+	if (run->forbidding && result->sent) {
+		end_forbidding(run, result);
 		return;
 	}
 	give_back(run, sound);
@@ -265,8 +292,12 @@ static void on_end(void *arg, const struct ssh_result *result)
 static bool may_start(void *arg)
 {
 	struct host_run *run = arg;
+	const struct host_run_plan *hp = fanout_run_plan(run);
 
-	return !run->cancelled && loop_now_ms() < atomic_load(fanout_run_plan(run)->permit);
+	/* Permission that lapsed and came back is not that under which the bit was set: meanwhile the
+	 * slice may have become another node's, and only asking for the bit again tells. */
+	return !run->cancelled && loop_now_ms() < atomic_load(hp->permit) &&
+	       run->lapses == atomic_load(hp->lapses);
 }
 
 static const struct ssh_exec_ops exec_ops = { on_output, on_end, may_start };
@@ -300,7 +331,11 @@ static void run_command(struct host_run *run)
 		.limit_ms = plan->limit_ms,
 	};
 	if (plan->fence && !looks) {
-		if (host_fence_begin(&run->fence, plan, run->host, run->op_id, &err)) {
+		run->forbidding = plan->forbid && !run->forbidden;
+		if (run->forbidding)
+			run->command.op_id = NULL;
+		if (host_fence_begin(&run->fence, plan, run->host, run->op_id, run->forbidding,
+				     &err)) {
 			give_back(run, true);
 			finish_unrun(run, err.message);
 			return;

@@ -19,6 +19,7 @@ struct host_run {
 	struct io *io; /* NULL: local, everything happens on the loop thread */
 	struct ssh_host *host;
 	unsigned index;
+	uint64_t lapses; /* of permission, when its started bit was asked for */
 
 	/* loop side */
 	struct host_run *next, **link; /* running, oldest first */
@@ -44,6 +45,9 @@ struct host_run {
 	struct proc *proc;
 	struct record record;
 	struct host_fence fence;
+	bool forbidding; /* the fence's text takes the op's place */
+	bool forbidden;  /* it has; the op had started, and is joined */
+	bool kill_joined;
 	bool ready, warm, retried, marked, cancelled, over, paused;
 	size_t untaken; /* bytes of parts that the sink has not taken */
 	char op_id[96];
@@ -59,6 +63,7 @@ struct host_run_plan {
 	bool marks;              /* the sink sets started bits */
 	struct loop *loop;
 	_Atomic int64_t *permit; /* runs may start until then */
+	_Atomic uint64_t *lapses;
 	_Atomic uint64_t output_cap;
 };
 struct host_run_plan *fanout_run_plan(const struct host_run *run);

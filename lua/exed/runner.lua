@@ -163,7 +163,7 @@ local function steps(slice, groups, made, repeatable)
   local look = with(made, LOOK)
   look.stdin, look.env, look.cwd = nil, nil, nil
   local own = { marks = not repeatable }
-  local settle = with(made, { settles = true, unmarked = true, forbid = slice.stop ~= nil })
+  local settle = with(made, { settles = true, unmarked = true, forbid = slice.stop })
   return {
     { groups.gone, made, { refuse = "not in the inventory any more" } },
     { groups.odd, made, { refuse = "its ansible_connection is not known here" } },

@@ -69,7 +69,7 @@
 -- (not possible while it runs), CONFLICT {host: [jid, ...]}, FULL why, MISMATCH jid
 -- (Idempotency-Key with another body), GAP last (append with a number too high), INVALID why.
 
-local REVISION = 3 -- raised with every change: a node loads its file over an older one
+local REVISION = 4 -- raised with every change: a node loads its file over an older one
 local HOSTS = 2000 -- hosts that one call may walk
 local CHUNK = 500 -- names in a chunk of targets
 local BATCH = 100 -- slices in one answer
@@ -409,6 +409,8 @@ local function slice_give(jid, k, node, incarnation, died)
   redis.call('HSET', key, 'owner', node, 'incarnation', incarnation, 'epoch', epoch,
     'state', 'taken', 'seq', '0', 'deaths', deaths, 'new', '0')
   redis.call('SADD', owned_key(node), jid .. ':' .. k)
+  -- Who owns a slice is watched, also when it was forgotten while it was stopped.
+  redis.call('SADD', NODES, node)
   return slice_answer(jid, k, from, to, epoch, deaths, redis.call('HGET', job_key(jid), 'stop'))
 end
 
@@ -466,6 +468,7 @@ end
 local function beat(_, args)
   local node, incarnation, running = args[1], args[2], args[3]
   if not is_current(node, incarnation) then return fail('STALE node ' .. node) end
+  redis.call('SADD', NODES, node) -- it may have been forgotten while it was stopped
   redis.call('HSET', 'exed:node:' .. node, 'running', running or '0')
   return redis.call('HINCRBY', 'exed:node:' .. node, 'beat', 1)
 end

@@ -6,7 +6,7 @@
  *     plan: transport, command, stdin, env (list of NAME=value), cwd, timeout, connect_timeout (seconds),
  *           window, group, group_window, urgent, keep, op, try, verdict { [code] = status, default },
  *           lines, look, quiet_record, output_cap, settle_until (timer.now's seconds),
- *           unmarked, fence, quiet, sync, fence_dir, fence_ttl (seconds)
+ *           unmarked, fence, forbid (reason), quiet, sync, fence_dir, fence_ttl (seconds)
  *     sink: of exed.sink; without one the entries come by run:next
  *   run:next([seconds]) -> list of { kind, index, status, data, stream, offset, parts } | nil at the end
  *   run:wait([seconds]) -> number of hosts that did not start (after drain) | nil, err
@@ -226,6 +226,7 @@ static void read_plan(lua_State *L, int t, struct fanout_plan *plan)
 	plan->keep = field_boolean(L, t, "keep");
 	plan->unmarked = field_boolean(L, t, "unmarked");
 	plan->fence = field_boolean(L, t, "fence");
+	plan->forbid = field_string(L, t, "forbid");
 	plan->quiet = field_boolean(L, t, "quiet");
 	plan->sync = field_boolean(L, t, "sync");
 	plan->fence_dir = field_string(L, t, "fence_dir");
