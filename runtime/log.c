@@ -143,10 +143,9 @@ static size_t escape(char *out, size_t cap, const char *text, size_t n)
 static void emit(int fd, const char *head, const char *fmt, va_list ap)
 {
 	char text[LINE_MAX_BYTES], line[LINE_MAX_BYTES];
-	size_t len = strlen(head), used; /* a head is short */
+	size_t len = (size_t)snprintf(text, sizeof(text), "%s", head), used; /* a head is short */
 	int n;
 
-	memcpy(text, head, len);
 	n = vsnprintf(text + len, sizeof(text) - len, fmt, ap);
 	if (n > 0)
 		len += (size_t)n < sizeof(text) - len ? (size_t)n : sizeof(text) - len - 1;

@@ -181,7 +181,7 @@ static void complain(struct sink *s, const char *what, const redisReply *r, cons
 {
 	if (!s->complained)
 		log_warn("sink", "jid=%s slice=%" PRId64 " %s: %s", s->jid, s->k, what,
-			 err ? err->message : r->str ? r->str : "answers came out of order");
+			 err ? err->message : r && r->str ? r->str : "answers came out of order");
 	s->complained = true;
 }
 

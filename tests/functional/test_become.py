@@ -112,6 +112,18 @@ class Become(unittest.TestCase):
         self.assertIn("ansible_become", record["error"])
         self.assertEqual(self.exed.get("/ping?target=web03").body["web03"]["status"], OK)
 
+    def test_a_service_is_changed_as_the_other_user(self):
+        self.need_password("web02")
+        path = os.path.join(self.sshd.host["web02"].dir, "bin", "systemctl")
+        with open(path, "w", encoding="utf-8") as f:
+            f.write("#!/bin/sh\nd=${0%/*}/..\ncase $1 in\nis-active) [ -f \"$d/up\" ] ;;\n"
+                    "start) echo \"$BECAME $*\" >\"$d/up\" ;;\nesac\n")
+        os.chmod(path, 0o755)
+        for status in (CHANGED, OK):
+            answer = self.exed.get("/service?target=web02&name=web&state=0")
+            self.assertEqual((answer.status, answer.body["web02"]["status"]), (200, status), answer.body)
+        self.assertEqual(self.sshd.host["web02"].read("up"), "app start web\n")
+
     def test_what_runs_below_sudo_is_killed_through_it(self):
         self.need_password("web02")
         for name in ("web01", "web02"):

@@ -15,7 +15,7 @@ import unittest
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "tests", "support"))
 
-from exedtest import Exed, Fleet, Redis, Sshd, wait_until  # noqa: E402
+from exedtest import Exed, Fleet, Redis, Sshd, free_port, wait_until  # noqa: E402
 from exedtest.redis import RedisClient  # noqa: E402
 
 OK, FAILED, UNREACHABLE, CHANGED = 1, 3, 4, 5
@@ -132,7 +132,7 @@ class Outside(unittest.TestCase):
             self.works(redis.url, allow_eviction=True)
 
     def test_cluster_mode(self):
-        with Redis(cluster_enabled="yes") as redis:
+        with Redis(cluster_enabled="yes", cluster_port=free_port()) as redis:
             self.refused(outside(redis.url), "cluster")
 
     def test_without_the_right_to_load_functions(self):

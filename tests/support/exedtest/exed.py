@@ -89,11 +89,15 @@ class Exed(Fixture):
         return self
 
     def start(self, limit=10.0):
-        """Starts it (again) and waits until GET /healthz answers; shows its log when it ends early."""
+        """Starts it (again) and waits until GET /healthz answers (a worker: until it says that it has
+        registered); shows its log when it ends early."""
+        lives = self.log().count(" incarnation=")
         self.launch()
 
         def answers():
             self.child.check()
+            if self.conf.get("runner", {}).get("role") == "worker":
+                return self.log().count(" incarnation=") > lives
             return self.get("/healthz", timeout=2).status == 200
 
         try:
