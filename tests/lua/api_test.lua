@@ -85,7 +85,7 @@ local function new_node(settings)
   for name, value in pairs(settings or {}) do config.api[name] = value end
   local node = {
     config = config, version = "1", store = new_store(), id = "n1", incarnation = 7,
-    runner = { kick = function() end, start = function() end },
+    runner = { kick = function() end, start = function() end, doubt = function() end },
     holder = { inventory = assert(inventory.parse("hosts", "[web]\nweb01\nweb02\n[db]\ndb01\n")) },
     conn = {
       subscribe = function()

@@ -5,9 +5,10 @@ import getpass
 import os
 import shutil
 import subprocess
+import tempfile
 import uuid
 
-from .procs import SLOW, Child, Fixture, children_of, end_pids, free_port, wait_until, with_marker
+from .procs import ROOT, SLOW, Child, Fixture, children_of, end_pids, free_port, wait_until, with_marker
 
 PASSPHRASE = "exed test"
 _SOCKETS = 16  # ListenAddress lines that one sshd takes
@@ -26,6 +27,23 @@ def make_key(path, kind, passphrase=""):
     bits = ["-b", "2048"] if kind == "rsa" else []
     subprocess.run(["ssh-keygen", "-q", "-t", kind, *bits, "-a", "4", "-N", passphrase, "-C", "exedtest",
                     "-f", path], check=True, stdin=subprocess.DEVNULL)
+    return path
+
+
+def kept_key(path, kind, passphrase=""):
+    """As make_key, but made once for all runs and then copied: RSA keys cost seconds. Keys of the tests
+    only; they open nothing but a private sshd that lives as long as its test."""
+    store = os.path.join(ROOT, "build", "support", "keys")
+    os.makedirs(store, mode=0o700, exist_ok=True)
+    kept = os.path.join(store, os.path.basename(path))
+    if not os.path.exists(kept):
+        with tempfile.TemporaryDirectory(dir=store) as new:
+            made = make_key(os.path.join(new, "key"), kind, passphrase)
+            os.rename(made + ".pub", kept + ".pub")
+            os.rename(made, kept)  # last: a key that is there is whole
+    shutil.copy(kept, path)
+    shutil.copy(kept + ".pub", path + ".pub")
+    os.chmod(path, 0o600)
     return path
 
 
@@ -99,16 +117,16 @@ class Sshd(Fixture):
         self._write_files()
 
     def _make_keys(self):
-        self.host_keys = [make_key(self.path("host_" + kind), kind) for kind in _KEY_TYPES]
+        self.host_keys = [kept_key(self.path("host_" + kind), kind) for kind in _KEY_TYPES]
         self.keys = {}
         authorized = ""
         for kind in _KEY_TYPES:
             for suffix, passphrase in (("", ""), ("_pass", PASSPHRASE)):
-                path = make_key(self.path("id_" + kind + suffix), kind, passphrase)
+                path = kept_key(self.path("id_" + kind + suffix), kind, passphrase)
                 self.keys[kind + suffix] = path
                 authorized += _read(path + ".pub")
         self.key = self.keys["ed25519"]
-        self.wrong_key = make_key(self.path("id_wrong"), "ed25519")
+        self.wrong_key = kept_key(self.path("id_wrong"), "ed25519")
         self.write("authorized_keys", authorized, 0o600)
 
     def _write_files(self):
