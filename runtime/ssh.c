@@ -90,6 +90,8 @@ static bool use_tell(struct ssh_client *client, struct ssh_use *u, bool ready)
 
 /* ---- the connection's news ---- */
 
+static void places_give(struct ssh_client *client);
+
 /* The first use that is waiting for its connection, or has not been told `reached`. */
 static struct ssh_use *use_waiting(const struct ssh_conn *c, bool reached)
 {
@@ -118,6 +120,7 @@ void client_conn_reached(struct ssh_conn *c)
 void client_conn_ready(struct ssh_conn *c)
 {
 	c->client->counts.connecting--;
+	places_give(c->client);
 	tell_uses(c, true);
 	if (!c->closing && !c->idle && TAILQ_EMPTY(&c->uses))
 		conn_close(c); /* whoever wanted it left while it was told */
@@ -210,13 +213,18 @@ static void place_take(struct ssh_conn *c)
 	conn_kick(c);
 }
 
+static bool is_full(const struct ssh_client *client, const struct ssh_settings *s)
+{
+	return client->counts.connections >= places(client, s);
+}
+
 /* Gives free places to those who wait, in their order. */
 static void places_give(struct ssh_client *client)
 {
 	struct ssh_conn *c;
 
 	while (!client->stopping && (c = TAILQ_FIRST(&client->waiting)) &&
-	       client->counts.connections < places(client, c->settings)) {
+	       !is_full(client, c->settings) && client->counts.connecting < SSH_CONNECTING_MAX) {
 		TAILQ_REMOVE(&client->waiting, c, idle_link);
 		c->waiting = false;
 		place_take(c);
@@ -329,7 +337,7 @@ static struct ssh_conn *conn_make(struct ssh_client *client, struct ssh_host *h,
 	c->waiting = true;
 	TAILQ_INSERT_TAIL(&client->waiting, c, idle_link);
 	old = TAILQ_FIRST(&client->idle);
-	if (old && client->counts.connections >= places(client, s))
+	if (old && is_full(client, s))
 		conn_close(old);
 	return c;
 }
@@ -386,7 +394,7 @@ void ssh_use_end(struct ssh_use *u, bool keep)
 		conn_settle(c);
 	} else if (c->phase != SSH_READY || !c->keep || c->settings->keep_ms <= 0 ||
 		   c->hung_up || c->eof || c->stuck || client->stopping ||
-		   !TAILQ_EMPTY(&client->waiting)) {
+		   (!TAILQ_EMPTY(&client->waiting) && is_full(client, c->settings))) {
 		conn_close(c);
 	} else {
 		c->idle = true;

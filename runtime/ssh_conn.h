@@ -40,6 +40,9 @@
 #define SSH_ALIVE_TRIES 4
 /* A session that lives longer than this gives back the memory that it does not use. */
 #define SSH_TRIM_MS 200
+/* Connections of a thread that are being made at once. A key exchange holds twice the memory of what comes
+ * after it and is bound by the processor: so many keep a thread busy over round trips of 50 ms. */
+#define SSH_CONNECTING_MAX 256u
 /* Addresses of one name that are tried. */
 #define SSH_ADDRESSES 8
 #define SSH_BUCKETS 1024u

@@ -307,6 +307,30 @@ void run_now(struct fixture *f, struct ssh_settings *s, struct run *r)
 	fixture_turn(f, &r->over, 1);
 }
 
+void run_wait_line(struct run *r)
+{
+	for (int i = 0; i < 3000 && !r->over; i++) {
+		if (r->out.len && memchr(r->out.data, '\n', r->out.len))
+			return;
+		fixture_turn_ms(r->f, 10);
+	}
+	fail_msg("it prints nothing");
+}
+
+int run_pid(struct run *r, int n)
+{
+	const char *s = buf_str(&r->out);
+	char *end;
+	long pid = 0;
+
+	for (int i = 0; i <= n; i++, s = end) {
+		pid = strtol(s, &end, 10);
+		if (end == s || pid <= 1) /* 0 and -1 would mean many processes to kill() */
+			fail_msg("no process number in: %s", buf_str(&r->out));
+	}
+	return (int)pid;
+}
+
 void run_free(struct run *r)
 {
 	ssh_host_unref(r->host);

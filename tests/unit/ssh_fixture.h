@@ -70,5 +70,9 @@ void run_command(struct run *r); /* for on_ready */
 void run_free(struct run *r);
 /* run_start and fixture_turn. */
 void run_now(struct fixture *f, struct ssh_settings *s, struct run *r);
+/* Turns the loop until it has printed a line; fails the test when it does not within 30 s. */
+void run_wait_line(struct run *r);
+/* The n-th number (from 0) that it printed; fails the test when that is not the number of a process. */
+int run_pid(struct run *r, int n);
 
 #endif

@@ -604,7 +604,7 @@ static void an_idle_connection_that_the_host_ends_is_dropped(void **state)
 	(void)state;
 	run_now(&f, s, &r);
 	expect_ok(&r);
-	kill(atoi(buf_str(&r.out)), SIGKILL);
+	kill(run_pid(&r, 0), SIGKILL);
 	for (int i = 0; i < 100 && ssh_client_counts(f.client).idle; i++)
 		fixture_turn_ms(&f, 50);
 	assert_int_equal(ssh_client_counts(f.client).connections, 0);
@@ -781,13 +781,12 @@ static void the_end_of_the_client_ends_everything(void **state)
 	(void)state;
 	fixture_open(&own);
 	run_start(&own, s, &runs);
-	while (!runs.out.len)
-		fixture_turn_ms(&own, 10);
+	run_wait_line(&runs);
 	run_start(&own, s, &held); /* gets its connection and does nothing with it */
 	fixture_turn(&own, &held.ready, 1);
 	run_start(&own, s, &connects);
 	fixture_close(&own);
-	kill(-atoi(buf_str(&runs.out)), SIGKILL);
+	kill(-run_pid(&runs, 0), SIGKILL);
 	assert_int_equal(runs.over, 1);
 	assert_int_equal(runs.result.err.code, ERR_CANCELLED);
 	assert_int_equal(connects.over, 1);

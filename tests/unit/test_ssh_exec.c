@@ -63,16 +63,6 @@ static void run(struct run *r)
 		fail_msg("%s: %s", ssh_phase_name(r->phase), r->err.message);
 }
 
-/* Ends what a command of ours left behind: it has said its process group's number last. */
-static void end_group(struct run *r)
-{
-	const char *said = buf_str(&r->out), *last = strrchr(said, ' ');
-	int group = atoi(last ? last + 1 : said);
-
-	assert_true(group > 1);
-	kill(-group, SIGKILL);
-}
-
 static void expect_code(const struct run *r, int code)
 {
 	if (r->result.err.code)
@@ -198,7 +188,7 @@ static void a_child_that_keeps_the_output_open_is_not_waited_for(void **state)
 	assert_int_equal(r.result.code, 5);
 	assert_true(r.result.output_open);
 	assert_in_range(loop_now_ms() - from, 2000, 15000); /* the child lives for 20 s */
-	end_group(&r);
+	kill(-run_pid(&r, 0), SIGKILL);
 	run_free(&r);
 }
 
@@ -216,8 +206,7 @@ static void a_paused_command_sends_no_more_than_a_window(void **state)
 
 	(void)state;
 	run_start(&f, s, &r);
-	for (int i = 0; i < 500 && !r.out.len; i++)
-		fixture_turn_ms(&f, 10);
+	run_wait_line(&r);
 	had = r.out.len;
 	assert_in_range(had, 1, 128 * 1024);
 	fixture_turn_ms(&f, 200);
@@ -248,10 +237,9 @@ static void a_broken_connection_says_so(void **state)
 
 	(void)state;
 	run_start(&f, s, &r);
-	for (int i = 0; i < 500 && !r.out.len; i++)
-		fixture_turn_ms(&f, 10);
-	kill(atoi(buf_str(&r.out)), SIGKILL);
-	end_group(&r);
+	run_wait_line(&r);
+	kill(run_pid(&r, 0), SIGKILL);
+	kill(-run_pid(&r, 1), SIGKILL);
 	fixture_turn(&f, &r.over, 1);
 	assert_int_equal(r.result.err.code, ERR_UNREACHABLE);
 	assert_non_null(strstr(r.result.err.message, "connection lost while running"));
@@ -273,13 +261,12 @@ static void a_host_that_falls_silent_is_given_up(void **state)
 	run_free(&quiet);
 	f.client->alive_ms = 100;
 	run_start(&f, s, &r);
-	for (int i = 0; i < 500 && !r.out.len; i++)
-		fixture_turn_ms(&f, 10);
-	pid = atoi(buf_str(&r.out));
+	run_wait_line(&r);
+	pid = run_pid(&r, 0);
 	kill(pid, SIGSTOP);
 	fixture_turn(&f, &r.over, 1);
 	kill(pid, SIGKILL);
-	end_group(&r);
+	kill(-run_pid(&r, 1), SIGKILL);
 	assert_int_equal(r.result.err.code, ERR_UNREACHABLE);
 	assert_non_null(strstr(r.result.err.message, "connection lost while running: silent"));
 	assert_true(r.result.sent);
@@ -462,8 +449,7 @@ static void others_are_left_alone(void **state)
 	snprintf(op[0], sizeof(op[0]), "j%d.0.1.1", getpid());
 	snprintf(op[1], sizeof(op[1]), "j%d.0.1.11", getpid());
 	run_start(&f, s, &b);
-	for (int i = 0; i < 500 && !b.out.len; i++)
-		fixture_turn_ms(&f, 10);
+	run_wait_line(&b);
 	run_start(&f, s, &a);
 	fixture_turn(&f, &a.over, 1);
 	expect_killed(&a);
@@ -504,7 +490,7 @@ static void a_raw_command_is_closed_and_not_verified(void **state)
 	assert_false(r.result.killed);
 	assert_int_equal(r.result.survivors, -1);
 	assert_string_equal(r.result.killed_by, "closed, not verified");
-	end_group(&r);
+	kill(-run_pid(&r, 0), SIGKILL);
 	run_free(&r);
 }
 
@@ -526,8 +512,7 @@ static void a_kill_works_when_all_channels_are_taken(void **state)
 		run_start(&f, wide, &r[i]);
 	}
 	for (int i = 0; i < 10; i++)
-		for (int k = 0; k < 500 && !r[i].out.len; k++)
-			fixture_turn_ms(&f, 10);
+		run_wait_line(&r[i]);
 	assert_int_equal(ssh_client_counts(f.client).sessions, 10);
 	for (int i = 0; i < 10; i++)
 		ssh_exec_cancel(r[i].exec);
