@@ -661,7 +661,7 @@ void fanout_cancel(struct fanout *f, const char *reason)
 	ask_again(f);
 	for (struct host_run *run = f->runs, *next; run; run = next) {
 		next = run->next;
-		host_run_cancel(run, f->cancel);
+		host_run_cancel(run, f->cancel, false);
 	}
 	flush_soon(f);
 }
@@ -684,9 +684,14 @@ void fanout_abandon(struct fanout *f)
 	ask_again(f);
 	for (struct host_run *run = f->runs, *next; run; run = next) {
 		next = run->next;
-		host_run_cancel(run, "another node owns it");
+		host_run_cancel(run, "another node owns it", true);
 	}
 	flush_soon(f);
+}
+
+size_t fanout_waiting(const struct fanout *f)
+{
+	return f->ntargets - f->next;
 }
 
 size_t fanout_list_running(const struct fanout *f, struct fanout_running *out, size_t max)

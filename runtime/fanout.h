@@ -119,9 +119,12 @@ void fanout_cancel(struct fanout *f, const char *reason);
 void fanout_refuse(struct fanout *f, const char *reason);
 /* Starts no more hosts; ends when those that run have ended. */
 void fanout_drain(struct fanout *f);
-/* No record is written any more and what runs is ended without a trace: another node owns it. */
+/* No record is written any more: another node owns it. What is fenced runs on, for that node to join; what
+ * else runs is killed. */
 void fanout_abandon(struct fanout *f);
 
+/* How many of its targets have not started. */
+size_t fanout_waiting(const struct fanout *f);
 /* One host that runs now, for "who holds it up". */
 struct fanout_running { unsigned index; const char *phase; int64_t since_ms; };
 /* Up to max of them, oldest first; returns how many. */

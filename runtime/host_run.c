@@ -478,6 +478,9 @@ static void run_cancelled(struct io *io, struct work *w)
 	(void)io;
 	if (!run->over && !run->cancelled) {
 		run->cancelled = true;
+		/* Without its op id a command is only let go: the fence lets it run to its end. */
+		if (run->leave && run->fence.on)
+			run->command.op_id = NULL;
 		if (!stop(run)) {
 			give_back(run, run->ready);
 			finish(run, fanout_unrun_record(run->fanout, run->index, run->cancel_reason));
@@ -501,11 +504,12 @@ void host_run_mark(struct host_run *run, bool ok)
 	to_host(run, &run->hop);
 }
 
-void host_run_cancel(struct host_run *run, const char *reason)
+void host_run_cancel(struct host_run *run, const char *reason, bool leave)
 {
 	if (run->ended || run->cancel_sent)
 		return;
 	run->cancel_sent = true;
+	run->leave = leave;
 	run->cancel_reason = reason;
 	host_run_ref(run);
 	run->cancel.run = run_cancelled;

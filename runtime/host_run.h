@@ -27,6 +27,7 @@ struct host_run {
 	int64_t since_ms;
 	bool ended;
 	bool cancel_sent;
+	bool leave; /* of the cancel that was sent */
 
 	/* messages */
 	struct work hop;    /* start -> (reached) -> marked */
@@ -82,7 +83,8 @@ void host_run_unref(struct host_run *run);
 /* Loop side. */
 void host_run_start(struct host_run *run);
 void host_run_mark(struct host_run *run, bool ok); /* the answer to fanout_run_reached */
-void host_run_cancel(struct host_run *run, const char *reason);
+/* leave: what is fenced runs on there, for its next owner; everything else is killed. */
+void host_run_cancel(struct host_run *run, const char *reason, bool leave);
 void host_run_part_taken(struct entry *part);      /* frees it, and reading goes on */
 
 #endif

@@ -17,11 +17,14 @@ runner.__index = runner
 
 -- A lost wake-up is covered by looking this often, in seconds.
 local POLL <const> = 1
--- Slices asked for in one call.
-local TAKE <const> = 16
+-- While something runs: hosts start, and so a job of which there was enough may have room again.
+local BUSY_POLL <const> = 0.2
+-- Slices of this node's former life asked for in one call.
+local RECLAIM <const> = 16
 -- Slices looked at in one call when an answer was lost.
 local OWNED <const> = 1000
--- Slices and hosts that a node holds at once; beyond, others may have them.
+-- Slices that a node holds at once, and hosts of them that wait to be started; beyond, others may
+-- have them.
 local MAX_SLICES <const> = 1000
 local HOSTS_PER_PLACE <const> = 2
 -- Seconds in which what runs on hosts is killed when the node ends.
@@ -29,7 +32,7 @@ local KILLING <const> = 4
 
 function runner.new(node)
   return setmetatable({
-    node = node, event = fiber.event(), kicked = false, slices = {}, count = 0, hosts = 0,
+    node = node, event = fiber.event(), kicked = false, slices = {}, count = 0,
     draining = false, doubtful = true, -- a reclaim's answer may be lost, too
   }, runner)
 end
@@ -132,7 +135,8 @@ local function run_group(self, slice, targets, made, options)
   local run, err = fanout.start(made, targets.hosts, targets.indexes,
     sink_of(self, slice, options))
   if not run then return nil, err end
-  slice.run = run
+  -- What runs behind a fence, or is only being looked for, the next owner can go on with.
+  slice.run, slice.begun, slice.lasts = run, true, made.fence or made.settles
   if options.skip then run:cancel(options.skip) end
   if options.refuse then run:refuse(options.refuse) end
   if self.draining then run:drain() end
@@ -140,7 +144,7 @@ local function run_group(self, slice, targets, made, options)
   unstarted, err = run:wait()
   slice.run = nil
   if not unstarted then return nil, err end
-  if unstarted > 0 then return nil, { code = "drained", message = "the node ends" } end
+  if unstarted > 0 then return nil, { code = "closed", message = "the node ends" } end
   return true
 end
 
@@ -209,7 +213,8 @@ end
 local function finish(self, slice, ok, err)
   if ok then
     ok, err = self.node.store:slice_end(slice)
-  elseif err.code == "drained" then
+  elseif err.code == "closed" then
+    if not self.draining then return end
     ok, err = self.node.store:insist("hand_back", slice.jid, slice.k, slice.epoch)
   elseif err.code ~= "refused" then
     log.error("runner", "jid=%s slice=%d cannot run: %s", slice.jid, slice.k, err.message)
@@ -234,15 +239,17 @@ local function key_of(slice) return slice.jid .. ":" .. slice.k end
 local function run_slice(self, slice)
   local key = key_of(slice)
   self.slices[key] = slice
-  self.count, self.hosts = self.count + 1, self.hosts + slice.to - slice.from
+  self.count = self.count + 1
   local _ <close> = setmetatable({}, { __close = function()
     if self.slices[key] == slice then self.slices[key] = nil end
-    self.count, self.hosts = self.count - 1, self.hosts - (slice.to - slice.from)
+    self.count = self.count - 1
     self:kick()
   end })
   local job, err = load_job(self, slice.jid)
   local ok
   if job then
+    slice.windowed = job.request.window ~= nil
+    if slice.windowed then self:kick() end -- it may have looked like enough of the job
     stop_poisoned(self, slice)
     ok, err = run_targets(self, slice, job)
   end
@@ -258,18 +265,38 @@ end
 
 -- ---- taking -------------------------------------------------------------------------------------
 
-local function has_room(self)
-  return self.count < MAX_SLICES
-    and self.hosts < HOSTS_PER_PLACE * config.ssh.max_connections
+-- A request's own window is shared out over its slices: a slice that waits elsewhere starts none.
+local function waiting_of(slice)
+  if slice.windowed then return 0 end
+  if slice.run then return slice.run:waiting() end
+  return slice.begun and 0 or slice.to - slice.from
+end
+
+-- The jobs of which enough hosts wait here: idle nodes, and small jobs, come before more of them.
+-- nil when there is no room for any.
+local function enough_of(self)
+  if self.count >= MAX_SLICES then return nil end
+  local waiting, all, jids = {}, 0, {}
+  for _, slice in pairs(self.slices) do
+    local hosts = waiting_of(slice)
+    waiting[slice.jid], all = (waiting[slice.jid] or 0) + hosts, all + hosts
+  end
+  if all >= HOSTS_PER_PLACE * config.ssh.max_connections then return nil end
+  for jid, hosts in pairs(waiting) do
+    if hosts >= config.ssh.window then jids[#jids + 1] = jid end
+  end
+  return jids
 end
 
 -- Takes slices while there are any and there is room. Returns whether the store answered.
 local function take_all(self)
-  while not self.draining and has_room(self) do
-    local slices, err = self.node.store:take(self.node, TAKE)
+  while not self.draining do
+    local enough = enough_of(self)
+    if not enough then return true end
+    local slices, err = self.node.store:take(self.node, 1, enough)
     if not slices then return nil, err end
-    for _, slice in ipairs(slices) do self:start(slice) end
-    if #slices < TAKE then return true end
+    if #slices == 0 then return true end
+    self:start(slices[1])
   end
   return true
 end
@@ -277,7 +304,7 @@ end
 -- Slices of this node's earlier life come first: nobody else may take them as long as it lives.
 function runner:reclaim()
   repeat
-    local slices, err = self.node.store:reclaim(self.node, TAKE)
+    local slices, err = self.node.store:reclaim(self.node, RECLAIM)
     if not slices then return nil, err end
     for _, slice in ipairs(slices) do
       log.info("runner", "jid=%s slice=%d goes on after a restart", slice.jid, slice.k)
@@ -305,12 +332,12 @@ function runner:loop()
   while not self.draining do
     self.kicked = false
     if not take_all(self) then self:doubt() elseif self.doubtful then settle_doubt(self) end
-    if not self.kicked then self.event:wait(POLL) end
+    if not self.kicked then self.event:wait(self.count > 0 and BUSY_POLL or POLL) end
   end
 end
 
 -- Lets running hosts end within `limit` seconds, starts no more, and hands back what has not
--- started. After the limit what runs is killed, and its records say so.
+-- started. After the limit what runs is killed, and its records say so; behind a fence it runs on.
 function runner:drain(limit)
   self.draining = true
   self.event:notify()
@@ -321,7 +348,11 @@ function runner:drain(limit)
   while self.count > 0 and timer.now() < deadline do self.event:wait(deadline - timer.now()) end
   if self.count == 0 then return end
   for _, slice in pairs(self.slices) do
-    if slice.run then slice.run:cancel "the node was stopped while it ran" end
+    if slice.run and slice.lasts then
+      slice.run:abandon()
+    elseif slice.run then
+      slice.run:cancel "the node was stopped while it ran"
+    end
   end
   deadline = timer.now() + KILLING
   while self.count > 0 and timer.now() < deadline do self.event:wait(deadline - timer.now()) end

@@ -172,8 +172,9 @@ local function to_slices(rows)
   return rows
 end
 
-function store:take(node, max)
-  local rows, err = self:call("take", node.id, node.incarnation, max)
+-- Slices of any job but those of the jids in `enough`.
+function store:take(node, max, enough)
+  local rows, err = self:call("take", node.id, node.incarnation, max, enough)
   if not rows then return nil, err end
   return to_slices(rows)
 end

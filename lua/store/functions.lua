@@ -27,7 +27,7 @@
 -- create_undo   jid -> 1 (then remove, until it answers 0)
 -- accepting     -> {{jid, node, incarnation}, ...}
 -- ready         -> {slices that wait, used_memory, jobs}
--- take          node incarnation max -> {SLICE, ...}
+-- take          node incarnation max jid... -> {SLICE, ...}, none of these jobs
 -- reclaim       node incarnation max -> {SLICE, ...}; call until empty
 -- owned         node max -> {SLICE, ...}
 -- take_over     node incarnation jid k seen_owner seen_epoch seen_beat -> SLICE
@@ -73,6 +73,7 @@ local REVISION = 4 -- raised with every change: a node loads its file over an ol
 local HOSTS = 2000 -- hosts that one call may walk
 local CHUNK = 500 -- names in a chunk of targets
 local BATCH = 100 -- slices in one answer
+local LOOKED_AT = 500 -- slices of jobs that a node has enough of, when it takes one
 local STEP = 16 -- entries read at once while a page fills
 local IDEM_SECONDS = 86400
 local PRIORITY = 1e12 -- one step of priority, in hosts of virtual time
@@ -735,21 +736,34 @@ local function ready()
   return { redis.call('ZCARD', READY), used_memory(), redis.call('ZCARD', JOBS_ALL) }
 end
 
+-- Gives the slice, whose place was `score`, if its job still runs.
+local function take_one(jid, k, node, incarnation, score)
+  local state, priority = unpack(redis.call('HMGET', job_key(jid), 'state', 'priority'))
+  if state ~= 'running' then return nil end
+  local place = score + tonumber(priority) * PRIORITY
+  if place > tonumber(redis.call('GET', VCLOCK) or 0) then
+    redis.call('SET', VCLOCK, whole_text(place))
+  end
+  return slice_give(jid, k, node, incarnation, false)
+end
+
 local function take(_, args)
   local node, incarnation, max = args[1], args[2], count(args[3])
   if not max or max > BATCH then return fail('INVALID number of slices') end
   if not is_current(node, incarnation) then return fail('STALE node ' .. node) end
-  local answer = {}
-  while #answer < max do
-    local first = redis.call('ZPOPMIN', READY)
-    if not first[1] then break end
-    local jid, k = slice_split(first[1])
-    local state, priority = unpack(redis.call('HMGET', job_key(jid), 'state', 'priority'))
-    if state == 'running' then
-      answer[#answer + 1] = slice_give(jid, k, node, incarnation, false)
-      local place = tonumber(first[2]) + tonumber(priority) * PRIORITY
-      if place > tonumber(redis.call('GET', VCLOCK) or 0) then
-        redis.call('SET', VCLOCK, whole_text(place))
+  local answer, skip, passed = {}, {}, 0
+  for i = 4, #args do skip[args[i]] = true end
+  while #answer < max and passed < LOOKED_AT do
+    local rows = redis.call('ZRANGE', READY, passed, passed + BATCH - 1, 'WITHSCORES')
+    if not rows[1] then break end
+    for i = 1, #rows, 2 do
+      local jid, k = slice_split(rows[i])
+      if skip[jid] then
+        passed = passed + 1
+      else
+        redis.call('ZREM', READY, rows[i])
+        answer[#answer + 1] = take_one(jid, k, node, incarnation, tonumber(rows[i + 1]))
+        if #answer == max then break end
       end
     end
   end

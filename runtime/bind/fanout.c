@@ -9,10 +9,12 @@
  *           unmarked, fence, forbid (reason), quiet, sync, fence_dir, fence_ttl (seconds)
  *     sink: of exed.sink; without one the entries come by run:next
  *   run:next([seconds]) -> list of { kind, index, status, data, stream, offset, parts } | nil at the end
- *   run:wait([seconds]) -> number of hosts that did not start (after drain) | nil, err
+ *   run:wait([seconds]) -> number of hosts that did not start (after drain) | nil, err (code closed: it
+ *     was abandoned)
  *     without a sink it drops the entries that run:next has not given yet
  *   run:cancel(reason)   run:refuse(reason)   run:drain()   run:abandon()
- *    run:running(max) -> list of { index, phase, seconds }
+ *   run:running(max) -> list of { index, phase, seconds }
+ *   run:waiting() -> number of hosts that have not started
  *   permit(time)        hosts may start until then, in timer.now's seconds; at first for ever
  *   counts() -> { fanouts, running, finished } */
 #include "fanout.h"
@@ -39,6 +41,7 @@ struct box {
 	struct entry *first, **last;
 	struct box_wait *waiting;
 	size_t unstarted;
+	bool abandoned; /* by run:abandon */
 	bool left; /* nobody will ask for entries: the userdata is gone, or they did not want any */
 };
 
@@ -422,6 +425,10 @@ static int wait_push(struct wait *w, lua_State *L)
 
 	if (bw->entries)
 		return push_entries(L, bw->box);
+	if (bw->box->abandoned) {
+		err_set(&err, ERR_CLOSED, "abandoned");
+		return fiber_push_err(L, &err, "fanout.wait");
+	}
 	if (bw->box->sink && sink_result(bw->box->sink, &err))
 		return fiber_push_err(L, &err, "fanout.wait");
 	lua_pushinteger(L, (lua_Integer)bw->box->unstarted);
@@ -496,6 +503,7 @@ static int l_abandon(lua_State *L)
 {
 	struct box *b = check_run(L);
 
+	b->abandoned = b->abandoned || b->fanout;
 	if (b->fanout)
 		fanout_abandon(b->fanout);
 	return 0;
@@ -543,6 +551,14 @@ static int l_running(lua_State *L)
 	return 1;
 }
 
+static int l_waiting(lua_State *L)
+{
+	struct box *b = check_run(L);
+
+	lua_pushinteger(L, b->fanout ? (lua_Integer)fanout_waiting(b->fanout) : 0);
+	return 1;
+}
+
 /* Nobody will ask any more: what waits is let go, and what runs is ended. */
 static int l_run_gc(lua_State *L)
 {
@@ -583,7 +599,7 @@ static int l_permit(lua_State *L)
 static const luaL_Reg run_methods[] = {
 	{ "next", l_next },	  { "wait", l_wait },	    { "cancel", l_cancel },
 	{ "refuse", l_refuse },	  { "drain", l_drain },	    { "abandon", l_abandon }, { "running", l_running },
-	{ NULL, NULL },
+	{ "waiting", l_waiting }, { NULL, NULL },
 };
 
 static const luaL_Reg host_methods[] = { { NULL, NULL } };

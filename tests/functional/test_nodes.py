@@ -254,6 +254,8 @@ class Order(unittest.TestCase):
             targets = sorted(hosts.host)
             runs = exed.execute(targets, RUN + "sleep 1.5")
             wait_until(lambda: any(jid == runs for jid, _ in hosts.ran()), 10, "the first runs")
+            exed.execute(targets, "sleep 0.2")  # taken already: a node has some hosts in advance
+            wait_until(lambda: sum(one["slices"] for one in exed.get("/nodes").body) == 2, 10, "it is taken")
             jids = {priority: exed.execute(targets, RUN + "sleep 0.2", priority=priority)
                     for priority in (-5, 0, 5)}
             for jid in jids.values():

@@ -22,8 +22,8 @@ class Settle(unittest.TestCase):
         self.addCleanup(fixture.__exit__, None, None, None)
         return fixture
 
-    def node(self, role="both"):
-        conf = {"runner": {"redis_url": "redis://127.0.0.1:%d" % self.redis.port, "role": role},
+    def node(self, role="both", **runner):
+        conf = {"runner": dict(runner, redis_url="redis://127.0.0.1:%d" % self.redis.port, role=role),
                 "store": {"node_timeout": "2s"}}
         return self.enter(Exed(self.sshd, conf=conf))
 
@@ -49,6 +49,17 @@ class Settle(unittest.TestCase):
         self.assertEqual(self.count("ran"), [1] * 20)
         self.assertEqual(self.count("ended"), [1] * 20)
         self.assertEqual(other.get("/leases").body, [])
+
+    def test_a_node_that_is_stopped_leaves_fenced_commands_to_the_next(self):
+        api, worker = self.node("api"), self.node("worker", drain_timeout="1s")
+        jid = self.start(api, 6)
+        self.assertEqual(worker.term(), 0)
+        self.assertLess(sum(self.count("ended")), 20)
+        self.node("worker")
+        job = api.wait_job(jid, 60)
+        self.assertEqual((job["state"], job["error"]), (0, ""))
+        self.assertEqual(self.count("ran"), [1] * 20)
+        self.assertEqual(self.count("ended"), [1] * 20)
 
     def test_a_job_stopped_after_its_node_died_starts_nothing_more(self):
         api, worker = self.node("api"), self.node("worker")

@@ -467,7 +467,7 @@ static void hosts_that_misbehave_are_named_for_it(void **state)
 	expect_bad(&closes, 5000, ERR_UNREACHABLE, "closed the connection before its banner");
 	expect_bad(&web, 5000, ERR_UNREACHABLE,
 		   "no SSH server: it sent \"HTTP/1.1 400 Bad Request\"");
-	expect_bad(&stops, 300, ERR_TIMEOUT, "timed out in handshake after 0.3 s");
+	expect_bad(&stops, 1500, ERR_TIMEOUT, "timed out in handshake after 1.5 s");
 	expect_bad(&floods, 5000, ERR_PROTOCOL, "sent too much before its banner");
 	expect_bad(&line, 5000, ERR_PROTOCOL, "sent too much before its banner");
 }
