@@ -14,6 +14,7 @@
 #include "config.h"
 #include "log.h"
 #include "process.h"
+#include "redis.h"
 #include "version.h"
 
 static const char usage[] =
@@ -80,12 +81,29 @@ static void read_args(struct args *a, int argc, char *argv[])
 	a->exit = 2;
 }
 
+/* What the settings mean together, for a node. */
+static int check_config(const struct config *c, struct err *err)
+{
+	const char *url = config_str(c, "runner", "redis_url");
+	struct redis_address address;
+	struct err why;
+
+	if (config_check(c, err))
+		return -err->code;
+	if (!url || !strcmp(url, "embedded"))
+		return 0;
+	if (redis_address_parse(&address, url, &why))
+		return err_set(err, ERR_INVALID, "[runner] %s", why.message);
+	redis_address_deinit(&address);
+	return 0;
+}
+
 static int test_config(const char *path)
 {
 	struct err err;
 	struct config *c = config_load(path, &err);
 
-	if (!c || config_check(c, &err)) {
+	if (!c || check_config(c, &err)) {
 		fprintf(stderr, "exed: %s\n", err.message);
 		config_free(c);
 		return 2;
@@ -143,7 +161,7 @@ static int run_node(struct program *p, const struct args *a, int ready_fd, struc
 				     .ready_fd = ready_fd };
 	char path[4096];
 
-	if (process_open(&p->rt, &p->script, &o, err) || config_check(p->rt.config, err))
+	if (process_open(&p->rt, &p->script, &o, err) || check_config(p->rt.config, err))
 		return 2;
 	snprintf(path, sizeof(path), "%s/lua/exed/main.lua", p->rt.share);
 	if (script_run_file(p->script, path, 0, NULL, node_ended, p, err))
