@@ -177,6 +177,16 @@ asan tsan:
 	$(Q)$(SAN_MAKE) all unit-wanted
 	$(Q)$(PYTHON) tests/run.py --build build/$@ --sanitizer $@ $(if $(T),--only '$(T)') unit functional
 
+# What is broken and when comes from SEED, which is printed; without one it is a new one each time.
+ROUNDS ?= 50
+SEED ?=
+SUITE ?=
+
+.PHONY: chaos
+chaos: all support ## break things at random moments; ROUNDS=50, SEED=N, SUITE=nodes,redis,stop,clock,followers
+	$(Q)EXED_BUILD=$(BUILD) $(PYTHON) tests/chaos/chaos.py --rounds '$(ROUNDS)' --seed '$(SEED)' \
+		--suite '$(SUITE)'
+
 # Each tests/fuzz/fuzz_X.c is a libFuzzer target; corpus_X beside it has the inputs to begin with.
 FUZZ_SECONDS ?= 60
 FUZZ := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_$(or $(T),*).c))

@@ -49,7 +49,9 @@ struct redis {
 	int64_t silent_ms;    /* since when nothing came though something is in flight */
 	struct buf scratch;   /* a command on its way to hiredis */
 	bool *gone;           /* set by redis_free while a loop over requests is under way */
-	bool closing;         /* redis_free is under way */
+	bool closing;         /* redis_free is under way, or was and somebody still holds a ref */
+	bool closed;          /* redis_free has come to its end */
+	unsigned refs;        /* beside its owner's */
 };
 
 /* ---- answering ---- */
@@ -430,7 +432,26 @@ void redis_free(struct redis *r)
 	timer_deinit(&r->scan);
 	free_setup(&r->setup);
 	buf_deinit(&r->scratch);
-	free(r);
+	r->closed = true;
+	if (!r->refs)
+		free(r);
+}
+
+struct redis *redis_ref(struct redis *r)
+{
+	r->refs++;
+	return r;
+}
+
+void redis_unref(struct redis *r)
+{
+	if (--r->refs == 0 && r->closed)
+		free(r);
+}
+
+bool redis_is_closed(const struct redis *r)
+{
+	return r->closing;
 }
 
 struct redis_sub *redis_subscribe(struct redis *r, const char *channel,

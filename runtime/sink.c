@@ -85,7 +85,7 @@ struct sink *sink_new(struct loop *loop, struct redis *redis, const struct sink_
 	}
 	s->refs = 1;
 	s->loop = loop;
-	s->redis = redis;
+	s->redis = redis_ref(redis);
 	s->k = slice->k;
 	s->epoch = slice->epoch;
 	s->effect = slice->effect;
@@ -112,6 +112,7 @@ void sink_unref(struct sink *s)
 	loop_undefer(s->loop, &s->pump);
 	timer_deinit(&s->retry);
 	buf_deinit(&s->scratch);
+	redis_unref(s->redis);
 	free(s->jid);
 	free(s);
 }
@@ -140,6 +141,14 @@ static void pump_later(struct sink *s)
 		return;
 	sink_ref(s);
 	timer_set(&s->retry, RETRY_MS);
+}
+
+/* The node ends: what could not be written will not be, and nobody has to wait for it. */
+static void lose_closed(struct sink *s)
+{
+	err_set(&s->lost, ERR_CLOSED, "the store was closed");
+	fanout_abandon(s->fanout);
+	pump_soon(s);
 }
 
 /* ---- what the store answers ---- */
@@ -434,6 +443,9 @@ static void pump(struct deferred *d)
 	struct sink *s = container_of(d, struct sink, pump);
 
 	sink_ref(s);
+	/* While something waits here the fan-out lives. */
+	if (!s->lost.code && (s->first || s->waiting || s->marks_first) && redis_is_closed(s->redis))
+		lose_closed(s);
 	pump_marks(s);
 	if (!s->lost.code)
 		pump_batches(s);

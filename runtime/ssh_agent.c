@@ -117,9 +117,11 @@ static size_t key_read(struct ssh_agent_key *k, const unsigned char *s, size_t n
 		return 0;
 	k->len = blob;
 	k->blob = malloc(blob ? blob : 1);
-	k->comment = strndup((const char *)s + 8 + blob, comment);
+	k->comment = calloc(1, comment + 1);
 	if (k->blob)
 		memcpy(k->blob, s + 4, blob);
+	if (k->comment)
+		memcpy(k->comment, s + 8 + blob, comment);
 	return 8 + blob + comment;
 }
 

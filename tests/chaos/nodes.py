@@ -5,7 +5,7 @@ import time
 from contextlib import ExitStack
 
 from common import (Failure, Hosts, NODE_TIMEOUT, can_fence, check_job, check_leases, check_nodes, command,
-                    make_node, recheck, submit, wait_ended)
+                    make_node, recheck, submit, taken_over, wait_ended)
 from exedtest import Redis
 
 
@@ -13,14 +13,16 @@ def one_round(rng, hosts, nodes, fences, tally, kept):
     targets = sorted(hosts.host)
     victim = rng.choice(nodes)
     others = [node for node in nodes if node is not victim]
+    before = sum(len(taken_over(node)) for node in nodes)
     early = rng.random() < 0.3  # it comes back before the others think it dead
     jids, problems = [], []
 
     def more(node):
-        fenced = fences and rng.random() < 0.7
+        fenced = fences and rng.random() < 0.5
         answer = submit(node, targets, command(rng.uniform(0.05, 0.6)), fenced, window=rng.randint(2, 20))
         if answer and answer.status == 201:
             jids.append(answer.body["jid"])
+            tally.counts["fenced jobs" if fenced else "plain jobs"] += 1
         elif answer and answer.status != 503:
             problems.append("POST /execute: %d %s" % (answer.status, answer.body))
 
@@ -47,6 +49,7 @@ def one_round(rng, hosts, nodes, fences, tally, kept):
         victim.start()
     problems += check_leases(others[1]) + check_nodes(others[0], len(nodes))
     tally.counts["jobs ended"] += ended
+    tally.counts["jobs taken over"] += sum(len(taken_over(node)) for node in nodes) - before
     tally.counts["nodes killed"] += 1
     return "%d jobs, node %d killed after %.2f s%s" % (
         len(jids), nodes.index(victim) + 1, moment, ", back early" if early else ""), problems
@@ -59,7 +62,6 @@ def run(rngs, tally):
         redis = stack.enter_context(Redis())
         nodes = [stack.enter_context(make_node(hosts, n, redis.url)) for n in range(3)]
         fences = can_fence(nodes[0], hosts)
-        tally.counts["fences" if fences else "fences (not in this build)"] = 0
         for number, rng in enumerate(rngs, 1):
             text, problems = one_round(rng, hosts, nodes, fences, tally, kept)
             tally.line(number, text, problems)

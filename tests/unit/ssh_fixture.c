@@ -84,8 +84,10 @@ static bool config_write(const struct sshd *d, const char *extra)
 	fprintf(f, "Port %d\nListenAddress 127.0.0.1\nListenAddress 127.0.0.2\nListenAddress ::1\n"
 		"HostKey %s/host_ed25519\nHostKey %s/host_ecdsa\nAuthorizedKeysFile %s/authorized\n"
 		"PidFile none\nStrictModes no\nUsePAM no\nPasswordAuthentication no\n"
-		"KbdInteractiveAuthentication no\nMaxStartups 100\nLogLevel DEBUG1\n%s\n",
-		d->port, d->dir, d->dir, d->dir, extra);
+		"KbdInteractiveAuthentication no\nMaxStartups 100\nLogLevel DEBUG1\n"
+		/* Nobody's own profile is read: it may print, or take its time. */
+		"SetEnv SHLVL=3 HOME=%s\n%s\n",
+		d->port, d->dir, d->dir, d->dir, d->dir, extra);
 	fclose(f);
 	return true;
 }

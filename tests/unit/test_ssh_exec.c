@@ -410,7 +410,7 @@ static void a_kill_needs_no_more_than_busybox(void **state)
 		 "ln -s $(command -v busybox) $p; done", dir);
 	assert_int_equal(system(text), 0);
 	snprintf(text, sizeof(text),
-		 "SetEnv PATH=%s:/usr/bin:/bin\nForceCommand exec sh -c \"$SSH_ORIGINAL_COMMAND\"",
+		 "SetEnv SHLVL=3 PATH=%s:/usr/bin:/bin\nForceCommand exec sh -c \"$SSH_ORIGINAL_COMMAND\"",
 		 dir);
 	expect_kill_on(text);
 	snprintf(text, sizeof(text), "rm -r %s", dir);

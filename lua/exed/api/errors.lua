@@ -8,6 +8,9 @@ local STATUS <const> = {
   gone = 404, conflict = 409, ended = 409, running = 409, stopped = 409, trimmed = 410,
   mismatch = 422, full = 503, away = 503, unreachable = 503, timeout = 503, limit = 503,
   closed = 503,
+  -- Redis's own words: full, read-only, cannot write to its disk, loading, busy with a function.
+  oom = 503, readonly = 503, misconf = 503, loading = 503, busy = 503, masterdown = 503,
+  noreplicas = 503,
 }
 
 local RETRY_SECONDS <const> = "2" -- the embedded store is back by then
@@ -17,7 +20,9 @@ local function store_away(err) return "the job store is away: " .. err.message e
 local TEXT <const> = {
   full = function(err) return "store full: " .. err.message end,
   away = store_away, unreachable = store_away, timeout = store_away, limit = store_away,
-  closed = store_away,
+  closed = store_away, readonly = store_away, misconf = store_away, loading = store_away,
+  busy = store_away, masterdown = store_away, noreplicas = store_away,
+  oom = function(err) return "store full: " .. err.message end,
   mismatch = function(err)
     return "this Idempotency-Key was used with another body, jid " .. err.message
   end,
