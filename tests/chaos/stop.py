@@ -7,15 +7,17 @@ import signal
 import time
 from contextlib import ExitStack
 
-from common import (Failure, Hosts, NODE_TIMEOUT, SLOW, check_job, check_leases, check_nodes, command,
-                    make_node, recheck, submit, taken_over, wait_ended)
+from common import (Failure, Hosts, NODE_TIMEOUT, SLOW, can_fence, check_job, check_leases, check_nodes,
+                    command, make_node, recheck, submit, taken_over, wait_ended)
 from exedtest import Redis
 
 
-def submit_all(rng, nodes, targets, count, problems):
+def submit_all(rng, nodes, targets, count, fences, problems):
     jids = []
     for _ in range(count):
-        answer = submit(rng.choice(nodes), targets, command(rng.uniform(0, 0.2)), window=rng.randint(2, 8))
+        fenced = fences and rng.random() < 0.3
+        answer = submit(rng.choice(nodes), targets, command(rng.uniform(0, 0.2)), fenced,
+                        window=rng.randint(2, 8))
         if answer is None or answer.status != 201:
             problems.append("POST /execute: %s" % (answer,))
         else:
@@ -23,18 +25,18 @@ def submit_all(rng, nodes, targets, count, problems):
     return jids
 
 
-def one_round(rng, hosts, nodes, tally, kept):
+def one_round(rng, hosts, nodes, fences, tally, kept):
     targets, problems = sorted(hosts.host), []
     victim = rng.choice(nodes)
     other = next(node for node in nodes if node is not victim)
     before = taken_over(other)
-    jids = submit_all(rng, nodes, targets, 6, problems)
+    jids = submit_all(rng, nodes, targets, 6, fences, problems)
     moment = rng.uniform(0, 0.8)
     time.sleep(moment)
     os.kill(victim.pid, signal.SIGSTOP)
     try:
         stopped = time.monotonic()
-        jids += submit_all(rng, [other], targets, 1, problems)
+        jids += submit_all(rng, [other], targets, 1, fences, problems)
         time.sleep(max(0, stopped + 3 * NODE_TIMEOUT * SLOW - time.monotonic()))
         mine = taken_over(other) - before
         goes_on = time.time()
@@ -67,8 +69,9 @@ def run(rngs, tally):
         # Connections are not kept, so that every start has all its steps, each of which may be the last.
         nodes = [stack.enter_context(make_node(hosts, n, redis.url, {"ssh": {"keep": "10ms"}}))
                  for n in range(2)]
+        fences = can_fence(nodes[0], hosts)
         for number, rng in enumerate(rngs, 1):
-            text, problems = one_round(rng, hosts, nodes, tally, kept)
+            text, problems = one_round(rng, hosts, nodes, fences, tally, kept)
             tally.line(number, text, problems)
         tally.problems += recheck(hosts, kept)
         if not tally.counts["jobs taken over"]:

@@ -18,7 +18,7 @@ LIMIT = 150  # seconds for one suite
 
 class Chaos(unittest.TestCase):
     def rounds(self, suite):
-        # In a session of its own it would outlive us; this way a limit of the runner ends it too.
+        # Over the limit it is killed, and with it what it started: its children end with their parent.
         done = subprocess.run(
             [sys.executable, os.path.join(ROOT, "tests", "chaos", "chaos.py"), "--suite", suite,
              "--rounds", str(ROUNDS)],

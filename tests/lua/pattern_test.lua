@@ -197,7 +197,7 @@ t.test("any pattern is answered or refused", function()
     "db", "~", "fe80::1", "::", " ", "all", "[1:", "[!", ".", "\xff",
   }
   local state, good = 7, 0
-  for _ = 1, 5000 do
+  for _ = 1, 1000 do
     local parts = {}
     for i = 1, 1 + state % 9 do
       state = (state * 1103515245 + 12345) & 0x7fffffff

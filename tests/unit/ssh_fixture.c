@@ -51,6 +51,8 @@ static bool sh(const char *fmt, ...)
 	return !system(command);
 }
 
+static char keys_dir[64]; /* of the sshd that was started first and still runs */
+
 static bool keys_make(struct sshd *d)
 {
 	snprintf(d->key, sizeof(d->key), "%s/id_ed25519", d->dir);
@@ -60,14 +62,23 @@ static bool keys_make(struct sshd *d)
 	snprintf(d->locked, sizeof(d->locked), "%s/id_locked", d->dir);
 	snprintf(d->known_hosts, sizeof(d->known_hosts), "%s/known_hosts", d->dir);
 	snprintf(d->log, sizeof(d->log), "%s/log", d->dir);
-	return sh("cd %s && for t in ed25519 ecdsa; do ssh-keygen -q -t $t -N '' -f host_$t && "
-		  "ssh-keygen -q -t $t -N '' -f id_$t || exit 1; done; "
-		  "ssh-keygen -q -t ed25519 -N '' -f id_other; "
-		  "ssh-keygen -q -t rsa -b 2048 -N '' -f id_rsa; "
-		  "ssh-keygen -q -t ed25519 -a 1 -N 'a secret' -f id_locked; "
-		  "echo 'a secret' > passphrase; "
-		  "cat id_ed25519.pub id_ecdsa.pub id_rsa.pub id_locked.pub > authorized; "
-		  "for h in 127.0.0.1 127.0.0.2 ::1 localhost; do for t in ed25519 ecdsa; do "
+	/* Keys take long to make: a second sshd has those of the first. */
+	if (!*keys_dir && !sh("cd %s && for t in ed25519 ecdsa; do "
+			      "ssh-keygen -q -t $t -N '' -f host_$t && "
+			      "ssh-keygen -q -t $t -N '' -f id_$t || exit 1; done; "
+			      "ssh-keygen -q -t ed25519 -N '' -f id_other && "
+			      "ssh-keygen -q -t rsa -b 2048 -N '' -f id_rsa && "
+			      "ssh-keygen -q -t ed25519 -a 1 -N 'a secret' -f id_locked && "
+			      "echo 'a secret' > passphrase && "
+			      "cat id_ed25519.pub id_ecdsa.pub id_rsa.pub id_locked.pub > authorized",
+			      d->dir))
+		return false;
+	if (*keys_dir && !sh("cd %s && cp -p host_* id_* passphrase authorized %s", keys_dir, d->dir))
+		return false;
+	if (!*keys_dir)
+		strcpy(keys_dir, d->dir);
+	return sh("cd %s && for h in 127.0.0.1 127.0.0.2 ::1 localhost; do "
+		  "for t in ed25519 ecdsa; do "
 		  "echo \"[$h]:%d $(cut -d' ' -f1,2 host_$t.pub)\"; done; done > known_hosts",
 		  d->dir, d->port);
 }
@@ -81,13 +92,14 @@ static bool config_write(const struct sshd *d, const char *extra)
 	f = fopen(path, "w");
 	if (!f)
 		return false;
-	fprintf(f, "Port %d\nListenAddress 127.0.0.1\nListenAddress 127.0.0.2\nListenAddress ::1\n"
+	/* sshd takes the first of what is said twice, so `extra` wins. */
+	fprintf(f, "%s\nPort %d\nListenAddress 127.0.0.1\nListenAddress 127.0.0.2\nListenAddress ::1\n"
 		"HostKey %s/host_ed25519\nHostKey %s/host_ecdsa\nAuthorizedKeysFile %s/authorized\n"
 		"PidFile none\nStrictModes no\nUsePAM no\nPasswordAuthentication no\n"
 		"KbdInteractiveAuthentication no\nMaxStartups 100\nLogLevel DEBUG1\n"
 		/* Nobody's own profile is read: it may print, or take its time. */
-		"SetEnv SHLVL=3 HOME=%s\n%s\n",
-		d->port, d->dir, d->dir, d->dir, d->dir, extra);
+		"SetEnv SHLVL=3 HOME=%s\n",
+		extra, d->port, d->dir, d->dir, d->dir, d->dir);
 	fclose(f);
 	return true;
 }
@@ -142,6 +154,8 @@ void sshd_stop(struct sshd *d)
 	}
 	if (*d->dir)
 		sh("rm -r %s", d->dir);
+	if (!strcmp(keys_dir, d->dir))
+		*keys_dir = '\0';
 }
 
 bool sshd_logged(const struct sshd *d, const char *text)

@@ -648,6 +648,33 @@ static void permission_that_lapses_before_the_start_sends_hosts_back(void **stat
 	free_sink(s);
 }
 
+/* A node that was stopped for long: the answer for the bit is old, the permission is new. */
+static void permission_that_came_back_is_not_the_one_that_was_asked_for(void **state)
+{
+	struct sink_of_ours *s = new_sink();
+
+	for (int transport = FANOUT_SSH; transport <= FANOUT_LOCAL; transport++) {
+		struct fanout_plan plan = local_plan("true");
+
+		(void)state;
+		free_sink(s);
+		s = new_sink();
+		plan.transport = (enum fanout_transport)transport;
+		s->holds_marks = true;
+		start(s, &plan, 10, true);
+		support_turn(loop, 60);
+		assert_int_equal(s->nasked, 10);
+		fanouts_permit(fanouts, loop_now_ms() - 1);
+		fanouts_permit(fanouts, INT64_MAX);
+		s->holds_marks = false;
+		loop_defer(loop, &s->answer);
+		finish(s);
+		assert_int_equal(s->nasked, 20); /* each was asked for again, and then ran once */
+		expect_one_record_each(s, 10, STATUS_OK);
+	}
+	free_sink(s);
+}
+
 static void lapsed_hosts_can_be_cancelled(void **state)
 {
 	struct fanout_plan plan = local_plan("true");
@@ -932,6 +959,7 @@ int main(void)
 		TEST(the_end_of_the_program_ends_all_and_starts_none),
 		TEST(without_permission_nothing_starts_and_later_it_goes_on),
 		TEST(permission_that_lapses_before_the_start_sends_hosts_back),
+		TEST(permission_that_came_back_is_not_the_one_that_was_asked_for),
 		TEST(lapsed_hosts_can_be_cancelled),
 		TEST(a_sink_that_takes_nothing_stops_the_output_and_then_it_goes_on),
 		TEST_WITH(entries_that_are_not_taken_stop_admission, setup_small_buffer),

@@ -410,8 +410,8 @@ static void a_kill_needs_no_more_than_busybox(void **state)
 		 "ln -s $(command -v busybox) $p; done", dir);
 	assert_int_equal(system(text), 0);
 	snprintf(text, sizeof(text),
-		 "SetEnv SHLVL=3 PATH=%s:/usr/bin:/bin\nForceCommand exec sh -c \"$SSH_ORIGINAL_COMMAND\"",
-		 dir);
+		 "SetEnv SHLVL=3 HOME=%s PATH=%s:/usr/bin:/bin\nForceCommand exec sh -c \"$SSH_ORIGINAL_COMMAND\"",
+		 dir, dir);
 	expect_kill_on(text);
 	snprintf(text, sizeof(text), "rm -r %s", dir);
 	assert_int_equal(system(text), 0);
