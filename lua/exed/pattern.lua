@@ -19,7 +19,7 @@ local pattern = {}
 
 -- Limits of one request, so that a pattern cannot hold the loop.
 local MAX_NAMES = 100000 -- names that ranges give
-local MAX_WORK = 5000000 -- hosts looked at, over all parts
+local MAX_WORK = 1000000 -- hosts looked at, over all parts
 
 local function refuse(text, ...)
   error({ code = "bad_request", message = text:format(...) }, 0)
