@@ -75,8 +75,8 @@ struct redis *redis_new(struct loop *loop, const struct redis_options *options, 
 /* Ends it: every callback that is still owed is called with ERR_CLOSED before this returns;
  * subscriptions end silently (their structs are freed). May be called from any callback. */
 void redis_free(struct redis *r);
-/* For who may outlive redis_free: between ref and unref a closed client may still be called. It refuses
- * every request (ERR_AWAY). */
+/* For who may outlive redis_free: between ref and unref a closed client may still be called. It
+ * refuses every request (ERR_AWAY). */
 struct redis *redis_ref(struct redis *r);
 void redis_unref(struct redis *r);
 /* Whether redis_free came. */

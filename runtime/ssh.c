@@ -35,8 +35,6 @@ static void use_free(struct ssh_use *u)
 		client->telling = NULL;
 	client->uses--;
 	free(u);
-	if (client->ended && !client->uses)
-		free(client);
 }
 
 /* It will not get its connection. The callback may do anything but end this use. */
@@ -392,6 +390,8 @@ void ssh_use_end(struct ssh_use *u, bool keep)
 		return;
 	if (c->closing) {
 		conn_settle(c);
+		if (client->ended && !client->uses)
+			free(client);
 	} else if (c->phase != SSH_READY || !c->keep || c->settings->keep_ms <= 0 ||
 		   c->hung_up || c->eof || c->stuck || client->stopping ||
 		   (!TAILQ_EMPTY(&client->waiting) && is_full(client, c->settings))) {
@@ -480,7 +480,7 @@ void ssh_client_free(struct ssh_client *client)
 	free(client->read_buf);
 	client->ended = true;
 	if (!client->uses)
-		free(client); /* else with the last use that was told `ready` and is not ended yet */
+		free(client); /* else with the last use that was told `ready` */
 }
 
 static void client_stop(void *state)

@@ -70,10 +70,12 @@ static bool keys_make(struct sshd *d)
 			      "ssh-keygen -q -t rsa -b 2048 -N '' -f id_rsa && "
 			      "ssh-keygen -q -t ed25519 -a 1 -N 'a secret' -f id_locked && "
 			      "echo 'a secret' > passphrase && "
-			      "cat id_ed25519.pub id_ecdsa.pub id_rsa.pub id_locked.pub > authorized",
+			      "cat id_ed25519.pub id_ecdsa.pub id_rsa.pub id_locked.pub "
+			      "> authorized",
 			      d->dir))
 		return false;
-	if (*keys_dir && !sh("cd %s && cp -p host_* id_* passphrase authorized %s", keys_dir, d->dir))
+	if (*keys_dir &&
+	    !sh("cd %s && cp -p host_* id_* passphrase authorized %s", keys_dir, d->dir))
 		return false;
 	if (!*keys_dir)
 		strcpy(keys_dir, d->dir);

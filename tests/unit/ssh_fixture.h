@@ -72,7 +72,7 @@ void run_free(struct run *r);
 void run_now(struct fixture *f, struct ssh_settings *s, struct run *r);
 /* Turns the loop until it has printed a line; fails the test when it does not within 30 s. */
 void run_wait_line(struct run *r);
-/* The n-th number (from 0) that it printed; fails the test when that is not the number of a process. */
+/* The n-th number (from 0) that it printed; fails the test when it is no process's number. */
 int run_pid(struct run *r, int n);
 
 #endif
