@@ -192,6 +192,16 @@ static const char *when(const struct ssh_conn *c)
 	return c->handshake_bytes ? "during the handshake" : "before its banner";
 }
 
+/* Bytes before the first line's end; the data has no NUL at its end. */
+static size_t first_line(const char *data, size_t n)
+{
+	size_t len = 0;
+
+	while (len < n && data[len] != '\r' && data[len] != '\n')
+		len++;
+	return len;
+}
+
 void conn_fail_eof(struct ssh_conn *c)
 {
 	char line[64], tried[128];
@@ -205,8 +215,7 @@ void conn_fail_eof(struct ssh_conn *c)
 		conn_fail(c, ERR_UNREACHABLE, "the host %s the connection during login (%s)",
 			  c->io_errno ? "reset" : "closed", tried);
 	} else if (n && memcmp(c->early.data, "SSH-", n < 4 ? n : 4)) {
-		say_bytes(line, sizeof(line), c->early.data, strcspn(c->early.data, "\r\n") < n ?
-			  strcspn(c->early.data, "\r\n") : n);
+		say_bytes(line, sizeof(line), c->early.data, first_line(c->early.data, n));
 		conn_fail(c, ERR_UNREACHABLE, "no SSH server: it sent \"%s\" and %s", line,
 			  c->io_errno ? "reset" : "closed");
 	} else {
