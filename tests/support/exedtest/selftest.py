@@ -205,7 +205,8 @@ class FleetTest(unittest.TestCase):
             code, _, err = ssh(fleet, fleet.address["sim0001"], fleet.port, "true", key=keys.key)
             self.assertEqual(code, 255)
             self.assertIn(b"Permission denied", err)
-            self.assertEqual(fleet.stats()["login_failures"], 1)
+            # It is counted when the connection has ended, which the client does not wait for.
+            wait_until(lambda: fleet.stats()["login_failures"] == 1, 10)
 
     def test_it_answers_at_loopback_addresses_only(self):
         own = [line.split()[3].split("/")[0] for line in subprocess.run(
