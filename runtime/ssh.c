@@ -311,25 +311,26 @@ static void on_soon(evutil_socket_t fd, short what, void *arg)
 /* ---- what others call ---- */
 
 static struct ssh_conn *conn_find(struct ssh_client *client, const struct ssh_host *h,
-				  const struct ssh_settings *s)
+				  const struct ssh_settings *s, bool lane)
 {
 	struct ssh_conn *c;
 
 	TAILQ_FOREACH(c, bucket_of(client, h), bucket_link)
-		if (!c->closing && !c->hung_up && !c->stuck && c->settings == s &&
-		    ssh_host_same(c->host, h))
+		if (!c->closing && !c->hung_up && !c->stuck && c->lane == lane &&
+		    (c->keep || !lane) && c->settings == s && ssh_host_same(c->host, h))
 			return c;
 	return NULL;
 }
 
 static struct ssh_conn *conn_make(struct ssh_client *client, struct ssh_host *h,
-				  struct ssh_settings *s, int64_t limit_ms)
+				  struct ssh_settings *s, int64_t limit_ms, bool lane)
 {
 	struct ssh_conn *c = conn_new(client, h, s), *old;
 
 	if (!c)
 		return NULL;
 	c->limit_ms = limit_ms;
+	c->lane = lane;
 	/* In front: a connection made anew is found before the old one that was not trusted. */
 	TAILQ_INSERT_HEAD(bucket_of(client, h), c, bucket_link);
 	c->waiting = true;
@@ -340,9 +341,9 @@ static struct ssh_conn *conn_make(struct ssh_client *client, struct ssh_host *h,
 	return c;
 }
 
-struct ssh_use *ssh_use_start(struct ssh_client *client, struct ssh_host *h,
-			      struct ssh_settings *s, int64_t limit_ms, bool fresh,
-			      const struct ssh_use_ops *ops, void *arg)
+static struct ssh_use *use_start(struct ssh_client *client, struct ssh_host *h,
+				 struct ssh_settings *s, int64_t limit_ms, bool fresh, bool lane,
+				 const struct ssh_use_ops *ops, void *arg)
 {
 	struct ssh_use *u = calloc(1, sizeof(*u));
 	struct ssh_conn *c;
@@ -351,9 +352,9 @@ struct ssh_use *ssh_use_start(struct ssh_client *client, struct ssh_host *h,
 		return NULL;
 	if (limit_ms <= 0)
 		limit_ms = s->connect_timeout_ms;
-	c = fresh ? NULL : conn_find(client, h, s);
+	c = fresh ? NULL : conn_find(client, h, s, lane);
 	if (!c)
-		c = conn_make(client, h, s, limit_ms);
+		c = conn_make(client, h, s, limit_ms, lane);
 	if (!c) {
 		free(u);
 		return NULL;
@@ -373,21 +374,27 @@ struct ssh_use *ssh_use_start(struct ssh_client *client, struct ssh_host *h,
 		client_soon(client);
 	} else if (c->counted) {
 		use_arm(u);
+	} else if (lane) {
+		TAILQ_REMOVE(&client->waiting, c, idle_link);
+		c->waiting = false;
+		place_take(c);
 	}
 	places_give(client);
 	return u;
 }
 
-void ssh_use_end(struct ssh_use *u, bool keep)
+struct ssh_use *ssh_use_start(struct ssh_client *client, struct ssh_host *h,
+			      struct ssh_settings *s, int64_t limit_ms, bool fresh,
+			      const struct ssh_use_ops *ops, void *arg)
 {
-	struct ssh_conn *c = u->conn;
+	return use_start(client, h, s, limit_ms, fresh, false, ops, arg);
+}
+
+/* Its last use has ended: kept for a while, or closed. */
+static void conn_unused(struct ssh_conn *c)
+{
 	struct ssh_client *client = c->client;
 
-	if (!keep)
-		c->keep = false;
-	use_free(u);
-	if (!TAILQ_EMPTY(&c->uses))
-		return;
 	if (c->closing) {
 		conn_settle(c);
 		if (client->ended && !client->uses)
@@ -402,6 +409,48 @@ void ssh_use_end(struct ssh_use *u, bool keep)
 		client->counts.idle++;
 		conn_idle(c);
 	}
+}
+
+void ssh_use_end(struct ssh_use *u, bool keep)
+{
+	struct ssh_conn *c = u->conn;
+
+	if (!keep)
+		c->keep = false;
+	use_free(u);
+	if (TAILQ_EMPTY(&c->uses))
+		conn_unused(c);
+}
+
+struct ssh_use *client_lane_use(struct ssh_client *client, struct ssh_host *h,
+				struct ssh_settings *s, int64_t limit_ms, bool more,
+				const struct ssh_use_ops *ops, void *arg)
+{
+	return use_start(client, h, s, limit_ms, more, true, ops, arg);
+}
+
+struct ssh_conn *client_lane_next(struct ssh_conn *lane, struct ssh_conn *last)
+{
+	struct ssh_conn *c = last ? TAILQ_NEXT(last, bucket_link) :
+				    TAILQ_FIRST(bucket_of(lane->client, lane->host));
+
+	while (c && (c->closing || !c->lane || c->settings != lane->settings ||
+		     !ssh_host_same(c->host, lane->host)))
+		c = TAILQ_NEXT(c, bucket_link);
+	return c;
+}
+
+void client_use_move(struct ssh_use *u, struct ssh_conn *to)
+{
+	struct ssh_conn *from = u->conn;
+
+	TAILQ_REMOVE(&from->uses, u, link);
+	if (to->idle)
+		idle_leave(to);
+	TAILQ_INSERT_TAIL(&to->uses, u, link);
+	u->conn = to;
+	if (TAILQ_EMPTY(&from->uses))
+		conn_unused(from);
 }
 
 struct ssh_client_counts ssh_client_counts(const struct ssh_client *c)

@@ -31,8 +31,9 @@ struct ssh_host_spec {
 	const char *fence_dir; /* directory of the fences there; NULL: the plan's */
 	const char *become;    /* who runs commands there, by sudo; NULL: who logs in */
 	const char *become_password; /* for sudo; NULL: it asks for none */
+	struct ssh_host *jump; /* through which it is reached; NULL: directly. A reference is taken */
 };
-/* Copies everything. NULL when memory is out. */
+/* Copies everything else. NULL when memory is out. */
 struct ssh_host *ssh_host_new(const struct ssh_host_spec *spec);
 struct ssh_host *ssh_host_ref(struct ssh_host *h);
 void ssh_host_unref(struct ssh_host *h);

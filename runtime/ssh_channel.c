@@ -44,6 +44,8 @@ void conn_exec_stop(struct ssh_conn *c)
 
 static void channel_count(struct ssh_conn *c, int by)
 {
+	if (c->lane)
+		return; /* its channels are no sessions */
 	c->channels += (unsigned)by;
 	c->client->counts.sessions += (unsigned)by;
 }

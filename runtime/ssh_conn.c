@@ -12,7 +12,7 @@
 
 #include "log.h"
 #include "loop.h"
-#include "ssh_conn.h"
+#include "ssh_tunnel.h"
 
 /* A peer that vanished is noticed by the kernel within 30 s: the first probe after 15 s of silence,
  * and bytes that stay unacknowledged for this long end the connection. */
@@ -42,6 +42,7 @@ struct ssh_conn *conn_new(struct ssh_client *client, struct ssh_host *h, struct 
 	TAILQ_INIT(&c->execs);
 	evtimer_assign(&c->timer, client->base, on_timer, c);
 	conn_exec_init(c);
+	lane_init(c);
 	return c;
 }
 
@@ -65,6 +66,7 @@ void conn_settle(struct ssh_conn *c)
 			evdns_getaddrinfo_cancel(c->dns);
 		c->dns = NULL;
 		conn_exec_stop(c);
+		lane_stop(c);
 		conn_io_close(c);
 		client_conn_gone(c);
 	}
@@ -87,6 +89,7 @@ void conn_fail(struct ssh_conn *c, int code, const char *fmt, ...)
 	c->busy++;
 	client_conn_failed(c);
 	conn_exec_fail(c);
+	lane_fail(c);
 	c->busy--;
 	conn_settle(c);
 }
@@ -109,7 +112,7 @@ static void set_port(union ssh_address *at, int port)
 		at->in4.sin_port = htons((uint16_t)port);
 }
 
-static int conn_port(const struct ssh_conn *c)
+int conn_port(const struct ssh_conn *c)
 {
 	return c->host->port ? c->host->port : c->settings->port;
 }
@@ -281,6 +284,14 @@ static void connect_start(struct ssh_conn *c)
 	connect_next(c);
 }
 
+static void tunnel_check(struct ssh_conn *c)
+{
+	if (!c->tunnel)
+		tunnel_start(c);
+	else if (tunnel_is_open(c->tunnel))
+		handshake_start(c);
+}
+
 /* ---- handshake and the host's key ---- */
 
 static void host_key_check(struct ssh_conn *c)
@@ -315,7 +326,8 @@ static void handshake(struct ssh_conn *c)
 	const char *banner;
 	int rc;
 
-	CONN_CALL(c, rc, libssh2_session_handshake(c->session, c->fd));
+	CONN_CALL(c, rc, libssh2_session_handshake(c->session,
+						   c->tunnel ? tunnel_fd(c->tunnel) : c->fd));
 	if (c->handshake_bytes > SSH_HANDSHAKE_MAX) {
 		banner = libssh2_session_banner_get(c->session); /* the last line before it, too */
 		conn_fail(c, ERR_PROTOCOL, "the host sent too much before %s",
@@ -348,13 +360,15 @@ static void login(struct ssh_conn *c)
 static void conn_advance(struct ssh_conn *c)
 {
 	if (c->phase == SSH_RESOLVE && !c->dns_asking) {
-		if (c->host->numeric)
-			c->phase = SSH_CONNECT;
+		if (c->host->numeric || c->host->jump)
+			c->phase = SSH_CONNECT; /* a jump host looks names up itself */
 		else
 			resolve(c);
 	}
 	if (!c->closing && c->phase == SSH_CONNECT) {
-		if (c->connecting)
+		if (c->host->jump)
+			tunnel_check(c);
+		else if (c->connecting)
 			connect_check(c);
 		else
 			connect_start(c);
@@ -363,8 +377,12 @@ static void conn_advance(struct ssh_conn *c)
 		handshake(c);
 	if (!c->closing && c->phase == SSH_LOGIN)
 		login(c);
-	if (!c->closing && c->phase == SSH_READY)
-		conn_exec_step(c);
+	if (!c->closing && c->phase == SSH_READY) {
+		if (c->lane)
+			lane_step(c);
+		else
+			conn_exec_step(c);
+	}
 	if (!c->closing && c->eof)
 		conn_fail_eof(c);
 }

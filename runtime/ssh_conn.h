@@ -56,6 +56,7 @@ union ssh_address {
 struct ssh_host {
 	atomic_uint refs;
 	char *name, *address, *user, *key, *fence_dir, *become_user, *become_password;
+	struct ssh_host *jump; /* through which it is reached, or NULL */
 	struct ssh_become become; /* its user is NULL for none */
 	int port;
 	bool raw;
@@ -97,10 +98,12 @@ bool ssh_host_same(const struct ssh_host *a, const struct ssh_host *b);
 struct ssh_conn;
 struct ssh_exec;
 struct ssh_auth;
+struct ssh_tunnel;
 
 TAILQ_HEAD(ssh_conns, ssh_conn);
 TAILQ_HEAD(ssh_uses, ssh_use);
 TAILQ_HEAD(ssh_execs, ssh_exec);
+TAILQ_HEAD(ssh_tunnels, ssh_tunnel);
 
 struct ssh_client {
 	struct event_base *base;
@@ -205,6 +208,18 @@ struct ssh_conn {
 	bool held;                /* the host refused its only channel: not before `retry` */
 	bool out_full;            /* input waits for `out` to be sent */
 	struct event retry;
+
+	/* ssh_tunnel.c: in place of fd, for a host behind a jump host */
+	struct ssh_tunnel *tunnel;
+
+	/* ssh_lane.c: a connection to a jump host, for tunnels only */
+	bool lane;
+	struct ssh_tunnels tunnels; /* that wait for their turn or are open */
+	struct ssh_tunnel *opening_tunnel;
+	unsigned refusal;           /* why the last one was not opened: RFC 4254, 5.1 */
+	char refusal_text[96];
+	struct event more;          /* one more lane, when some wait for long */
+	struct event again_soon;    /* held is over */
 };
 
 /* (Re)starts a timer. */
@@ -225,6 +240,7 @@ void conn_turn(struct ssh_conn *c);
  * turn. */
 void conn_fail(struct ssh_conn *c, int code, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
+int conn_port(const struct ssh_conn *c);
 void conn_idle(struct ssh_conn *c);    /* nobody uses it: drops it after `keep` */
 void conn_close(struct ssh_conn *c);   /* not needed any more */
 void conn_settle(struct ssh_conn *c);  /* frees it when it is closing and nobody needs it */
@@ -237,6 +253,15 @@ void client_conn_failed(struct ssh_conn *c); /* with c->err */
 void client_conn_gone(struct ssh_conn *c);   /* takes it out of all lists, gives its place back */
 void client_conn_thick(struct ssh_conn *c);  /* has a new session */
 void client_soon(struct ssh_client *c);
+/* As ssh_use_start, for a lane: it takes its place at once, for those that wait for it have theirs.
+ * more: one that is not there yet. */
+struct ssh_use *client_lane_use(struct ssh_client *c, struct ssh_host *h, struct ssh_settings *s,
+				int64_t limit_ms, bool more, const struct ssh_use_ops *ops,
+				void *arg);
+/* The lanes to the same jump host, itself among them, that are not closing: the one after `last`,
+ * the first for NULL; NULL at the end. */
+struct ssh_conn *client_lane_next(struct ssh_conn *lane, struct ssh_conn *last);
+void client_use_move(struct ssh_use *u, struct ssh_conn *to); /* a ready one to a ready connection */
 /* Made at the first name; NULL: out of memory. */
 struct evdns_base *client_dns(struct ssh_client *c);
 struct ssh_agent *client_agent(struct ssh_client *c, const char *path);
@@ -245,6 +270,7 @@ struct ssh_agent *client_agent(struct ssh_client *c, const char *path);
 
 int conn_io_open(struct ssh_conn *c);   /* session and preferences for the connected socket */
 void conn_io_close(struct ssh_conn *c); /* says goodbye, frees the session, closes the socket */
+void conn_io_sent(struct ssh_conn *c, size_t n); /* n bytes of c->out are on their way */
 void conn_io_flush(struct ssh_conn *c); /* sends what libssh2 wrote; broken: sets io_errno */
 void conn_io_trim(struct ssh_conn *c);  /* gives back the session's untouched pages */
 void *conn_io_alloc(struct ssh_conn *c, size_t n); /* memory that libssh2 will free */

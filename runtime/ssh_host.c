@@ -64,6 +64,7 @@ struct ssh_host *ssh_host_new(const struct ssh_host_spec *spec)
 		ssh_host_unref(h);
 		return NULL;
 	}
+	h->jump = spec->jump ? ssh_host_ref(spec->jump) : NULL;
 	h->port = spec->port;
 	h->raw = spec->raw;
 	h->become = (struct ssh_become){ h->become_user, h->become_password };
@@ -71,6 +72,8 @@ struct ssh_host *ssh_host_new(const struct ssh_host_spec *spec)
 	h->hash = hash_text(2166136261u, ssh_host_address(h));
 	h->hash = hash_text(h->hash, h->user);
 	h->hash = (h->hash ^ (unsigned)h->port) * 16777619u;
+	if (h->jump)
+		h->hash = (h->hash ^ h->jump->hash) * 16777619u;
 	return h;
 }
 
@@ -84,6 +87,7 @@ void ssh_host_unref(struct ssh_host *h)
 {
 	if (!h || atomic_fetch_sub(&h->refs, 1) > 1)
 		return;
+	ssh_host_unref(h->jump);
 	free(h->name);
 	free(h->address);
 	free(h->user);
@@ -131,9 +135,13 @@ static bool same_text(const char *a, const char *b)
 
 bool ssh_host_same(const struct ssh_host *a, const struct ssh_host *b)
 {
-	return a == b || (a->hash == b->hash && a->port == b->port && a->raw == b->raw &&
-			  same_text(ssh_host_address(a), ssh_host_address(b)) &&
-			  same_text(a->user, b->user) && same_text(a->key, b->key));
+	if (a == b)
+		return true;
+	if (!a || !b || !ssh_host_same(a->jump, b->jump))
+		return false;
+	return a->hash == b->hash && a->port == b->port && a->raw == b->raw &&
+	       same_text(ssh_host_address(a), ssh_host_address(b)) &&
+	       same_text(a->user, b->user) && same_text(a->key, b->key);
 }
 
 /* ---- settings ---- */

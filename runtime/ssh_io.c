@@ -16,7 +16,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "ssh_conn.h"
+#include "ssh_tunnel.h"
 
 /* Room for the host's banner and its key exchange offer: kept for messages, and read at one go
  * although libssh2 asks for the banner byte by byte. */
@@ -95,11 +95,13 @@ static LIBSSH2_FREE_FUNC(io_free)
 	if (!ptr)
 		return;
 	b = (struct block *)((char *)ptr - sizeof(*b));
-	if (c->phase == SSH_READY && (*packet == 91 || *packet == 98)) {
+	if (c->phase == SSH_READY && (*packet == 91 || *packet == 92 || *packet == 98)) {
 		size_t n = malloc_usable_size(b) - sizeof(*b);
 
-		if (n >= 17)
+		if (n >= 17 && *packet != 92)
 			conn_exec_packet(c, packet, n);
+		else if (n >= 17 && c->opening_tunnel)
+			lane_packet(c, packet, n);
 	}
 	LIST_REMOVE(b, link);
 	free(b);
@@ -118,7 +120,7 @@ static ssize_t starve(struct ssh_conn *c)
 	return -EAGAIN;
 }
 
-/* One recv. A short one means that the socket is empty, unless the other side has closed. */
+/* One recv. A short one means that the socket (or tunnel) is empty, unless the other side has closed. */
 static ssize_t io_read(struct ssh_conn *c, void *data, size_t n)
 {
 	ssize_t got;
@@ -130,7 +132,7 @@ static ssize_t io_read(struct ssh_conn *c, void *data, size_t n)
 		return starve(c);
 	}
 	do
-		got = recv(c->fd, data, n, 0);
+		got = c->tunnel ? tunnel_recv(c->tunnel, data, n) : recv(c->fd, data, n, 0);
 	while (got < 0 && errno == EINTR);
 	if (got > 0) {
 		c->turn_bytes += (size_t)got;
@@ -196,11 +198,28 @@ static LIBSSH2_SEND_FUNC(io_send)
 
 /* ---- for the connection ---- */
 
+void conn_io_sent(struct ssh_conn *c, size_t n)
+{
+	buf_drop(&c->out, n);
+	if (c->out.len || !c->out.data)
+		return;
+	if (c->client->out.data) {
+		buf_deinit(&c->out);
+	} else {
+		c->client->out = c->out;
+		memset(&c->out, 0, sizeof(c->out));
+	}
+}
+
 void conn_io_flush(struct ssh_conn *c)
 {
 	size_t sent = 0;
 	ssize_t n;
 
+	if (c->tunnel && c->out.len) {
+		tunnel_send(c->tunnel);
+		return;
+	}
 	while (sent < c->out.len) {
 		n = send(c->fd, c->out.data + sent, c->out.len - sent, MSG_NOSIGNAL);
 		if (n < 0 && errno == EINTR)
@@ -211,15 +230,7 @@ void conn_io_flush(struct ssh_conn *c)
 			break;
 		sent += (size_t)n;
 	}
-	buf_drop(&c->out, sent);
-	if (c->out.len || !c->out.data)
-		return;
-	if (c->client->out.data) {
-		buf_deinit(&c->out);
-	} else {
-		c->client->out = c->out;
-		memset(&c->out, 0, sizeof(c->out));
-	}
+	conn_io_sent(c, sent);
 }
 
 /* A session is 80 KB, most of it two packet buffers of which little is ever used, and libssh2 has
@@ -275,7 +286,6 @@ int conn_io_open(struct ssh_conn *c)
 		{LIBSSH2_METHOD_MAC_CS, ssh_methods_mac},
 		{LIBSSH2_METHOD_MAC_SC, ssh_methods_mac},
 	};
-	int port = c->host->port ? c->host->port : c->settings->port;
 	unsigned known = 0;
 	int rc = 0;
 
@@ -295,7 +305,7 @@ int conn_io_open(struct ssh_conn *c)
 	client_conn_thick(c);
 	if (c->settings->checking != SSH_CHECK_OFF)
 		known = known_hosts_types(c->settings->known_hosts, ssh_host_address(c->host),
-					  port);
+					  conn_port(c));
 	for (size_t i = 0; !rc && i < sizeof(prefer) / sizeof(*prefer); i++)
 		rc = libssh2_session_method_pref(c->session, prefer[i].method, prefer[i].names);
 	if (!rc)
@@ -327,6 +337,7 @@ void conn_io_close(struct ssh_conn *c)
 		close(c->fd);
 		c->fd = -1;
 	}
+	tunnel_drop(c);
 	buf_deinit(&c->early);
 	buf_deinit(&c->out);
 }

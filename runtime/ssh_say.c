@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "ssh_conn.h"
+#include "ssh_tunnel.h"
 
 const char *ssh_phase_name(enum ssh_phase p)
 {
@@ -52,6 +52,10 @@ void conn_say_timeout(const struct ssh_conn *c, int64_t limit_ms, struct err *er
 	double s = (double)limit_ms / 1000;
 	char text[128];
 
+	if (c->phase == SSH_CONNECT && c->tunnel) {
+		tunnel_say_timeout(c->tunnel, limit_ms, err);
+		return;
+	}
 	switch (c->phase) {
 	case SSH_RESOLVE:
 		err_set(err, ERR_TIMEOUT, "no address for %s within %g s",
@@ -188,7 +192,7 @@ static const char *when(const struct ssh_conn *c)
 	if (c->phase == SSH_LOGIN)
 		return "during login";
 	if (c->phase == SSH_READY)
-		return TAILQ_EMPTY(&c->execs) ? "while nothing ran" : "while running";
+		return TAILQ_EMPTY(&c->execs) && TAILQ_EMPTY(&c->tunnels) ? "while nothing ran" : "while running";
 	return c->handshake_bytes ? "during the handshake" : "before its banner";
 }
 

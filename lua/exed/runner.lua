@@ -57,6 +57,22 @@ local function load_job(self, jid)
   return job
 end
 
+-- The handle of the last of a host's jump hosts, or nil; made once for all hosts behind it.
+local function jump_of(hops)
+  if not hops then return nil end
+  if not hops.handle then
+    local last
+    for _, hop in ipairs(hops) do
+      last = fanout.host {
+        name = hop.name, address = hop.address, port = hop.port, user = hop.user, key = hop.key,
+        jump = last,
+      }
+    end
+    hops.handle = last
+  end
+  return hops.handle
+end
+
 -- The handle that the fan-out knows a host by; made once for each host of an inventory.
 local function handle_of(inventory, host)
   local handle = host.handle
@@ -64,7 +80,7 @@ local function handle_of(inventory, host)
     handle = fanout.host {
       name = host.name, address = host.address, port = host.port, user = host.user,
       key = host.key, raw = host.shell == "raw", fence_dir = host.fence_dir,
-      become = host.become,
+      become = host.become, jump = jump_of(host.hops),
       become_password = host.become and inventory:become_password(host),
     }
     host.handle = handle
@@ -79,7 +95,7 @@ end
 -- The group of a target that a lost node had started: with a fence on the host it is settled there,
 -- else we look what is left of it; lost: there is nobody to ask.
 local function lost_kind_of(host, fenced)
-  if not host then return "lost" end
+  if not host or host.jump_problem then return "lost" end
   local kind = fenced and "settle" or "look"
   return host.connection == "local" and kind .. "_here" or kind
 end
@@ -87,7 +103,7 @@ end
 -- What is to become of a target: nil when it is done, else the name of a group: run, here (by a
 -- local process), one of lost_kind_of (it is not known how it ended), skip (the job was stopped),
 -- gone (not in the inventory any more), odd (a connection that we do not know), other (so is its
--- way to become another user).
+-- way to become another user), astray (so are its jump hosts).
 local function kind_of(slice, host, mark, repeatable, fenced)
   if mark == "2" then return nil end
   if mark == "1" and not repeatable then return lost_kind_of(host, fenced) end
@@ -95,6 +111,7 @@ local function kind_of(slice, host, mark, repeatable, fenced)
   if not host then return "gone" end
   if host.become_other and not repeatable then return "other" end
   if host.connection == "local" then return "here" end
+  if host.jump_problem then return "astray" end
   return host.connection == "ssh" and "run" or "odd"
 end
 
@@ -106,8 +123,13 @@ local function sort_targets(self, slice, names, marks, repeatable, fenced)
     local host = inventory.by_name[name]
     local kind = kind_of(slice, host, marks and marks:sub(i, i), repeatable, fenced)
     if kind then
-      groups[kind] = groups[kind] or { hosts = {}, indexes = {} }
-      add(groups[kind], handle_of(inventory, host or { name = name }), slice.from + i - 1)
+      local among, key = groups, kind
+      if kind == "astray" then
+        groups.astray = groups.astray or {}
+        among, key = groups.astray, host.jump_problem
+      end
+      among[key] = among[key] or { hosts = {}, indexes = {} }
+      add(among[key], handle_of(inventory, host or { name = name }), slice.from + i - 1)
     end
   end
   return groups
@@ -168,7 +190,7 @@ local function steps(slice, groups, made, repeatable)
   look.stdin, look.env, look.cwd = nil, nil, nil
   local own = { marks = not repeatable }
   local settle = with(made, { settles = true, unmarked = true, forbid = slice.stop })
-  return {
+  local list = {
     { groups.gone, made, { refuse = "not in the inventory any more" } },
     { groups.odd, made, { refuse = "its ansible_connection is not known here" } },
     { groups.other, made, { refuse = "ansible_become is done by sudo, over ssh, only" } },
@@ -182,6 +204,10 @@ local function steps(slice, groups, made, repeatable)
     { groups.look_here, with(look, { transport = "local" }), {} },
     { groups.look, look, {} },
   }
+  for problem, group in pairs(groups.astray or {}) do
+    table.insert(list, 1, { group, made, { refuse = problem } })
+  end
+  return list
 end
 
 -- Everything of one slice up to its end in the store. Returns true, or nil, err.

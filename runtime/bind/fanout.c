@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* exed.fanout: runs a plan on many hosts; the work is fanout.c's, Lua is entered once per batch.
  *   host{ name, address, port, user, key, raw, fence_dir, become,
- *     become_password } -> host    made once per inventory host
+ *     become_password, jump (a host) } -> host    made once per inventory host
  *   start(plan, hosts [, indexes [, sink]]) -> run | nil, err
  *     plan: transport, command, stdin, env (list of NAME=value), cwd, timeout, connect_timeout (seconds),
  *           window, group, group_window, urgent, keep, op, try, verdict { [code] = status, default },
@@ -136,6 +136,8 @@ static int l_host(lua_State *L)
 	spec.fence_dir = field_string(L, 1, "fence_dir");
 	spec.become = field_string(L, 1, "become");
 	spec.become_password = field_string(L, 1, "become_password");
+	if (lua_getfield(L, 1, "jump") != LUA_TNIL)
+		spec.jump = *(struct ssh_host **)luaL_checkudata(L, -1, HOST);
 	box = lua_newuserdatauv(L, sizeof(*box), 0);
 	*box = NULL;
 	luaL_setmetatable(L, HOST);

@@ -140,8 +140,9 @@ function build:set(owner, name, found, line)
     owner.secrets[name] = found
     return
   end
-  local clean, problem = settings.check(name, found, self.home)
+  local clean, problem, odd = settings.check(name, found, self.home)
   if problem then self:fail(line, "%s: %s, got %s", name, problem, words.show(found)) end
+  if odd then self:warn(line, "%s: %s", name, odd) end
   owner.vars[name] = clean
 end
 

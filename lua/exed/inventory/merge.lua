@@ -4,6 +4,7 @@
 -- ansible_group_priority, then the later name; a host's own variables win over all.
 -- Hosts in the same groups share one table of merged variables.
 
+local jump = require "exed.inventory.jump"
 local settings = require "exed.inventory.settings"
 local value = require "exed.inventory.value"
 
@@ -162,6 +163,9 @@ local function merge(builder)
       builder:warn(found.line, "'%s' names a host and a group", host.name)
     end
   end
+  jump.resolve(parts, function(index, problem)
+    builder:warn(builder.hosts[index].line, "%s: %s", parts.hosts[index].name, problem)
+  end)
   for index, group in ipairs(builder.groups) do
     parts.order[index], parts.groups[group.name] = group.name, group
     for i, found in ipairs(group.hosts) do group.hosts[i] = parts.by_name[found.name] end

@@ -2,6 +2,7 @@
 -- The inventory variables that exed itself reads: how a host is reached. Their values are
 -- checked where they are set, and turned into the fields of a host once all are merged.
 
+local jump = require "exed.inventory.jump"
 local names = require "exed.inventory.names"
 local value = require "exed.inventory.value"
 
@@ -110,6 +111,20 @@ local function become_user(found)
   return text, problem
 end
 
+local function jump_hosts(found)
+  local text, problem = text_of(found)
+  if not text then return nil, problem end
+  local ok, why = jump.check(text)
+  return ok and text or nil, why
+end
+
+-- Options for the ssh command: kept as they are, with a warning about what means nothing here.
+local function arguments(found)
+  local _, unknown = jump.read(found)
+  if #unknown == 0 then return found end
+  return found, nil, "not understood, and left out: " .. table.concat(unknown, ", ")
+end
+
 local CHECKS = {
   ansible_host = address, ansible_ssh_host = address,
   ansible_port = port, ansible_ssh_port = port,
@@ -118,26 +133,30 @@ local CHECKS = {
   ansible_connection = connection,
   ansible_become = boolean, ansible_become_method = text_of,
   ansible_become_user = become_user, ansible_sudo_user = become_user,
-  exed_shell = shell, exed_jump = text_of, exed_fence_dir = absolute, exed_disabled = boolean,
+  ansible_ssh_common_args = arguments, ansible_ssh_extra_args = arguments,
+  exed_shell = shell, exed_jump = jump_hosts, exed_fence_dir = absolute, exed_disabled = boolean,
 }
 
 local SSH_KINDS = { ssh = true, smart = true, paramiko = true, paramiko_ssh = true }
 
 function settings.is_secret(name) return SECRETS[name] == true end
 
--- Checks a variable. Returns the value to keep, or nil and what is wrong.
+-- Checks a variable. Returns the value to keep, or nil and what is wrong; a third result is what is
+-- odd about a value that is kept.
 function settings.check(name, found, home)
   local check = CHECKS[name]
   if not check or found == value.null then return found end
   return check(found, home)
 end
 
--- The jump host in options for the ssh command: `-J host`, `-o ProxyJump=host`.
-local function jump_of(arguments)
-  if type(arguments) ~= "string" then return nil end
-  local padded = " " .. arguments
-  return padded:match("%s%-J%s*['\"]?([^%s'\"]+)")
-    or padded:match("%s%-o%s*['\"]?ProxyJump[=%s]%s*['\"]?([^%s'\"]+)")
+-- The jump hosts by the first variable that names any; "none" says that there are none.
+local function jump_of(get)
+  local own = get "exed_jump"
+  for _, name in ipairs { "ansible_ssh_common_args", "ansible_ssh_extra_args" } do
+    local given = get(name)
+    own = own or given ~= nil and jump.read(given) or nil
+  end
+  return own ~= "none" and own or nil
 end
 
 local function connection_of(found)
@@ -167,8 +186,7 @@ function settings.apply(host, get)
   host.connection = connection_of(get "ansible_connection")
   local form = get "exed_shell"
   host.shell = form == "raw" and form or nil
-  host.jump = get "exed_jump" or jump_of(get "ansible_ssh_common_args")
-    or jump_of(get "ansible_ssh_extra_args")
+  host.jump = jump_of(get)
   host.fence_dir = get "exed_fence_dir"
   host.disabled = get "exed_disabled" or nil
   apply_become(host, get)
