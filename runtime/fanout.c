@@ -81,8 +81,6 @@ struct fanout {
 	int unrun_status; /* of hosts that a cancel kept from starting */
 };
 
-#define container_of(ptr, type, member) ((type *)((char *)(ptr) - offsetof(type, member)))
-
 struct host_run_plan *fanout_run_plan(const struct host_run *run)
 {
 	return &run->fanout->run_plan;

@@ -48,8 +48,6 @@ struct fibers {
 	unsigned long budget, used;
 };
 
-#define container_of(ptr, type, member) ((type *)((char *)(ptr) - offsetof(type, member)))
-
 /* ---- the budget ---- */
 
 static int hook_step(const struct fibers *fs)

@@ -13,8 +13,6 @@
 /* A host whose parts the sink has not taken may be this far ahead; then its output waits. */
 #define UNTAKEN_MAX (64 * 1024)
 
-#define container_of(ptr, type, member) ((type *)((char *)(ptr) - offsetof(type, member)))
-
 static void next_step(struct host_run *run);
 
 struct host_run *host_run_ref(struct host_run *run)

@@ -7,9 +7,13 @@
 
 #include <event2/event.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "err.h"
+
+/* The struct that has `ptr` as its member: how a message, timer or deferred work finds its owner. */
+#define container_of(ptr, type, member) ((type *)((char *)(ptr) - offsetof(type, member)))
 
 struct loop;
 

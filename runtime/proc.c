@@ -22,8 +22,6 @@
 #define CHUNK 65536
 #define PIPE_MOST (1 << 20)  /* a pipe holds no more */
 
-#define container_of(ptr, type, member) ((type *)((char *)(ptr) - offsetof(type, member)))
-
 /* ---- the end ---- */
 
 static void close_pipe(struct proc_pipe *p)

@@ -60,8 +60,6 @@ struct mark_call {
 	unsigned indexes[];
 };
 
-#define container_of(ptr, type, member) ((type *)((char *)(ptr) - offsetof(type, member)))
-
 static void pump(struct deferred *d);
 
 static void retry_due(void *arg)
