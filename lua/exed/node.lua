@@ -6,7 +6,7 @@ local child = require "exed.redis_child"
 local config = require "exed.config"
 local fiber = require "exed.fiber"
 local follow = require "exed.follow"
-local hosts = require "exed.hosts"
+local inventory_holder = require "exed.inventory.holder"
 local inventory = require "exed.inventory"
 local jobs = require "exed.jobs"
 local json = require "exed.json"
@@ -144,7 +144,7 @@ end
 local function open_inventory(self)
   local path = config.inventory.path
   inventory.use_json(json)
-  local holder, err = hosts.open(path, {
+  local holder, err = inventory_holder.open(path, {
     stat = function(name)
       local found, problem = sys.stat(name)
       if not found then return nil, problem.message end

@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- A loaded inventory follows its file, and stays in force when the file breaks.
 
-local hosts = require "exed.hosts"
+local inventory_holder = require "exed.inventory.holder"
 local t = require "support"
 
 -- A file in memory with the two functions that a holder uses.
@@ -24,7 +24,7 @@ local function fake_file(text)
 end
 
 local function open(file)
-  return hosts.open("hosts", { stat = file.stat, read = file.read })
+  return inventory_holder.open("hosts", { stat = file.stat, read = file.read })
 end
 
 t.test("a file is read at open, and again only when it changed", function()
@@ -108,7 +108,7 @@ end)
 
 t.test("without stat the content is compared", function()
   local file = fake_file "a\n"
-  local holder = hosts.open("hosts", { read = file.read })
+  local holder = inventory_holder.open("hosts", { read = file.read })
   t.eq(holder:refresh(), false)
   t.eq(holder.generation, 1)
   local text = file.text
@@ -123,7 +123,7 @@ t.test("a second reader returns at once while the first one pauses", function()
   local lines = {}
   for i = 1, 2000 do lines[i] = "h" .. i end
   local file = fake_file(table.concat(lines, "\n"))
-  local holder = hosts.open("hosts", { stat = file.stat, read = file.read })
+  local holder = inventory_holder.open("hosts", { stat = file.stat, read = file.read })
   holder.options.pause = function()
     if coroutine.isyieldable() then coroutine.yield() end
   end

@@ -2,23 +2,17 @@
 -- Keeps an inventory file loaded: read again when it changed; when it is broken, the last good
 -- inventory stays in force and the error is kept for /healthz and the log.
 --
---   local holder, err = hosts.open(path, { stat = stat })
+--   local holder, err = holder.open(path, { stat = stat })
 --   holder.inventory   the inventory in force, never nil (empty until a first good load)
 --   holder.error       what is wrong with the file now: { code, message }, or nil
 --   holder.generation  grows by one with each inventory that comes into force
 
 local inventory = require "exed.inventory"
 
-local hosts = {}
-
 local holder = {}
 holder.__index = holder
 
 local EMPTY = "" -- signature of a file that was never read
-
--- Reads one file once; see exed.inventory.
-hosts.load = inventory.load
-hosts.parse = inventory.parse
 
 -- What tells a changed file from an unchanged one; nil and an error when it is no regular file.
 local function signature(self)
@@ -90,7 +84,7 @@ end
 --   read  function(path, max_size) -> text, or nil and an error; by default reads the file
 -- Returns a holder, and the error when the file could not be loaded (the holder is then empty and
 -- takes the file as soon as it is right).
-function hosts.open(path, options)
+function holder.open(path, options)
   options = options or {}
   local self = setmetatable({
     path = path, options = options, stat = options.stat, generation = 0,
@@ -101,4 +95,4 @@ function hosts.open(path, options)
   return self, err
 end
 
-return hosts
+return holder
