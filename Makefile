@@ -164,6 +164,10 @@ lua: all ## Lua tests, run by exed-run itself; T=name runs one
 functional: all support ## tests with a real redis-server and sshd; T=name runs one
 	$(Q)$(RUN_TESTS) functional
 
+.PHONY: slow
+slow: all support ## functional tests that take minutes, too; T=redis_faults
+	$(Q)EXED_TEST_SLOW=1 EXED_TEST_LIMIT=1800 $(RUN_TESTS) functional
+
 # The sanitizer builds have their own directories; tests/run.py fails on any report, whoever wrote it.
 SAN_MAKE = $(SUB) BUILD=build/$@ OPT='-O1 -g -fno-omit-frame-pointer' SAN='$(SAN_$@)'
 SAN_asan := -fsanitize=address,undefined -fno-sanitize-recover=undefined

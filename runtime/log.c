@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* log: formats a line in a local buffer and writes it with one write(2), so that lines of several
- * threads do not mix. The descriptors are the only state; log_open is called on the loop thread and
- * swaps a descriptor in place with dup3, so writers never see a closed one. */
+ * threads do not mix. The descriptors, and counts of what could not be written, are the only state;
+ * log_open is called on the loop thread and swaps a descriptor in place with dup3, so writers never see
+ * a closed one. */
 #include "log.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -14,11 +16,19 @@
 
 #define LINE_MAX_BYTES 4096
 
+/* Lines that could not be written, by log; it says so with the next one that can. */
+struct losses {
+	atomic_uint lines;
+	atomic_int why; /* errno of the last one */
+	atomic_bool cut; /* a line ends in its middle: the next one begins with a newline */
+};
+
 static struct {
 	atomic_int level;
 	atomic_int error_fd;
 	atomic_int access_fd; /* -1: no access log */
-} logs = { LOG_INFO, STDERR_FILENO, -1 };
+	struct losses error_lost, access_lost;
+} logs = { .level = LOG_INFO, .error_fd = STDERR_FILENO, .access_fd = -1 };
 
 static const char *const level_names[] = { "debug", "info", "warning", "error" };
 
@@ -73,6 +83,7 @@ void log_close(void)
 
 	logs.error_fd = STDERR_FILENO;
 	logs.access_fd = -1;
+	logs.error_lost.lines = logs.access_lost.lines = 0;
 	if (error_fd > STDERR_FILENO)
 		close(error_fd);
 	if (access_fd > STDERR_FILENO)
@@ -139,8 +150,42 @@ static size_t escape(char *out, size_t cap, const char *text, size_t n)
 	return used;
 }
 
+/* False when it was not written whole: a full disk must not stop the node, and trying again would hold
+ * it up. */
+static bool put_line(int fd, struct losses *lost, const char *line, size_t n)
+{
+	ssize_t done = write(fd, line, n);
+
+	if (done == (ssize_t)n)
+		return true;
+	lost->why = done < 0 ? errno : ENOSPC;
+	lost->cut = lost->cut || done > 0;
+	return false;
+}
+
+/* Tells how many lines are missing here. False when that cannot be written either. */
+static bool tell_losses(int fd, struct losses *lost)
+{
+	char line[256];
+	unsigned lines = lost->lines;
+	size_t n;
+
+	if (!lines)
+		return true;
+	line[0] = '\n';
+	n = 1 + put_stamp(line + 1, sizeof(line) - 1);
+	n += (size_t)snprintf(line + n, sizeof(line) - n,
+			      "warning log %u lines before this one were lost: %s\n", lines,
+			      strerrordesc_np(lost->why));
+	if (!put_line(fd, lost, lost->cut ? line : line + 1, lost->cut ? n : n - 1))
+		return false;
+	lost->cut = false;
+	lost->lines -= lines;
+	return true;
+}
+
 /* Writes the time, head (level and area, or nothing) and the message. */
-static void emit(int fd, const char *head, const char *fmt, va_list ap)
+static void emit(int fd, struct losses *lost, const char *head, const char *fmt, va_list ap)
 {
 	char text[LINE_MAX_BYTES], line[LINE_MAX_BYTES];
 	size_t len = (size_t)snprintf(text, sizeof(text), "%s", head), used; /* a head is short */
@@ -153,9 +198,8 @@ static void emit(int fd, const char *head, const char *fmt, va_list ap)
 	/* Kept free: the newline, and the NUL of the last escape. */
 	used += escape(line + used, sizeof(line) - used - 2, text, len);
 	line[used++] = '\n';
-	/* A log that cannot be written (full disk) must not stop the node: the line is lost. */
-	if (write(fd, line, used) < 0)
-		return;
+	if (!tell_losses(fd, lost) || !put_line(fd, lost, line, used))
+		lost->lines++;
 }
 
 void log_write(enum log_level level, const char *area, const char *fmt, ...)
@@ -167,7 +211,7 @@ void log_write(enum log_level level, const char *area, const char *fmt, ...)
 		return;
 	snprintf(head, sizeof(head), "%s %s ", level_names[level], area);
 	va_start(ap, fmt);
-	emit(logs.error_fd, head, fmt, ap);
+	emit(logs.error_fd, &logs.error_lost, head, fmt, ap);
 	va_end(ap);
 }
 
@@ -183,6 +227,6 @@ void log_access(const char *fmt, ...)
 	if (logs.access_fd < 0)
 		return;
 	va_start(ap, fmt);
-	emit(logs.access_fd, "", fmt, ap);
+	emit(logs.access_fd, &logs.access_lost, "", fmt, ap);
 	va_end(ap);
 }

@@ -20,7 +20,8 @@ enum log_level log_get_level(void);
 /* LOG_x for "debug", "info", "warning", "error"; -1 when it is none of them. */
 int log_level_parse(const char *name);
 
-/* 2026-01-31T12:00:00.123Z info area message. At most 4 KiB a line; longer is cut. */
+/* 2026-01-31T12:00:00.123Z info area message. At most 4 KiB a line; longer is cut. A line that cannot be
+ * written (a full disk) is lost; the first one that can be is preceded by how many were. */
 void log_write(enum log_level level, const char *area, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 /* Whether there is an access log, so that a line need not be made for nothing. */

@@ -111,6 +111,7 @@ int process_open(struct runtime *rt, struct script **script, const struct proces
 	rt->program = o->program;
 	rt->ready_fd = o->ready_fd;
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN); /* a log at the limit of a file's size is a log that cannot be written */
 	evthread_use_pthreads();
 	libssh2_init(0);
 	if (script_find_share(share_dir, sizeof(share_dir), err))

@@ -19,7 +19,8 @@
 #define BATCH_BYTES (512 * 1024)
 #define UNDER_WAY_MAX 16
 #define RETRY_MS 250
-/* What is kept of each output stream once the job's outputs are over their limit. */
+/* What is kept of each output stream once the job's outputs are over their limit, or the store is nearly
+ * full. */
 #define CUT_BYTES 4096
 
 struct batch {
@@ -292,7 +293,8 @@ static void read_answer(struct sink *s, const redisReply *r)
 {
 	if (r->type != REDIS_REPLY_ARRAY || r->elements < 4)
 		return;
-	if (r->element[2]->integer > s->job_output)
+	if (r->element[2]->integer > s->job_output ||
+	    (r->elements > 4 && r->element[4]->integer))
 		fanout_cut_output(s->fanout, CUT_BYTES);
 	if (r->element[3]->len)
 		stopped(s, r->element[3]->str, r->element[3]->len);

@@ -171,7 +171,7 @@ int ssh_quote_become(struct buf *line, struct buf *head, const struct ssh_become
 
 	if (!become_good(become))
 		return err_set(err, ERR_INVALID, "ansible_become: no user or password for sudo");
-	buf_puts(&l, password ? "exec sudo -S -p '' -u " : "exec sudo -n -u ");
+	buf_puts(&l, password ? "exec sudo -H -S -p '' -u " : "exec sudo -H -n -u ");
 	if (word_safe(become->user))
 		buf_puts(&l, become->user);
 	else

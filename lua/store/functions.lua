@@ -36,7 +36,7 @@
 --               without a record, 2 done
 -- mark          jid k epoch n index... -> 1
 -- append        jid k epoch n seq (index kind status bytes entry)... -> {added, last id, output
---               bytes of the job, stop}
+--               bytes of the job, stop, tight}
 -- slice_end     jid k epoch now -> {slices left, result, more}
 -- finish        jid k epoch now result error -> {0, result, more}: ends the job as its owner says
 -- cancel        jid now reason node incarnation -> {phase, SLICE, ...}; call until no SLICE comes
@@ -58,7 +58,8 @@
 -- needs them.
 -- append: kind is record, part, lines or announce. A record whose done bit is set is skipped. seq
 -- numbers the calls of one (slice, epoch) from 1 without a gap; a number that was seen is answered
--- and not done again; 0 (records only) is not looked at.
+-- and not done again; 0 (records only) is not looked at. tight = 1: the store holds over 9/8 of the
+-- job's max_memory, so outputs are to be cut (looked at when a call brings a lot of them).
 -- slice_end: the last slice ends the job, by its counts. more = 1: call release until it says 0.
 --
 -- Published: exed:wake:JID "last id" or "end"; exed:ready "JID" (slices can be taken);
@@ -69,13 +70,14 @@
 -- (not possible while it runs), CONFLICT {host: [jid, ...]}, FULL why, MISMATCH jid
 -- (Idempotency-Key with another body), GAP last (append with a number too high), INVALID why.
 
-local REVISION = 4 -- raised with every change: a node loads its file over an older one
+local REVISION = 5 -- raised with every change: a node loads its file over an older one
 local HOSTS = 2000 -- hosts that one call may walk
 local CHUNK = 500 -- names in a chunk of targets
 local BATCH = 100 -- slices in one answer
 local LOOKED_AT = 500 -- slices of jobs that a node has enough of, when it takes one
 local STEP = 16 -- entries read at once while a page fills
 local IDEM_SECONDS = 86400
+local TIGHT_LOOK = 16384 -- bytes of output in a call that are worth a look at the memory
 local PRIORITY = 1e12 -- one step of priority, in hosts of virtual time
 
 
@@ -316,11 +318,12 @@ local COUNTED = {
 
 -- Reads what write_entries needs of the job; one HMGET a call.
 local function job_totals(jid)
-  local last, bytes, records, effects, stop, state = unpack(redis.call('HMGET', job_key(jid),
-    'last', 'bytes', 'records', 'effects', 'stop', 'state'))
+  local last, bytes, records, effects, stop, state, max_memory = unpack(redis.call('HMGET',
+    job_key(jid), 'last', 'bytes', 'records', 'effects', 'stop', 'state', 'max_memory'))
   return {
     last = tonumber(last or 0), bytes = tonumber(bytes or 0), records = tonumber(records or 0),
     effects = tonumber(effects or 0), stop = stop, state = state,
+    max_memory = tonumber(max_memory or 0),
   }
 end
 
@@ -557,6 +560,13 @@ local function used_memory()
   return tonumber(redis.call('INFO', 'memory'):match('used_memory:(%d+)'))
 end
 
+-- 1 when outputs have to be cut: new jobs are refused at max_memory, and it went on from there.
+-- added: bytes of output that came now; a few are not worth the look.
+local function is_tight(max_memory, added)
+  if added < TIGHT_LOOK or max_memory == 0 then return 0 end
+  return used_memory() > max_memory * 9 / 8 and 1 or 0
+end
+
 local remove_some -- below: an old job may have to make room
 
 -- nil, or the error reply that says which bound is reached.
@@ -643,7 +653,8 @@ local function create(_, args)
   redis.call('HSET', key, 'state', 'accepting', 'phase', 'accepting', 'result', '1',
     'targets', h.total, 'lock', h.lock, 'listed', h.listed, 'priority', h.priority,
     'created', h.now, 'epoch', epoch, 'node', h.node, 'incarnation', h.incarnation,
-    'idem', h.idem, 'chunks', #h.chunks, 'last', '0', 'bytes', '0', 'records', '0')
+    'idem', h.idem, 'chunks', #h.chunks, 'last', '0', 'bytes', '0', 'records', '0',
+    'max_memory', whole_text(h.max_memory))
   if #h.chunks > 0 then redis.call('RPUSH', chunks_key(h.jid), unpack(h.chunks)) end
   if h.idem ~= '' then
     redis.call('SET', 'exed:idem:' .. h.idem, h.hash .. ' ' .. h.jid, 'EX', IDEM_SECONDS)
@@ -896,8 +907,12 @@ local function append(_, args)
   if not count(n) or not seq then return fail('INVALID arguments') end
   local totals = job_totals(jid)
   if not totals.state then return fail('GONE no job ' .. jid) end
+  local before = totals.bytes
   local function answer(added)
-    return { added, totals.last, totals.bytes, totals.stop or '' }
+    return {
+      added, totals.last, totals.bytes, totals.stop or '',
+      is_tight(totals.max_memory, totals.bytes - before),
+    }
   end
   if seq > 0 and seq <= slice.seq then return answer(0) end
   if seq > slice.seq + 1 then return fail('GAP ' .. whole_text(slice.seq)) end

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Three nodes on one store; a random one is killed at a random moment of jobs on 20 hosts."""
+"""Three nodes on one store; a random one is killed at a random moment of jobs on 20 hosts, of which the first
+one of each round is fenced."""
 
 import time
 from contextlib import ExitStack
@@ -18,7 +19,7 @@ def one_round(rng, hosts, nodes, fences, tally, kept):
     jids, problems = [], []
 
     def more(node):
-        fenced = fences and rng.random() < 0.5
+        fenced = fences and (not jids or rng.random() < 0.5)
         answer = submit(node, targets, command(rng.uniform(0.05, 0.6)), fenced, window=rng.randint(2, 20))
         if answer and answer.status == 201:
             jids.append(answer.body["jid"])

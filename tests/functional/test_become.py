@@ -20,6 +20,8 @@ SUDO = r"""#!/bin/sh
 d=${0%/*}/..
 printf '%s\n' "$*" >>"$d/asked"
 want=
+[ "$1" = -H ] || exit 2
+shift
 [ -f "$d/password" ] && read -r want <"$d/password"
 case $1 in
 -n) [ -z "$want" ] || { echo 'sudo: a password is required' >&2; exit 1; }; shift ;;
@@ -81,7 +83,7 @@ class Become(unittest.TestCase):
             self.assertEqual((record["status"], record["stdout"], record["stderr"]), (CHANGED, "root\n", ""))
             self.assertEqual(self.one("web04", command)["stdout"], "\n")
         self.assertEqual(self.sshd.host["web04"].read("asked"), "")
-        self.assertTrue(self.sshd.host["web01"].read("asked").startswith("-n -u root "))
+        self.assertTrue(self.sshd.host["web01"].read("asked").startswith("-H -n -u root "))
         self.assertEqual(self.one("web01", "exit 7")["rtc"], 7)
 
     def test_the_password_goes_to_sudo_and_nowhere_else(self):
@@ -105,6 +107,10 @@ class Become(unittest.TestCase):
         record = self.one("web01", "echo ran")
         self.assertEqual((record["status"], record["stdout"]), (FAILED, ""))
         self.assertIn("a password is required", record["stderr"])
+        for name, words in (("web01", "sudo: a password is required"), ("web05", "sudo: 3 incorrect password")):
+            record = self.one(name, "echo ran", fence=True)
+            self.assertEqual((record["status"], "unknown" in record, "rtc" in record), (FAILED, False, False), record)
+            self.assertIn(words, record["error"])
 
     def test_another_way_to_become_is_told_and_not_taken(self):
         record = self.one("web03", "echo ran")

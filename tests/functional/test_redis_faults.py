@@ -5,8 +5,10 @@ own files say that nothing ran twice."""
 
 import glob
 import os
+import resource
 import select
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -21,10 +23,12 @@ sys.path.insert(0, os.path.join(ROOT, "tests", "support"))
 sys.path.insert(0, os.path.join(ROOT, "tests", "chaos"))
 
 from common import Hosts, make_node, taken_over  # noqa: E402
-from exedtest import Exed, Fleet, Redis, wait_until  # noqa: E402
+from exedtest import Exed, Fleet, Redis, Sshd, wait_until  # noqa: E402
 from exedtest.procs import BUILD, SLOW  # noqa: E402
 
 CHANGED = 5
+# Takes minutes: `make slow`.
+slow = unittest.skipUnless(os.environ.get("EXED_TEST_SLOW"), "EXED_TEST_SLOW is not set")
 RUN = "echo $EXED_OP $EXED_TEST_NODE $(date +%s%N) >>$EXED_TEST_DIR/ran; "
 
 
@@ -165,7 +169,7 @@ class Away(Case):
                 wait_until(lambda: node.get("/healthz").status == 200, 10, "the node has its store")
             self.all_well(node)
 
-    def test_away_for_ten_seconds(self):
+    def away_for(self, seconds):
         with Redis() as redis:
             node = self.hosts_and_nodes(redis.url)
             self.execute(node, "sleep 3; echo done", window=6)
@@ -176,10 +180,19 @@ class Away(Case):
             self.is_refused(node)
             time.sleep(2)
             before = self.runs(late)
-            time.sleep(max(0, began + 10 - time.monotonic()))
+            while time.monotonic() < began + seconds:
+                self.is_refused(self.nodes[1])
+                time.sleep(2)
             self.assertEqual(self.runs(late), before)  # no bit, no start
             redis.start()
             self.all_well(node)  # what ended meanwhile has its record, with its output
+
+    def test_away_for_ten_seconds(self):
+        self.away_for(10)
+
+    @slow
+    def test_away_for_a_minute(self):
+        self.away_for(60)
 
     def test_a_node_ends_in_time_while_redis_is_away(self):
         with Redis() as redis:
@@ -306,9 +319,9 @@ class Files(Case):
         found = glob.glob(os.path.join(node.state, "appendonlydir", "*.incr.aof"))
         return max(found, key=lambda path: int(path.split(".")[-3]))
 
-    def test_the_file_is_cut_at_its_tail(self):
+    def cut_by(self, lengths):
         node = self.hosts_and_nodes(None, nodes=1, n=3)
-        for cut in (1, 2, 17, 60, 111, 200):
+        for cut in lengths:
             for _ in range(3):
                 node.wait_job(self.execute(node, "echo done"))
             kept = self.jids[-2:-1]
@@ -328,6 +341,13 @@ class Files(Case):
             for jid in kept:
                 self.assertEqual(len(node.job(jid)["return_data"]), 3)
         self.all_well(node)
+
+    def test_the_file_is_cut_at_its_tail(self):
+        self.cut_by((1, 2, 17, 60, 111, 200))
+
+    @slow
+    def test_the_file_is_cut_at_its_tail_by_any_length(self):
+        self.cut_by(range(1, 201))
 
     def test_a_full_disk_under_the_private_redis(self):
         where = tempfile.mkdtemp(prefix="exedtest-")
@@ -372,6 +392,46 @@ class Files(Case):
             self.assertEqual(node.wait_job(jid, 60)["state"], 0)
         self.jids = []
         self.all_well(node)
+
+
+class Logs(unittest.TestCase):
+    """A log that cannot be written costs its lines and nothing else."""
+
+    def idle_cpu(self, exed):
+        began, before = time.monotonic(), exed.cpu_s()
+        time.sleep(2)
+        return (exed.cpu_s() - before) / (time.monotonic() - began)
+
+    def test_logs_on_a_device_that_is_always_full(self):
+        with Sshd(2) as sshd, Exed(sshd, {"log": {"error_log": "/dev/full", "access_log": "/dev/full",
+                                                  "log_level": "debug"}}) as exed:
+            for _ in range(5):
+                self.assertEqual(exed.wait_job(exed.execute(["all"], "echo x"))["state"], 0)
+            self.assertEqual(exed.get("/healthz").status, 200)
+            self.assertLess(self.idle_cpu(exed), 0.5)  # a loop that tries again would take a core
+
+    def test_logs_that_reach_the_limit_of_a_file_and_have_room_again(self):
+        with Sshd(1) as sshd, Exed(sshd) as exed:
+            def read_again():
+                """Makes the node say something."""
+                nonlocal hosts
+                hosts += 1
+                with open(sshd.inventory, "a", encoding="utf-8") as f:
+                    f.write("more%d ansible_host=127.0.0.1\n" % hosts)
+                wait_until(lambda: len(exed.get("/target").body) == hosts, 10, "it was read again")
+
+            hosts = 1
+            with open(exed.error_log, "ab") as f:
+                f.truncate(1 << 20)
+            none = resource.RLIM_INFINITY
+            resource.prlimit(exed.pid, resource.RLIMIT_FSIZE, (1 << 20, none))
+            for _ in range(3):
+                read_again()
+                self.assertEqual(exed.wait_job(exed.execute(["web01"], "echo x"))["state"], 0)
+            resource.prlimit(exed.pid, resource.RLIMIT_FSIZE, (none, none))
+            read_again()
+            self.assertRegex(exed.log(), r"[3-9] lines before this one were lost: File too large\n.* hosts, read again")
+            self.assertEqual(exed.wait_job(exed.execute(["web01"], "echo x"))["state"], 0)
 
 
 class Descriptors(unittest.TestCase):

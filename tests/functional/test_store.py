@@ -166,7 +166,7 @@ class LifeTest(StoreTest):
         self.assertEqual(self.store.take(*self.node, 5), [])
         self.assertEqual(self.store.mark(*piece.own, 0, 0, 3, 6), 1)
         self.assertEqual(self.store.marks(jid, 0, 0), [0, 7, b"1001001"])
-        self.assertEqual(self.store.append(*piece.own, 0, 1, *rows([3, 0])), [2, 2, 24, b""])
+        self.assertEqual(self.store.append(*piece.own, 0, 1, *rows([3, 0])), [2, 2, 24, b"", 0])
         self.assertEqual(self.store.marks(jid, 0, 0), [0, 7, b"2002001"])
         self.store.append(*piece.own, 0, 2, *rows([1, 2, 4, 5, 6], status=5))
         self.assertEqual(self.store.slice_end(*piece.own, self.now()), [0, 0, 0])

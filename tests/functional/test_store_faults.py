@@ -405,6 +405,47 @@ class Bounds(unittest.TestCase):
             wait_until(lambda: exed.post("/execute", {"targets": ["all"], "cmd": "true"}).status == 201, 20,
                        "there is room again")
 
+    def test_a_store_that_fills_refuses_jobs_first_and_then_cuts_outputs(self):
+        size, cut = 2000000, 4096
+        with Sshd(24) as sshd, Exed(sshd, {"store": {"memory": "40m", "output_cap": "4m"}}) as exed:
+            long = exed.execute(["all"], "echo x >$EXED_TEST_DIR/ran; yes | head -c %d; "
+                                "while [ ! -e $EXED_TEST_DIR/go ]; do sleep .02; done" % size, window=1, timeout=60)
+            small, refused, hosts = [], None, sshd.hosts
+            for host, following in zip(hosts, hosts[1:]):
+                wait_until(lambda h=host: h.read("ran"), 20, "it runs")
+                with open(os.path.join(host.dir, "go"), "w", encoding="utf-8"):
+                    pass
+                wait_until(lambda h=following: h.read("ran"), 20, "it has ended")
+                answer = exed.post("/execute", {"targets": [host.name], "cmd": "true"})
+                self.assertIn(answer.status, (201, 503), answer)
+                if answer.status == 201:
+                    self.assertIsNone(refused, "taken again in a store that has not become emptier")
+                    small.append(answer.body["jid"])
+                elif not refused:
+                    refused = answer
+                    self.assertFalse([name for name, found in exed.job(long)["return_data"].items()
+                                      if found[0].get("truncated")], "outputs were cut before jobs were refused")
+            with open(os.path.join(hosts[-1].dir, "go"), "w", encoding="utf-8"):
+                pass
+            self.assertIn("store full", refused.body["message"])
+            self.assertIn("retry-after", refused.headers)
+            job = exed.wait_job(long)
+            self.assertEqual((job["state"], job["error"]), (0, ""))
+            done = {name: found[0] for name, found in job["return_data"].items()}
+            lengths = {name: len(record["stdout"]) for name, record in done.items()}
+            for name, record in done.items():
+                self.assertEqual((record["status"], record["rtc"]), (CHANGED, 0), name)
+                if lengths[name] < size:
+                    self.assertEqual((record["truncated"], record["stdout_bytes"]), (True, size), name)
+            self.assertEqual(lengths[min(lengths)], size)
+            self.assertEqual(lengths[max(lengths)], cut)
+            self.assertEqual(exed.get("/healthz").status, 200)
+            self.assertEqual(exed.delete("/jobs/" + long).status, 204)
+            wait_until(lambda: exed.post("/execute", {"targets": ["web01"], "cmd": "true"}).status == 201, 20,
+                       "there is room again")
+            for jid in small:
+                self.assertEqual(exed.wait_job(jid)["state"], 0)
+
 
 if __name__ == "__main__":
     unittest.main()

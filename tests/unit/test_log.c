@@ -9,7 +9,9 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <signal.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "log.h"
@@ -204,6 +206,43 @@ static void lines_of_several_threads_do_not_mix(void **state)
 	assert_int_equal(lines, 4000);
 }
 
+/* A file at its limit is like one on a full disk: it takes a part of a line, then nothing. */
+static void lines_that_a_full_disk_loses_are_counted_when_there_is_room(void **state)
+{
+	struct rlimit old, small;
+	void (*was)(int) = signal(SIGXFSZ, SIG_IGN);
+	const char *s;
+
+	(void)state;
+	assert_int_equal(log_open(error_path, NULL, LOG_INFO, NULL), 0);
+	getrlimit(RLIMIT_FSIZE, &old);
+	small = (struct rlimit){ 100, old.rlim_max };
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+	for (int i = 0; i < 5; i++)
+		log_info("test", "a line of sixty and some bytes, of which one fits: %d", i);
+	setrlimit(RLIMIT_FSIZE, &old);
+	signal(SIGXFSZ, was);
+	log_info("test", "there is room");
+	log_info("test", "and again");
+	s = read_log(error_path);
+	assert_int_equal(count_lines(s), 5);
+	assert_non_null(strstr(s, "fits: 0\n"));
+	assert_null(strstr(s, "fits: 1"));
+	assert_non_null(strstr(s, " warning log 4 lines before this one were lost: "));
+	assert_non_null(strstr(s, " test there is room\n"));
+	assert_non_null(strstr(s, " test and again\n"));
+}
+
+static void a_log_that_never_takes_a_line_does_no_harm(void **state)
+{
+	(void)state;
+	assert_int_equal(log_open("/dev/full", "/dev/full", LOG_INFO, NULL), 0);
+	for (int i = 0; i < 1000; i++) {
+		log_info("test", "%d", i);
+		log_access("%d", i);
+	}
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -216,6 +255,8 @@ int main(void)
 		TEST(logs_can_be_opened_anew_and_closed_without_a_lost_descriptor),
 		TEST(a_log_that_cannot_be_opened_is_named_and_changes_nothing),
 		TEST(lines_of_several_threads_do_not_mix),
+		TEST(a_log_that_never_takes_a_line_does_no_harm),
+		TEST(lines_that_a_full_disk_loses_are_counted_when_there_is_room),
 	};
 
 	return cmocka_run_group_tests_name("log", tests, NULL, NULL);

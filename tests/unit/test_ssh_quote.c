@@ -302,6 +302,7 @@ static void long_commands_come_through(void **state)
 /* Asks for the password of $SUDO when it is set, as sudo does whose caller has not been asked yet. */
 static const char sudo_text[] =
 	"#!/bin/sh\n"
+	"[ \"$1\" = -H ] || exit 2; shift\n"
 	"case $1 in\n"
 	"-n) [ -z \"$SUDO\" ] || { echo 'sudo: a password is required' >&2; exit 1; }; shift ;;\n"
 	"-S) [ \"$2\" = -p ] && [ -z \"$3\" ] || exit 2; shift 3\n"
