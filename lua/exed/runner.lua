@@ -8,6 +8,7 @@ local fiber = require "exed.fiber"
 local json = require "exed.json"
 local log = require "exed.log"
 local plan = require "exed.plan"
+local reach = require "exed.reach"
 local sink = require "exed.sink"
 local store = require "exed.store"
 local timer = require "exed.timer"
@@ -57,37 +58,6 @@ local function load_job(self, jid)
   return job
 end
 
--- The handle of the last of a host's jump hosts, or nil; made once for all hosts behind it.
-local function jump_of(hops)
-  if not hops then return nil end
-  if not hops.handle then
-    local last
-    for _, hop in ipairs(hops) do
-      last = fanout.host {
-        name = hop.name, address = hop.address, port = hop.port, user = hop.user, key = hop.key,
-        jump = last,
-      }
-    end
-    hops.handle = last
-  end
-  return hops.handle
-end
-
--- The handle that the fan-out knows a host by; made once for each host of an inventory.
-local function handle_of(inventory, host)
-  local handle = host.handle
-  if not handle then
-    handle = fanout.host {
-      name = host.name, address = host.address, port = host.port, user = host.user,
-      key = host.key, raw = host.shell == "raw", fence_dir = host.fence_dir,
-      become = host.become, jump = jump_of(host.hops),
-      become_password = host.become and inventory:become_password(host),
-    }
-    host.handle = handle
-  end
-  return handle
-end
-
 local function add(group, handle, index)
   group.hosts[#group.hosts + 1], group.indexes[#group.indexes + 1] = handle, index
 end
@@ -103,15 +73,21 @@ end
 -- What is to become of a target: nil when it is done, else the name of a group: run, here (by a
 -- local process), one of lost_kind_of (it is not known how it ended), skip (the job was stopped),
 -- gone (not in the inventory any more), odd (a connection that we do not know), other (so is its
--- way to become another user), astray (so are its jump hosts).
+-- way to become another user); or of a table of groups by reason, and the reason: off (out of
+-- service), halted (so, and it is not known how it ended), astray (a bad jump host).
 local function kind_of(slice, host, mark, repeatable, fenced)
   if mark == "2" then return nil end
-  if mark == "1" and not repeatable then return lost_kind_of(host, fenced) end
+  local disabled = host and reach.disabled(host)
+  if mark == "1" and not repeatable then
+    if disabled then return "halted", disabled end
+    return lost_kind_of(host, fenced)
+  end
   if slice.stop then return "skip" end
   if not host then return "gone" end
+  if disabled then return "off", disabled end
   if host.become_other and not repeatable then return "other" end
   if host.connection == "local" then return "here" end
-  if host.jump_problem then return "astray" end
+  if host.jump_problem then return "astray", host.jump_problem end
   return host.connection == "ssh" and "run" or "odd"
 end
 
@@ -121,15 +97,16 @@ local function sort_targets(self, slice, names, marks, repeatable, fenced)
   local inventory = self.node.holder.inventory
   for i, name in ipairs(names) do
     local host = inventory.by_name[name]
-    local kind = kind_of(slice, host, marks and marks:sub(i, i), repeatable, fenced)
+    local kind, reason = kind_of(slice, host, marks and marks:sub(i, i), repeatable, fenced)
     if kind then
       local among, key = groups, kind
-      if kind == "astray" then
-        groups.astray = groups.astray or {}
-        among, key = groups.astray, host.jump_problem
+      if reason then
+        groups[kind] = groups[kind] or {}
+        among, key = groups[kind], reason
       end
       among[key] = among[key] or { hosts = {}, indexes = {} }
-      add(among[key], handle_of(inventory, host or { name = name }), slice.from + i - 1)
+      local handle = host and reach.handle(inventory, host) or reach.stranger(name)
+      add(among[key], handle, slice.from + i - 1)
     end
   end
   return groups
@@ -206,6 +183,12 @@ local function steps(slice, groups, made, repeatable)
   }
   for problem, group in pairs(groups.astray or {}) do
     table.insert(list, 1, { group, made, { refuse = problem } })
+  end
+  for reason, group in pairs(groups.off or {}) do
+    table.insert(list, 1, { group, made, { skip = reason } })
+  end
+  for reason, group in pairs(groups.halted or {}) do
+    table.insert(list, 1, { group, look, { refuse = "node lost while running, " .. reason } })
   end
   return list
 end

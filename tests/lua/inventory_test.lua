@@ -42,6 +42,25 @@ t.test("a group that is listed as a child before its section counts", function()
   t.eq(names(inv:members "all_web"), "a b")
 end)
 
+t.test("a host is out of service with a reason, or without one", function()
+  local inv = ini([[
+a exed_disabled="disk is being replaced"
+b exed_disabled=yes
+c exed_disabled=no
+d exed_disabled=''
+e
+[g]
+f
+h exed_disabled=false
+[g:vars]
+exed_disabled=moving
+]])
+  local found = {}
+  for _, host in ipairs(inv.hosts) do found[host.name] = host.disabled end
+  t.eq(found, { a = "disk is being replaced", b = true, f = "moving" })
+  t.eq(inventory.describe(inv:host "f").disabled, "moving")
+end)
+
 t.test("how a host is reached is read from its variables", function()
   local inv = ini([[
 plain

@@ -16,6 +16,7 @@ local SECRETS = {
   ansible_private_key_passphrase = true,
 }
 
+local MAX_REASON = 200 -- bytes of exed_disabled
 local SAMPLE = "x" -- stands for the host's name while an address that uses it is checked
 
 -- An address with the only template that is understood, `{{ inventory_hostname }}`, filled in.
@@ -104,6 +105,17 @@ local function boolean(found)
   return known
 end
 
+-- Why a host is out of service: a text, or true; false when it is not.
+local function disabled(found)
+  local known = BOOLEANS[tostring(found):lower()]
+  if found == "" then known = false end
+  if known ~= nil then return known end
+  if type(found) ~= "string" or #found > MAX_REASON or found:find "%c" then
+    return nil, ("must be a reason of at most %d bytes, or true or false"):format(MAX_REASON)
+  end
+  return found
+end
+
 -- Whom sudo is asked for; the name goes through a login shell.
 local function become_user(found)
   local text, problem = user(found)
@@ -134,7 +146,7 @@ local CHECKS = {
   ansible_become = boolean, ansible_become_method = text_of,
   ansible_become_user = become_user, ansible_sudo_user = become_user,
   ansible_ssh_common_args = arguments, ansible_ssh_extra_args = arguments,
-  exed_shell = shell, exed_jump = jump_hosts, exed_fence_dir = absolute, exed_disabled = boolean,
+  exed_shell = shell, exed_jump = jump_hosts, exed_fence_dir = absolute, exed_disabled = disabled,
 }
 
 local SSH_KINDS = { ssh = true, smart = true, paramiko = true, paramiko_ssh = true }

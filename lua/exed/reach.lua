@@ -1,0 +1,49 @@
+-- SPDX-License-Identifier: MIT
+-- From a host of the inventory to what the fan-out reaches: the handle that it is known by, and
+-- what keeps it from being reached at all.
+
+local fanout = require "exed.fanout"
+
+local reach = {}
+
+-- The handle of the last of a host's jump hosts, or nil; made once for all hosts behind it.
+local function jump_of(hops)
+  if not hops then return nil end
+  if not hops.handle then
+    local last
+    for _, hop in ipairs(hops) do
+      last = fanout.host {
+        name = hop.name, address = hop.address, port = hop.port, user = hop.user, key = hop.key,
+        jump = last,
+      }
+    end
+    hops.handle = last
+  end
+  return hops.handle
+end
+
+-- The handle that fanout.start takes for a host; made once for each host of an inventory.
+function reach.handle(inventory, host)
+  if not host.handle then
+    host.handle = fanout.host {
+      name = host.name, address = host.address, port = host.port, user = host.user,
+      key = host.key, raw = host.shell == "raw", fence_dir = host.fence_dir,
+      become = host.become, jump = jump_of(host.hops),
+      become_password = host.become and inventory:become_password(host),
+    }
+  end
+  return host.handle
+end
+
+-- The handle of a name that the inventory has not: for records only.
+function reach.stranger(name) return fanout.host { name = name } end
+
+-- Why nothing is done to a host that is out of service (exed_disabled), or nil. Its records are
+-- SKIPPED, with this as their reason: run:cancel(reason) before anything of the fan-out starts.
+function reach.disabled(host)
+  if not host.disabled then return nil end
+  if host.disabled == true then return "disabled in the inventory" end
+  return "disabled in the inventory: " .. host.disabled
+end
+
+return reach
