@@ -51,6 +51,8 @@ const struct setting config_table[] = {
 	  "Only clients with a certificate of this authority are let in." },
 	{ "api", "max_body", CONFIG_SIZE, "8m", KIB(1), GIB(1), NULL, 0, "bytes",
 	  "A request's body is held in memory whole; 8 MiB hold 100,000 host names." },
+	{ "api", "max_json_values", CONFIG_INTEGER, "250000", 1000, 100000000, NULL, 0, "values",
+	  "In one body: each may take 200 bytes, however short it is. More than max_hosts." },
 	{ "api", "max_header", CONFIG_SIZE, "16k", KIB(1), MIB(1), NULL, 0, "bytes",
 	  "Request line and headers together; browsers and proxies stay below." },
 	{ "api", "max_header_lines", CONFIG_INTEGER, "100", 8, 10000, NULL, 0, "lines",

@@ -100,12 +100,26 @@ static bool path_climbs(const char *s, size_t n)
 	return false;
 }
 
+/* Whether %2F is in a path: to some it divides, to others it does not (RFC 3986, 2.2). */
+static bool has_coded_slash(const char *s, size_t n)
+{
+	for (size_t i = 0; i + 2 < n; i++)
+		if (s[i] == '%' && s[i + 1] == '2' && (s[i + 2] | 0x20) == 'f')
+			return true;
+	return false;
+}
+
 int http_uri_path(const char *s, size_t n, char *out, size_t *len, struct err *err)
 {
+	bool coded_slash = has_coded_slash(s, n); /* out may be s */
 	ssize_t got = http_uri_decode(s, n, false, out);
 
 	if (got < 0)
 		return err_set(err, ERR_INVALID, "bad percent-encoding in the path");
+	if (coded_slash)
+		return err_set(err, ERR_INVALID, "a percent-encoded '/' in the path");
+	if (memchr(out, '\\', (size_t)got))
+		return err_set(err, ERR_INVALID, "a backslash in the path");
 	for (ssize_t i = 0; i < got; i++)
 		if ((unsigned char)out[i] < 0x20 || out[i] == 0x7f)
 			return err_set(err, ERR_INVALID, "control byte in the path");

@@ -20,7 +20,8 @@ bool http_uri_utf8(const char *s, size_t n);
 
 /* Decodes a path that begins with '/' into out (n bytes of room; not terminated) and writes its
  * length to *len. -ERR_INVALID, saying why, for a bad %XX, a control byte (NUL too), bytes that are
- * not UTF-8, and for a ".." between two slashes, before or after decoding. */
+ * not UTF-8, and for what others may read as another path: a ".." between two slashes, before or
+ * after decoding, %2F, and a backslash in either form. */
 int http_uri_path(const char *s, size_t n, char *out, size_t *len, struct err *err);
 
 /* One key and value of a query, decoded; not terminated, valid during the call only. What it

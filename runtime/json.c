@@ -62,41 +62,6 @@ void json_push_raw(lua_State *L, const char *text, size_t n)
 
 /* ---- reading ---- */
 
-static int refuse(struct err *err, const char *text, size_t at, const char *what)
-{
-	size_t line = 1, column = 1;
-
-	for (size_t i = 0; i < at; i++) {
-		column = text[i] == '\n' ? 1 : column + 1;
-		line += text[i] == '\n';
-	}
-	return err_set(err, ERR_INVALID, "%s at line %zu column %zu (byte %zu)", what, line, column,
-		       at);
-}
-
-/* jansson's own bound is deeper than a Lua C stack is safe for. */
-static int check_depth(const char *text, size_t n, struct err *err)
-{
-	bool string = false;
-	int depth = 0;
-
-	for (size_t i = 0; i < n; i++) {
-		char c = text[i];
-
-		if (string) {
-			i += c == '\\';
-			string = c != '"';
-		} else if (c == '"') {
-			string = true;
-		} else if ((c == '[' || c == '{') && ++depth > JSON_DEPTH) {
-			return refuse(err, text, i, "nested deeper than 64 levels");
-		} else if (c == ']' || c == '}') {
-			depth--;
-		}
-	}
-	return 0;
-}
-
 /* What jansson says, in words for the one who sent it. Its `near '...'` repeats what was sent. */
 static const char *what_failed(const json_error_t *e, char *out, size_t cap)
 {
@@ -116,18 +81,15 @@ static const char *what_failed(const json_error_t *e, char *out, size_t cap)
 	}
 }
 
-json_t *json_read(const char *text, size_t n, struct err *err)
+json_t *json_read_bounded(const char *text, size_t n, size_t max_values, struct err *err)
 {
 	json_error_t e;
-	char what[JSON_ERROR_TEXT_LENGTH];
+	char what[JSON_ERROR_TEXT_LENGTH], place[80];
 	json_t *v;
 
-	if (check_depth(text, n, err))
+	/* jansson's own bound is deeper than a Lua C stack is safe for. */
+	if (json_scan_check(text, n, max_values, err))
 		return NULL;
-	if (n >= 3 && !memcmp(text, "\xef\xbb\xbf", 3)) {
-		refuse(err, text, 0, "a byte order mark");
-		return NULL;
-	}
 	v = json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL, &e);
 	if (v)
 		return v;
@@ -135,9 +97,16 @@ json_t *json_read(const char *text, size_t n, struct err *err)
 		err_set(err, ERR_MEMORY, "no memory to read JSON");
 		return NULL;
 	}
-	err_set(err, ERR_INVALID, "%s at line %d column %d (byte %d)",
-		what_failed(&e, what, sizeof(what)), e.line, e.column, e.position);
+	json_scan_place(text, n, e.position < 0 ? 0 : (size_t)e.position, place, sizeof(place));
+	err_set(err, ERR_INVALID, "%.100s at line %d column %d (byte %d)%s%s%s",
+		what_failed(&e, what, sizeof(what)), e.line, e.column, e.position,
+		*place ? ", in '" : "", place, *place ? "'" : "");
 	return NULL;
+}
+
+json_t *json_read(const char *text, size_t n, struct err *err)
+{
+	return json_read_bounded(text, n, 0, err);
 }
 
 static void push_object(lua_State *L, const json_t *v)
@@ -184,9 +153,10 @@ static int push_protected(lua_State *L)
 	return 1;
 }
 
-int json_decode(lua_State *L, const char *text, size_t n, struct err *err)
+int json_decode_bounded(lua_State *L, const char *text, size_t n, size_t max_values,
+			struct err *err)
 {
-	json_t *v = json_read(text, n, err);
+	json_t *v = json_read_bounded(text, n, max_values, err);
 	int status;
 
 	if (!v)
@@ -199,6 +169,11 @@ int json_decode(lua_State *L, const char *text, size_t n, struct err *err)
 		return 0;
 	lua_pop(L, 1);
 	return err_set(err, ERR_MEMORY, "no memory to read JSON");
+}
+
+int json_decode(lua_State *L, const char *text, size_t n, struct err *err)
+{
+	return json_decode_bounded(L, text, n, 0, err);
 }
 
 /* ---- writing ---- */

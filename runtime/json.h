@@ -15,17 +15,22 @@
 
 #include "buf.h"
 #include "err.h"
-
-#define JSON_DEPTH 64 /* arrays and objects inside each other */
+#include "json_scan.h"
 
 /* Reads a whole text of any JSON value. Refused: duplicate names, more than JSON_DEPTH levels,
  * ill-formed UTF-8, lone surrogates, NUL in names (in strings it is allowed), NaN, Infinity, hex,
  * a BOM, integers beyond 64 bits, numbers beyond a double. Returns a new reference (json_decref),
- * or NULL with *err: ERR_INVALID with what and "line L column C (byte B)", or ERR_MEMORY. */
+ * or NULL with *err: ERR_INVALID with what and "line L column C (byte B), in 'FIELD'", or
+ * ERR_MEMORY. */
 json_t *json_read(const char *text, size_t n, struct err *err);
+/* The same, but text of more than max_values values (0: any number) is refused before any of it is
+ * built: a value of three bytes may take 200. */
+json_t *json_read_bounded(const char *text, size_t n, size_t max_values, struct err *err);
 
-/* The same, and pushes the value onto L. On failure pushes nothing. */
+/* The same two, and push the value onto L. On failure push nothing. */
 int json_decode(lua_State *L, const char *text, size_t n, struct err *err);
+int json_decode_bounded(lua_State *L, const char *text, size_t n, size_t max_values,
+			struct err *err);
 /* Pushes v (borrowed). May raise for memory or depth, so call it where nothing is lost then. */
 void json_push(lua_State *L, const json_t *v);
 

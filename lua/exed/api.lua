@@ -62,10 +62,8 @@ local function read_request(self, req, method, params)
     headers = req.headers, who = who,
   }
   local query, body = method.checks.query, method.checks.body
-  if body then
-    request.document, err = checks.body(req, body)
-    if not request.document then return nil, err end
-  end
+  request.document, err = checks.body(req, body, self.node.config.api.max_json_values)
+  if not request.document then return nil, err end
   local ok
   ok, err = checks.targets(self.node.holder.inventory, body or query,
     body and request.document or req.query, body and "json" or "text")
@@ -95,22 +93,23 @@ end
 local function judge(self, req)
   local dialects = dialects_of(self, req)
   local handler, params = routes(self):find(dialects, req.path)
-  if not handler then
-    if req.path == "*" then return 204, nil, { Allow = "DELETE, GET, HEAD, OPTIONS, POST" } end
-    return nil, { code = "not_found", message = "no such path " .. req.path }, dialects[1]
-  end
-  local dialect, allow = handler.dialect, router.allow(handler)
-  if req.method == "OPTIONS" then return 204, nil, { Allow = allow } end
-  local method = handler.methods[req.method == "HEAD" and "GET" or req.method]
-  if not method then
+  local dialect = handler and handler.dialect or dialects[1]
+  local allow = handler and router.allow(handler)
+  local method = handler and handler.methods[req.method == "HEAD" and "GET" or req.method]
+  if handler and not method and req.method ~= "OPTIONS" then
     return nil, {
       code = 405, message = ("%s is not for %s"):format(req.method, req.path),
       headers = { Allow = allow },
     }, dialect
   end
-  local ok, request, err
-  ok, err = checks.host(req, self.allowed)
-  if ok and method.changes then ok, err = checks.origin(req) end
+  local ok, err = checks.host(req, self.allowed)
+  if not ok then return nil, err, dialect end
+  if not handler then
+    return nil, { code = "not_found", message = "no such path " .. req.path }, dialect
+  end
+  if req.method == "OPTIONS" then return 204, nil, { Allow = allow } end
+  local request
+  ok, err = checks.origin(req, method.changes)
   if ok then request, err = read_request(self, req, method, params) end
   if not request then return nil, err, dialect end
   -- A HEAD only asks: what a GET would change stays as it is.

@@ -59,7 +59,7 @@ function words.show(value)
   if type(value) ~= "string" then
     return type(value) == "table" and "a table" or tostring(value)
   end
-  local text = value:gsub("%c", "?")
+  local text = value:sub(1, 64):gsub("%c", "?")
   if #text > 60 then text = text:sub(1, (utf8.offset(text, 0, 58) or 58) - 1) .. "..." end
   return "'" .. text .. "'"
 end

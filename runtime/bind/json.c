@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* exed.json:
- *   decode(text) -> value | nil, err     strict; [] keeps its mark, so that it is written as []
+ *   decode(text [, max]) -> value | nil, err    strict; [] keeps its mark, so that it is written
+ *                                        as []. Text of more than max values is refused unread
  *   encode(value) -> text                raises for what has no form; names in byte order
  *   null                                 what null is read as; true in a condition
  *   array(t) -> t                        marks t: it is written as an array, also when it is empty
@@ -19,9 +20,11 @@ static int l_decode(lua_State *L)
 {
 	size_t n;
 	const char *text = luaL_checklstring(L, 1, &n);
+	lua_Integer max = luaL_optinteger(L, 2, 0);
 	struct err err;
 
-	if (json_decode(L, text, n, &err))
+	luaL_argcheck(L, max >= 0, 2, "a number of values is expected");
+	if (json_decode_bounded(L, text, n, (size_t)max, &err))
 		return fiber_push_err(L, &err, "json.decode");
 	return 1;
 }

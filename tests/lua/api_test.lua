@@ -404,7 +404,7 @@ t.test("X a Host that is not ours is refused, and the setting is named", functio
   t.eq(ask(node, "GET", "/target", nil, { host = "localhost" }).status, 421)
 end)
 
-t.test("X pages of other sites can change nothing", function()
+t.test("X pages of other sites can ask for nothing but by a link", function()
   local node = new_node()
   local function status(headers) return ask(node, "POST", "/ping", targets(), headers).status end
   t.eq(status { origin = "http://evil.example" }, 403)
@@ -414,7 +414,15 @@ t.test("X pages of other sites can change nothing", function()
   t.eq(status { ["sec-fetch-site"] = "same-origin" }, 201)
   t.eq(ask(node, "GET", "/ping?target=web01", nil, { ["sec-fetch-site"] = "cross-site" }).status,
     403)
-  t.eq(ask(node, "GET", "/target", nil, { origin = "http://evil.example" }).status, 200)
+  t.eq(ask(node, "GET", "/target", nil, { origin = "http://evil.example" }).status, 403)
+  local link = {
+    ["sec-fetch-site"] = "cross-site", ["sec-fetch-mode"] = "navigate",
+    ["sec-fetch-dest"] = "document",
+  }
+  t.eq(ask(node, "GET", "/target", nil, link).status, 200)
+  t.eq(ask(node, "GET", "/execute?target=web01&cmd=true", nil, link).status, 403)
+  link["sec-fetch-dest"] = "iframe"
+  t.eq(ask(node, "GET", "/target", nil, link).status, 403)
 end)
 
 t.test("X with a token file only those with a token come in", function()

@@ -49,8 +49,17 @@ test("decode gives nil and an error table", function()
   local value, err = json.decode '{"a":1,"a":2}'
   assert(value == nil)
   assert(err.code == "invalid")
-  assert(err.message == "a name twice in one object at line 1 column 10 (byte 10)", err.message)
+  assert(err.message == "a name twice in one object at line 1 column 10 (byte 10), in 'a'",
+    err.message)
   assert(err.operation == "json.decode")
+end)
+
+test("more values than are wanted are refused", function()
+  assert(#json.decode("[1,2,3]", 4) == 3)
+  local value, err = json.decode("[1,2,3]", 3)
+  assert(value == nil and err.message:find "^more than 3 values at line 1 column 5", err.message)
+  assert(json.decode('",,,,[[[["', 1) == ",,,,[[[[")
+  t.raises(function() json.decode("1", -1) end, "number of values")
 end)
 
 test("misuse raises", function()

@@ -165,10 +165,11 @@ static void malformed_text_is_refused_with_its_place(void **state)
 {
 	(void)state;
 	refuses("", "it ends too early at line 1 column 0 (byte 0)");
-	refuses("{\"a\":1", "it ends too early at line 1 column 6 (byte 6)");
-	refuses("{\n \"a\": x}", "invalid token at line 2 column 7 (byte 9)");
-	refuses("{\"a\":1,\"a\":2}", "a name twice in one object at line 1 column 10 (byte 10)");
-	refuses("[1,]", "unexpected token at line 1 column 4");
+	refuses("{\"a\":1", "it ends too early at line 1 column 6 (byte 6), in 'a'");
+	refuses("{\n \"a\": x}", "invalid token at line 2 column 7 (byte 9), in 'a'");
+	refuses("{\"a\":1,\"a\":2}",
+		"a name twice in one object at line 1 column 10 (byte 10), in 'a'");
+	refuses("[1,]", "unexpected token at line 1 column 4 (byte 4)");
 	refuses("[1 2]", "']' expected at line 1");
 	refuses("{a:1}", "string or '}' expected at line 1");
 	refuses("1 2", "something behind the end at line 1");
@@ -199,6 +200,37 @@ static void malformed_text_is_refused_with_its_place(void **state)
 	refuses("{\"a\\u0000b\":1}", "a NUL in a name");
 	refuses_bytes("[1]\0", 4, "something behind the end");
 	refuses_bytes("\"a\0b\"", 5, "control character 0x0");
+}
+
+static void expect_place(const char *text, size_t at, const char *want)
+{
+	char got[24];
+
+	json_scan_place(text, strlen(text), at, got, sizeof(got));
+	assert_string_equal(got, want);
+}
+
+static void a_place_is_named(void **state)
+{
+	static const char text[] = "{\"a\": [1, {\"b\\\"]\": [[], [2]]}], \"c\\n\": {}}";
+
+	(void)state;
+	expect_place(text, 0, "");
+	expect_place(text, 3, ""); /* inside a name */
+	expect_place(text, 4, "a");
+	expect_place(text, 8, "a[0]");
+	expect_place(text, 10, "a[1]");
+	expect_place(text, 19, "a[1].b\\\"]");
+	expect_place(text, 26, "a[1].b\\\"][1][0]");
+	expect_place(text, strlen(text) - 3, "c\\n");
+	expect_place(text, strlen(text), "");
+	expect_place(text, 1000, "");
+	expect_place("{\"", 2, "");
+	expect_place("{\"\"", 3, "");
+	expect_place("]]}}[", 5, "[0]");
+	expect_place("{\"a\x1b\":1", 7, "a?");
+	expect_place("{\"0123456789012345678901234567890\":1", 35, "01234567890123456789...");
+	expect_place("{\"0123456789012345678\xc3\xa4xxxxx\":1", 30, "0123456789012345678...");
 }
 
 static void depth_is_bounded(void **state)
@@ -353,6 +385,7 @@ int main(void)
 		cmocka_unit_test(values_come_back_the_same),
 		cmocka_unit_test(types_are_lua_types),
 		cmocka_unit_test(malformed_text_is_refused_with_its_place),
+		cmocka_unit_test(a_place_is_named),
 		cmocka_unit_test(depth_is_bounded),
 		cmocka_unit_test(tables_are_told_apart),
 		cmocka_unit_test(finished_text_goes_in_as_it_is),

@@ -6,10 +6,9 @@
 local json = require "exed.json"
 local sys = require "exed.sys"
 local text = require "exed.text"
+local words = require "exed.words"
 
 local checks = {}
-
-local NEAR <const> = 300 -- bytes before a wrong number in which the name of its field is looked for
 
 local function fail(code, message, ...)
   return nil, { code = code, message = message:format(...) }
@@ -62,11 +61,15 @@ local function same_origin(origin, host)
   return rest == host or rest .. port == host or rest == host .. port
 end
 
--- What changes something is refused when a page of another site asks for it.
-function checks.origin(req)
+-- Refuses what a page of another site asks for. Looking at something by following a link to it is
+-- allowed: the page that has the link does not get the answer.
+function checks.origin(req, changes)
   local site = req.headers["sec-fetch-site"]
   if site then
     if site == "same-origin" or site == "none" then return true end
+    local follows = req.headers["sec-fetch-mode"] == "navigate"
+      and req.headers["sec-fetch-dest"] == "document"
+    if follows and not changes then return true end
     return fail(403, "a page of another site may not ask for this")
   end
   local origin = req.headers.origin
@@ -112,29 +115,24 @@ local function may_be_empty(checker)
   return true
 end
 
--- What is wrong with a document; of a number that is too large, also whose it is.
-local function explain_json(body, message)
-  local byte = message:find(" beyond ", 1, true) and tonumber(message:match "%(byte (%d+)%)$")
-  local name = byte and body:sub(math.max(1, byte - NEAR), byte):match '^.*"([^"\\]+)"%s*:'
-  return name and ("%s, in '%s'"):format(message, name) or message
-end
-
--- The body's JSON object, decoded.
-function checks.body(req, checker)
+-- The body's JSON object, decoded; max: of values in it. A checker that is nil wants no body.
+function checks.body(req, checker, max)
   if req.body == "" then
-    if may_be_empty(checker) then return {} end
+    if not checker or may_be_empty(checker) then return {} end
     return fail(400, "missing body")
   end
   local kind = (req.headers["content-type"] or ""):lower():match "^%s*([^%s;]*)"
   if kind ~= "application/json" then
     return fail(415, "the body's Content-Type must be application/json")
   end
-  local document, err = json.decode(req.body)
-  if document == nil then
-    return fail(400, "Invalid JSON document: %s", explain_json(req.body, err.message))
-  end
+  local document, err = json.decode(req.body, max)
+  if document == nil then return fail(400, "Invalid JSON document: %s", err.message) end
   if type(document) ~= "table" or json.is_array(document) then
     return fail(400, "a JSON object is wanted as body")
+  end
+  local extra = not checker and next(document)
+  if extra then
+    return fail(400, "unknown field %s (%s takes no body)", words.show(extra), req.method)
   end
   return document
 end

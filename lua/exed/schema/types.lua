@@ -9,6 +9,8 @@ local words = require "exed.words"
 local types = {}
 
 local MAX_SECONDS = 1000000000 -- about 31 years; a longer duration is a mistake
+local MAX_ITEMS = 250000 -- of a list; more take longer to read than a request may
+local MAX_ITEM = 65536 -- bytes of one target, which may be a pattern of many names
 local UNITS = { [""] = 1, s = 1, m = 60, h = 3600, d = 86400 }
 
 -- Text that is safe to hand on: UTF-8 without NUL.
@@ -114,9 +116,10 @@ local function choice(value, field)
   return nil, "one of " .. table.concat(field.of, ", "), hint
 end
 
--- The parts of a comma list, blanks trimmed, empty ones left out.
+-- The parts of a comma list, blanks trimmed, empty ones left out. Goes on to one too many only.
 local function comma_parts(value, into)
   for part in value:gmatch "[^,]+" do
+    if #into > MAX_ITEMS then break end
     local trimmed = part:match "^%s*(.-)%s*$"
     if trimmed ~= "" then into[#into + 1] = trimmed end
   end
@@ -142,6 +145,7 @@ end
 local function list(value, field, json)
   local raw = raw_items(value, json)
   if not raw then return nil, "a list" end
+  if #raw > MAX_ITEMS then return nil, ("a list of at most %d items"):format(MAX_ITEMS) end
   local found = {}
   for i, item in ipairs(raw) do
     local read, want, hint = types.read(field.item, item, json)
@@ -177,6 +181,12 @@ local function hosts(value, _, json)
     local part, want = text(item)
     if not part then return nil, ("%s as item %d"):format(want, i) end
     comma_parts(part, found)
+    if #found > MAX_ITEMS then return nil, ("at most %d targets"):format(MAX_ITEMS) end
+  end
+  for i, part in ipairs(found) do
+    if #part > MAX_ITEM then
+      return nil, ("at most %d bytes long as item %d"):format(MAX_ITEM, i)
+    end
   end
   return found
 end
