@@ -215,6 +215,60 @@ bool buf_is_utf8(const void *data, size_t n)
 	return true;
 }
 
+/* C1 controls, zero-width and direction marks (Unicode, 23.2 and 23.3): text would not look like what it
+ * is. */
+static bool is_deceptive(unsigned c)
+{
+	return (c >= 0x80 && c <= 0x9f) || c == 0x61c || c == 0x200b || c == 0x200e || c == 0x200f ||
+	       (c >= 0x2028 && c <= 0x202e) || (c >= 0x2060 && c <= 0x2069) || c == 0xfeff;
+}
+
+/* Of a sequence that utf8_span took. */
+static unsigned utf8_decode(const unsigned char *s, size_t span)
+{
+	unsigned c = s[0] & (0xffu >> (span + 1));
+
+	for (size_t i = 1; i < span; i++)
+		c = c << 6 | (s[i] & 0x3f);
+	return c;
+}
+
+/* Appends what begins at s, escaped when it has to be; returns how many bytes it took. */
+static size_t escape_one(struct buf *b, const unsigned char *s, size_t n)
+{
+	size_t bad, span = s[0] < 0x80 ? 0 : utf8_span(s, n, &bad);
+	unsigned c = span ? utf8_decode(s, span) : s[0];
+
+	if (span && is_deceptive(c)) {
+		buf_printf(b, "\\u{%x}", c);
+		return span;
+	}
+	if (span) {
+		buf_add(b, s, span);
+		return span;
+	}
+	if (c == '\n' || c == '\t' || (c >= 0x20 && c < 0x7f))
+		buf_putc(b, (char)c);
+	else if (c != '\r' || n < 2 || s[1] != '\n')
+		buf_printf(b, "\\x%02x", c);
+	return 1;
+}
+
+void buf_escape(struct buf *b, const void *data, size_t n)
+{
+	const unsigned char *s = data;
+
+	for (size_t i = 0; i < n;) {
+		size_t from = i;
+
+		while (i < n && ((s[i] >= 0x20 && s[i] < 0x7f) || s[i] == '\n'))
+			i++;
+		buf_add(b, s + from, i - from);
+		if (i < n)
+			i += escape_one(b, s + i, n - i);
+	}
+}
+
 void buf_base64(struct buf *b, const void *data, size_t n)
 {
 	static const char set[] =

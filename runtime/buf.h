@@ -36,6 +36,10 @@ bool buf_json_text(struct buf *b, const void *data, size_t n);
 bool buf_json_string(struct buf *b, const void *data, size_t n);
 /* Whether the n bytes are well-formed UTF-8. */
 bool buf_is_utf8(const void *data, size_t n);
+/* Appends n bytes as a terminal may have them: control characters (but newline and tab), what turns the
+ * writing direction, and bytes that are not UTF-8 become \xNN or \u{NNNN}; a CR before a newline is left
+ * out. */
+void buf_escape(struct buf *b, const void *data, size_t n);
 /* Standard base64 with padding (RFC 4648, 4). */
 void buf_base64(struct buf *b, const void *data, size_t n);
 

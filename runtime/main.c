@@ -120,11 +120,11 @@ struct program {
 	struct script *script;
 };
 
-static void node_ended(void *arg, bool ok)
+static void node_ended(void *arg, const struct script_end *end)
 {
 	struct program *p = arg;
 
-	loop_stop(p->rt.loop, ok ? 0 : 1);
+	loop_stop(p->rt.loop, end->ok ? 0 : 1);
 }
 
 /* -d: goes on in a child of its own session, and waits until that serves or has ended. Returns -1 in

@@ -76,10 +76,13 @@ static struct ssh_settings *open_ssh(const struct config *c, unsigned max_connec
 	return ssh_settings_new(&o, err);
 }
 
-static int open_log(const struct config *c, struct err *err)
+static int open_log(const struct config *c, bool quiet, struct err *err)
 {
 	int level = log_level_parse(config_str(c, "log", "log_level"));
 
+	if (quiet)
+		return log_open(NULL, NULL, level > LOG_WARNING ? (enum log_level)level : LOG_WARNING,
+				err);
 	return log_open(config_str(c, "log", "error_log"), config_str(c, "log", "access_log"),
 			(enum log_level)level, err);
 }
@@ -118,7 +121,7 @@ int process_open(struct runtime *rt, struct script **script, const struct proces
 		return -err->code;
 	rt->share = share_dir;
 	rt->config = config_load(o->config, err);
-	if (!rt->config || open_log(rt->config, err))
+	if (!rt->config || open_log(rt->config, o->quiet, err))
 		return -err->code;
 	for (const char *const *w = config_warnings(rt->config); w && *w; w++)
 		log_warn("config", "%s", *w);

@@ -12,6 +12,7 @@ struct process_options {
 	const char *program;            /* "exed" or "exed-run" */
 	const char *config;             /* file, or NULL: ./exed.conf, which may be missing */
 	bool bounded;                   /* fibers have the budget of [runtime] lua_budget */
+	bool quiet;                     /* warnings and errors only, to standard error: a command */
 	int ready_fd;                   /* as in struct runtime; taken */
 };
 

@@ -1,50 +1,96 @@
 /* SPDX-License-Identifier: MIT */
-/* exed-run: runs a Lua script with exed's modules and no server.
- * Exit codes: 0 it ended well, 1 it raised or said os.exit(1), 2 wrong usage, 130 interrupted. */
+/* exed-run: runs a Lua script, or one of the verbs of lua/exed/cli, with exed's modules and no server.
+ * Exit codes: what the file returns as an integer, else 0; 1 it raised; 2 wrong usage or could not start;
+ * 130 interrupted. */
 #include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "fanout.h"
 #include "fiber.h"
 #include "log.h"
 #include "process.h"
 #include "version.h"
 
+#define INTERRUPTED 130
+
 static const char usage[] =
 	"usage: exed-run [-c FILE] SCRIPT.lua [ARGUMENT...]\n"
-	"Runs a Lua script with exed's modules (exed.hosts, exed.fanout, exed.http, ...), no server needed.\n"
+	"       exed-run [-c FILE] VERB [ARGUMENT...]\n"
 	"  -c, --conf FILE   settings; default ./exed.conf, if there is one\n"
-	"  -h, --help        this text\n"
-	"  -v, --version     the version\n";
+	"  -h, --help        the verbs, and what they do\n"
+	"  -v, --version     the version\n"
+	"A SCRIPT's name ends in .lua or holds a slash.\n";
+
+static const int ends[] = { SIGINT, SIGTERM, SIGHUP };
+#define NENDS (sizeof(ends) / sizeof(*ends))
 
 struct run {
 	struct runtime rt;
 	struct script *script;
-	struct event *interrupt;
-	int interrupts;
+	struct event *events[NENDS];
 };
 
-static void script_ended(void *arg, bool ok)
+static void script_ended(void *arg, const struct script_end *end)
 {
 	struct run *run = arg;
 
-	loop_stop(run->rt.loop, run->interrupts ? 130 : ok ? 0 : 1);
+	loop_stop(run->rt.loop, end->ok ? end->result & 255 : 1);
 }
 
-/* The first one ends the script's fibers, which cancel what they run; a second one is final. */
-static void interrupted(evutil_socket_t fd, short what, void *arg)
+/* ---- signals ---- */
+
+/* libevent's handler, which tells the loop. */
+static void (*tell_loop)(int);
+static volatile sig_atomic_t signals;
+
+/* The second one is final, and must be so when the loop does not turn: a script may compute, a terminal may
+ * be stopped. */
+static void on_signal(int number)
+{
+	static const char text[] = "\nexed-run: left at once; what ran on hosts may still run\n";
+
+	if (signals++) {
+		if (write(STDERR_FILENO, text, sizeof(text) - 1) < 0)
+			_exit(INTERRUPTED);
+		_exit(INTERRUPTED);
+	}
+	tell_loop(number);
+}
+
+/* Whoever waits for signals ends by itself. For everybody else fibers are ended, and what they run is killed,
+ * when the loop has stopped. */
+static void interrupted(evutil_socket_t number, short what, void *arg)
 {
 	struct run *run = arg;
 
-	(void)fd;
+	(void)number;
 	(void)what;
-	if (run->interrupts++)
-		_Exit(130);
-	fprintf(stderr, "interrupted: ending what runs (once more to leave at once)\n");
-	loop_stop(run->rt.loop, 130);
+	if (run->rt.signals_taken)
+		return;
+	if (fanouts_counts(run->rt.fanouts).running)
+		fprintf(stderr, "exed-run: interrupted, ending what runs (once more to leave at once)\n");
+	loop_stop(run->rt.loop, INTERRUPTED);
 }
+
+static int catch_signal(struct run *run, size_t i, struct err *err)
+{
+	struct sigaction act;
+
+	if (sigaction(ends[i], NULL, &act) || act.sa_handler == SIG_IGN)
+		return 0; /* nohup, a job in the background */
+	run->events[i] = evsignal_new(loop_base(run->rt.loop), ends[i], interrupted, run);
+	if (!run->events[i] || evsignal_add(run->events[i], NULL) || sigaction(ends[i], NULL, &act))
+		return err_set(err, ERR_MEMORY, "no memory");
+	tell_loop = act.sa_handler;
+	act.sa_handler = on_signal;
+	return sigaction(ends[i], &act, NULL) ? err_errno(err, "sigaction") : 0;
+}
+
+/* ---- what to run ---- */
 
 /* A script finds modules beside it. */
 static void add_script_dir(lua_State *L, const char *script)
@@ -60,17 +106,33 @@ static void add_script_dir(lua_State *L, const char *script)
 	lua_pop(L, 2);
 }
 
-static int run_script(struct run *run, int argc, char *argv[], struct err *err)
+static bool is_script(const char *name)
 {
-	run->interrupt = evsignal_new(loop_base(run->rt.loop), SIGINT, interrupted, run);
-	if (!run->interrupt || evsignal_add(run->interrupt, NULL))
-		return err_set(err, ERR_MEMORY, "no memory");
-	add_script_dir(script_state(run->script), argv[0]);
-	return script_run_file(run->script, argv[0], argc - 1, argv + 1, script_ended, run, err);
+	size_t n = strlen(name);
+
+	return strchr(name, '/') || (n > 4 && !strcmp(name + n - 4, ".lua"));
 }
 
-/* Returns an exit code, or -1 to go on. */
-static int read_options(int argc, char *argv[], const char **config)
+static int start(struct run *run, int argc, char *argv[], struct err *err)
+{
+	char path[4096];
+
+	for (size_t i = 0; i < NENDS; i++)
+		if (catch_signal(run, i, err))
+			return -err->code;
+	if (is_script(argv[0])) {
+		add_script_dir(script_state(run->script), argv[0]);
+		return script_run_file(run->script, argv[0], argc - 1, argv + 1, script_ended, run,
+				       err);
+	}
+	snprintf(path, sizeof(path), "%s/lua/exed/cli/main.lua", run->rt.share);
+	return script_run_file(run->script, path, argc, argv, script_ended, run, err);
+}
+
+/* ---- the program ---- */
+
+/* Returns an exit code, or -1 to go on. Help is main.lua's, which knows the verbs. */
+static int read_options(int argc, char *argv[], const char **config, bool *help)
 {
 	static const struct option options[] = {
 		{ "conf", required_argument, NULL, 'c' },
@@ -87,8 +149,8 @@ static int read_options(int argc, char *argv[], const char **config)
 			*config = optarg;
 			break;
 		case 'h':
-			fputs(usage, stdout);
-			return 0;
+			*help = true;
+			return -1;
 		case 'v':
 			puts("exed-run " EXED_VERSION);
 			return 0;
@@ -103,24 +165,40 @@ static int read_options(int argc, char *argv[], const char **config)
 	return 2;
 }
 
+/* Help must be had from a directory with broken settings, too. */
+static bool wants_help(int argc, char *argv[])
+{
+	for (int i = 0; i < argc && strcmp(argv[i], "--"); i++)
+		if (!strcmp(argv[i], "--help"))
+			return true;
+	return false;
+}
+
 int main(int argc, char *argv[])
 {
 	struct process_options o = { .program = "exed-run" };
 	struct run run = { 0 };
 	struct err err = { 0 };
-	int code = read_options(argc, argv, &o.config);
+	char *help_args[] = { (char[]){ "help" }, NULL };
+	bool help = false;
+	int code = read_options(argc, argv, &o.config, &help);
 
 	if (code >= 0)
 		return code;
-	if (process_open(&run.rt, &run.script, &o, &err) ||
-	    run_script(&run, argc - optind, argv + optind, &err)) {
+	argv = help ? help_args : argv + optind;
+	argc = help ? 1 : argc - optind;
+	o.quiet = !is_script(argv[0]);
+	if (help || (o.quiet && wants_help(argc, argv)))
+		o.config = "/dev/null";
+	if (process_open(&run.rt, &run.script, &o, &err) || start(&run, argc, argv, &err)) {
 		fprintf(stderr, "exed-run: %s\n", err.message);
 		code = 2;
 	} else {
 		code = loop_run(run.rt.loop);
 	}
-	if (run.interrupt)
-		event_free(run.interrupt);
+	for (size_t i = 0; i < NENDS; i++)
+		if (run.events[i])
+			event_free(run.events[i]);
 	process_close(&run.rt, run.script);
 	return code;
 }

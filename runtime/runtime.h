@@ -3,6 +3,8 @@
 #ifndef EXED_RUNTIME_H
 #define EXED_RUNTIME_H
 
+#include <stdbool.h>
+
 struct config;
 struct loop;
 struct fanouts;
@@ -17,6 +19,7 @@ struct runtime {
 	struct ssh_settings *ssh;     /* replaced on reload; users hold references */
 	const char *share;            /* directory with lua/, executors/, tasks/ */
 	const char *program;          /* "exed" or "exed-run" */
+	bool signals_taken;           /* exed.signal hands SIGINT and SIGTERM to whoever waits for them */
 	int ready_fd;                 /* told with one byte that the node serves; 0: nobody waits */
 };
 

@@ -152,24 +152,27 @@ bool script_was_refused(struct script *s)
 /* ---- running a file ---- */
 
 struct file_run {
-	void (*on_end)(void *arg, bool ok);
+	void (*on_end)(void *arg, const struct script_end *end);
 	void *arg;
 };
 
 static void file_ended(void *arg, const struct fiber_end *end)
 {
 	struct file_run run = *(struct file_run *)arg;
+	struct script_end how = { .ok = end->ok };
 
 	free(arg);
-	if (!end->ok) {
+	if (end->ok && end->nresults)
+		how.result = (int)lua_tointeger(end->L, -end->nresults);
+	if (!end->ok && !end->cancelled) {
 		/* An err table is a failure that was foreseen: its message says all. */
 		bool foreseen = lua_istable(end->L, -1);
 
 		fprintf(stderr, "%s\n", fiber_end_text(end));
-		if (end->trace && !end->cancelled && !foreseen)
+		if (end->trace && !foreseen)
 			fprintf(stderr, "%s\n", end->trace);
 	}
-	run.on_end(run.arg, end->ok);
+	run.on_end(run.arg, &how);
 }
 
 static void push_args(lua_State *L, const char *path, int argc, char *const argv[])
@@ -188,7 +191,8 @@ static void push_args(lua_State *L, const char *path, int argc, char *const argv
 }
 
 int script_run_file(struct script *s, const char *path, int argc, char *const argv[],
-		    void (*on_end)(void *arg, bool ok), void *arg, struct err *err)
+		    void (*on_end)(void *arg, const struct script_end *end), void *arg,
+		    struct err *err)
 {
 	struct file_run *run;
 	int rc;

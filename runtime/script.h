@@ -37,11 +37,17 @@ struct fibers *script_fibers(struct script *s); /* fiber.c's */
 size_t script_memory(const struct script *s);   /* bytes in use */
 bool script_was_refused(struct script *s); /* whether memory was, for the limit, since the last call */
 
+/* How a file ended: what it raised has been printed to standard error. */
+struct script_end {
+	bool ok;
+	int result; /* ok: the integer that it returned; 0 when it returned none */
+};
+
 /* Loads the Lua file (text only, no bytecode) and starts a fiber that calls it with argv[0..argc-1].
  * Returns 0, or the error of loading with file and line. */
-struct fiber;
 int script_run_file(struct script *s, const char *path, int argc, char *const argv[],
-		    void (*on_end)(void *arg, bool ok), void *arg, struct err *err);
+		    void (*on_end)(void *arg, const struct script_end *end), void *arg,
+		    struct err *err);
 
 /* Finds the directory that has lua/exed: next to the program (../share/exed), else the source tree
  * that it was built in (.. or ../..). Written to out. */

@@ -50,6 +50,38 @@ void ssh_quote_sh(struct buf *b, const char *s)
 	buf_putc(b, '\'');
 }
 
+/* What a shell would take for its own at the start of a command. */
+static bool is_reserved(const char *s)
+{
+	static const char *const words[] = { "case", "do",   "done", "elif",  "else",   "esac",
+					     "fi",   "for",  "if",   "in",    "select", "then",
+					     "time", "until", "while", "function" };
+
+	for (size_t i = 0; i < sizeof(words) / sizeof(*words); i++)
+		if (!strcmp(s, words[i]))
+			return true;
+	return false;
+}
+
+void ssh_quote_word(struct buf *b, const char *s)
+{
+	static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+				    "._-/:,@+%";
+
+	if (*s && !s[strspn(s, plain)] && !is_reserved(s)) {
+		buf_puts(b, s);
+		return;
+	}
+	buf_putc(b, '\'');
+	for (; *s; s++) {
+		if (*s == '\'')
+			buf_puts(b, "'\\''");
+		else
+			buf_putc(b, *s);
+	}
+	buf_putc(b, '\'');
+}
+
 /* No shell gives these bytes a meaning. */
 static bool word_safe(const char *s)
 {

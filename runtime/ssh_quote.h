@@ -24,6 +24,8 @@ void ssh_quote_login(struct buf *b, const char *s);
 /* Appends s as one word for a POSIX sh, without a newline in it: newlines become "$n", which the
  * script sets first (SSH_QUOTE_NEWLINE). Any bytes but NUL. */
 void ssh_quote_sh(struct buf *b, const char *s);
+/* Appends s as one word for a POSIX sh, bare where that means the same. Any bytes but NUL. */
+void ssh_quote_word(struct buf *b, const char *s);
 /* Sets n to a newline, without a fork: the third character of IFS, as POSIX has it. */
 #define SSH_QUOTE_NEWLINE "n=${IFS#??};n=${n%\"${n#?}\"};"
 

@@ -1,13 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /* exed.signal:
  *   wait([seconds]) -> "TERM" | "INT" | "HUP" | nil, err      the next one, also one that came before
- * The signals are caught from the first call on. */
+ * The signals are caught from the first call on; one that exed-run was started to ignore (nohup, a job in
+ * the background) stays ignored. */
 #include <lauxlib.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "bind.h"
 #include "fiber.h"
+#include "runtime.h"
 #include "script.h"
 
 #define BOX "exed.signals"
@@ -96,12 +100,23 @@ static int l_gc(lua_State *L)
 	return 0;
 }
 
+/* A node is told by signals what to do, however it was started. */
+static bool stays_ignored(const struct runtime *rt, int number)
+{
+	struct sigaction now;
+
+	return !strcmp(rt->program, "exed-run") && !sigaction(number, NULL, &now) &&
+	       now.sa_handler == SIG_IGN;
+}
+
 static void catch_signals(lua_State *L, struct box *b)
 {
-	struct event_base *base = loop_base(script_loop(script_of(L)));
+	struct runtime *rt = script_runtime(script_of(L));
+	struct event_base *base = loop_base(rt->loop);
 
+	rt->signals_taken = true;
 	for (size_t i = 0; i < NCAUGHT; i++) {
-		if (b->events[i])
+		if (b->events[i] || stays_ignored(rt, caught[i].number))
 			continue;
 		b->events[i] = evsignal_new(base, caught[i].number, on_signal, b);
 		if (!b->events[i] || evsignal_add(b->events[i], NULL))

@@ -2,12 +2,18 @@
 /* exed.text: forms of bytes that Lua would make slowly.
  *   json(bytes) -> text, whole    the inside of a JSON string; whole: all of it was UTF-8
  *   base64(bytes) -> text         with padding
+ *   unbase64(text) -> bytes, or nil when it is no base64
+ *   escape(bytes) -> text         for a terminal: control characters as \xNN
+ *   quote{ word, ... } -> text    words for a POSIX sh, quoted where they need it
  *   sha256(bytes) -> text         64 hex digits */
 #include <lauxlib.h>
+#include <limits.h>
 #include <openssl/evp.h>
+#include <string.h>
 
 #include "bind.h"
 #include "buf.h"
+#include "ssh_quote.h"
 
 /* Copies the bytes at 1 into a Lua string; may raise for memory. */
 static int push_bytes(lua_State *L)
@@ -58,6 +64,66 @@ static int l_base64(lua_State *L)
 	return 1;
 }
 
+static int l_unbase64(lua_State *L)
+{
+	size_t n;
+	const char *s = luaL_checklstring(L, 1, &n);
+	unsigned char *out;
+	luaL_Buffer b;
+	int got;
+
+	if (n % 4 || n > INT_MAX)
+		return 0;
+	out = (unsigned char *)luaL_buffinitsize(L, &b, n / 4 * 3 + 1);
+	got = EVP_DecodeBlock(out, (const unsigned char *)s, (int)n);
+	if (got < 0) {
+		lua_pushnil(L);
+		return 1;
+	}
+	/* It counts the padding as bytes. */
+	if (n && s[n - 1] == '=')
+		got--;
+	if (n && s[n - 2] == '=')
+		got--;
+	luaL_pushresultsize(&b, (size_t)got);
+	return 1;
+}
+
+static int l_escape(lua_State *L)
+{
+	size_t n;
+	const char *bytes = luaL_checklstring(L, 1, &n);
+	struct buf b = { 0 };
+
+	buf_escape(&b, bytes, n);
+	push_buf(L, &b);
+	return 1;
+}
+
+static int l_quote(lua_State *L)
+{
+	struct buf b = { 0 };
+	lua_Integer n;
+
+	luaL_checktype(L, 1, LUA_TTABLE);
+	n = luaL_len(L, 1);
+	for (lua_Integer i = 1; i <= n; i++) {
+		size_t len;
+		const char *word;
+
+		if (lua_rawgeti(L, 1, i) != LUA_TSTRING || strlen(word = lua_tolstring(L, -1, &len)) != len) {
+			buf_deinit(&b);
+			return luaL_error(L, "word %I: text without NUL is wanted", i);
+		}
+		if (i > 1)
+			buf_putc(&b, ' ');
+		ssh_quote_word(&b, word);
+		lua_pop(L, 1);
+	}
+	push_buf(L, &b);
+	return 1;
+}
+
 static int l_sha256(lua_State *L)
 {
 	static const char digits[] = "0123456789abcdef";
@@ -80,6 +146,9 @@ static int l_sha256(lua_State *L)
 static const luaL_Reg functions[] = {
 	{ "json", l_json },
 	{ "base64", l_base64 },
+	{ "unbase64", l_unbase64 },
+	{ "escape", l_escape },
+	{ "quote", l_quote },
 	{ "sha256", l_sha256 },
 	{ NULL, NULL },
 };

@@ -1,0 +1,97 @@
+-- SPDX-License-Identifier: MIT
+-- What `exed-run VERB ...` runs: finds lua/exed/cli/VERB.lua and calls it.
+--
+-- A verb's file returns { summary = "one line", usage = "text for --help", run = function(argv) }.
+-- argv is the list of words after the verb. run returns the exit code (none: 0), and may wait. What
+-- it raises ends with code 1, with its message alone when it is a table with one; a table with
+-- code "usage" ends with 2.
+
+local json = require "exed.json"
+local inventory = require "exed.inventory"
+local text = require "exed.text"
+local words = require "exed.words"
+
+-- In the order in which help shows them.
+local VERBS <const> = {
+  "exec", "ping", "facter", "service", "hosts", "jobs", "follow", "cancel",
+}
+
+local USAGE <const> = [[
+usage: exed-run [-c FILE] VERB [ARGUMENT...]
+       exed-run [-c FILE] SCRIPT.lua [ARGUMENT...]
+
+Runs one operation on many hosts, or a Lua script with exed's modules.
+
+]]
+
+local OPTIONS <const> = [[
+
+  -c, --conf FILE   settings; default ./exed.conf, if there is one
+  -h, --help        this text; after a verb, what the verb takes
+  -v, --version     the version
+A SCRIPT's name ends in .lua or holds a slash.
+Exit codes: 0 all went well, 1 some host or job failed, 2 wrong usage, 130 interrupted.
+]]
+
+local function module_of(verb) return "exed.cli." .. verb end
+
+local function is_there(verb) return package.searchpath(module_of(verb), package.path) ~= nil end
+
+local function known()
+  local list = {}
+  for _, verb in ipairs(VERBS) do
+    if is_there(verb) then list[#list + 1] = verb end
+  end
+  return list
+end
+
+local function help()
+  io.stdout:write(USAGE)
+  for _, verb in ipairs(known()) do
+    io.stdout:write(("  %-10s %s\n"):format(verb, require(module_of(verb)).summary))
+  end
+  io.stdout:write(OPTIONS)
+  return 0
+end
+
+local function complain(message) io.stderr:write("exed-run: ", message, "\n") end
+
+local function wants_help(argv)
+  for _, word in ipairs(argv) do
+    if word == "--" then return false end
+    if word == "--help" then return true end
+  end
+  return argv[1] == "-h"
+end
+
+-- Runs a verb; returns the exit code.
+local function run(verb, argv)
+  local found = require(module_of(verb))
+  if wants_help(argv) then
+    io.stdout:write(found.usage)
+    return 0
+  end
+  local ok, result = xpcall(found.run, function(err)
+    return type(err) == "table" and err or debug.traceback(tostring(err), 2)
+  end, argv)
+  if ok then return math.type(result) == "integer" and result or 0 end
+  if type(result) ~= "table" then error(result, 0) end
+  complain(("%s: %s"):format(verb, text.escape(tostring(result.message))))
+  if result.code ~= "usage" then return 1 end
+  io.stderr:write(("exed-run %s --help tells more\n"):format(verb))
+  return 2
+end
+
+inventory.use_json(json)
+
+local argv = { ... }
+local verb = table.remove(argv, 1)
+if verb == "help" and not argv[1] then return help() end
+if verb == "help" then verb, argv = argv[1], { "--help" } end
+
+for _, name in ipairs(known()) do
+  if name == verb then return run(verb, argv) end
+end
+complain(("there is no verb %s%s"):format(words.show(verb), words.hint(verb, known())))
+io.stderr:write("exed-run --help lists them\n")
+return 2
