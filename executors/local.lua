@@ -2,6 +2,7 @@
 -- The local executor: operations on the node itself, once for each target; for hosts that the node
 -- stands for, and for trying things out.
 
+local facts = require "exed.ops.facts"
 local service = require "exed.ops.service"
 
 local operations = {}
@@ -17,6 +18,8 @@ function operations.execute(request)
     verdict = { [0] = "CHANGED", default = "FAILED" },
   }
 end
+
+function operations.facter() return facts.plan("local") end
 
 function operations.service(request) return service.plan("local", request.args) end
 

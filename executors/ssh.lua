@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- The ssh executor: operations over SSH; hosts need nothing but a POSIX sh.
 
+local facts = require "exed.ops.facts"
 local service = require "exed.ops.service"
 
 local operations = {}
@@ -17,6 +18,8 @@ function operations.execute(request)
     verdict = { [0] = "CHANGED", default = "FAILED" },
   }
 end
+
+function operations.facter() return facts.plan("ssh") end
 
 function operations.service(request) return service.plan("ssh", request.args) end
 

@@ -7,7 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "facts.h"
 #include "loop.h"
+
+/* Of output that was to be facts and is none, a person gets this much. */
+#define NO_FACTS_MAX 4096
 
 void entry_free(struct entry *e)
 {
@@ -92,6 +96,8 @@ static size_t due(const struct record *r, const struct record_stream *s, bool al
 {
 	size_t n = s->held.len, lines;
 
+	if (r->rules->facts)
+		return 0;
 	if (all && s->parted && n <= RECORD_PART)
 		return n;
 	if (r->rules->lines) {
@@ -120,9 +126,13 @@ struct entry *record_output(struct record *r, enum ssh_stream stream, const char
 			    uint64_t cap)
 {
 	struct record_stream *s = stream == SSH_STDOUT ? &r->out : &r->err;
-	uint64_t room = cap > s->kept ? cap - s->kept : 0;
-	size_t keep = n < room ? n : (size_t)room;
+	uint64_t room;
+	size_t keep;
 
+	if (r->rules->facts)
+		cap = stream == SSH_STDOUT ? FACTS_MAX : NO_FACTS_MAX;
+	room = cap > s->kept ? cap - s->kept : 0;
+	keep = n < room ? n : (size_t)room;
 	s->bytes += n;
 	s->kept += keep;
 	buf_add(&s->held, data, keep);
@@ -309,6 +319,27 @@ static void put_survivors(struct buf *b, const struct record *r, const struct ss
 	put_error(b, "node lost while running");
 }
 
+static bool is_good(int status)
+{
+	return status == STATUS_OK || status == STATUS_CHANGED;
+}
+
+/* The facts as JSON, and the status: without them there is no success. */
+static int read_facts(struct record *r, int status, struct buf *facts, struct err *err)
+{
+	struct record_stream *out = &r->out;
+
+	if (is_good(status) && out->bytes > out->kept)
+		err_set(err, ERR_INVALID, "its facts are longer than %d bytes", FACTS_MAX);
+	else if (is_good(status) && !facts_parse(out->held.data, out->held.len, facts, err))
+		return status;
+	if (out->held.len > NO_FACTS_MAX) {
+		out->held.len = whole_characters(out->held.data, NO_FACTS_MAX);
+		out->kept = out->held.len;
+	}
+	return STATUS_FAILED;
+}
+
 static struct entry *finish(struct buf *b, unsigned index, int status, unsigned parts)
 {
 	struct entry *e = calloc(1, sizeof(*e));
@@ -331,11 +362,14 @@ static struct entry *finish(struct buf *b, unsigned index, int status, unsigned 
 struct entry *record_end(struct record *r, const struct ssh_result *res)
 {
 	int status = status_of(r->rules, res);
-	bool told = r->rules->command && res->sent &&
-		    !(r->rules->quiet_record && (status == STATUS_OK || status == STATUS_CHANGED));
-	struct buf b = { 0 };
+	struct buf b = { 0 }, facts = { 0 };
+	struct err no_facts = { 0 };
 	unsigned parts = 0;
+	bool told;
 
+	if (r->rules->facts && res->sent)
+		status = read_facts(r, status, &facts, &no_facts);
+	told = r->rules->command && res->sent && !(r->rules->quiet_record && is_good(status));
 	buf_printf(&b, "{\"status\":%d", status);
 	if (r->rules->look) {
 		put_survivors(&b, r, res);
@@ -352,9 +386,17 @@ struct entry *record_end(struct record *r, const struct ssh_result *res)
 		buf_puts(&b, ",\"truncated\":true");
 	if (status != STATUS_OK && res->err.message[0] && res->err.code)
 		put_error(&b, res->err.message);
+	else if (no_facts.code)
+		put_error(&b, no_facts.message);
 	else if (told && r->rules->quiet_record)
 		put_words(&b, r, res);
 	put_times(&b, r);
+	if (facts.len) {
+		buf_puts(&b, ",\"facts\":");
+		buf_add(&b, facts.data, facts.len);
+	}
+	b.failed = b.failed || facts.failed;
+	buf_deinit(&facts);
 	if (told) {
 		parts = put_stream(&b, "stdout", &r->out, ENTRY_PARTS_STDOUT, ENTRY_BINARY_STDOUT);
 		parts |= put_stream(&b, "stderr", &r->err, ENTRY_PARTS_STDERR,

@@ -64,6 +64,8 @@ struct record_rules {
 	bool look;                      /* the command counts what a lost op left running */
 	bool quiet_record;              /* of a success only status and times are told; a failure's error
 					 * is the end of what it said */
+	bool facts;                     /* stdout is a host's facts (facts.h), which a success's record
+					 * has as JSON; wants quiet_record, and not lines */
 	uint64_t output_cap;            /* bytes kept of each stream, unless cut later */
 };
 

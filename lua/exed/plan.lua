@@ -5,6 +5,7 @@
 local plan = {}
 
 local STATUS <const> = { OK = 1, SKIPPED = 2, FAILED = 3, UNREACHABLE = 4, CHANGED = 5 }
+local STDOUT <const> = { text = true, facts = true }
 
 local function bad(format, ...)
   return nil, { code = "bad_request", message = format:format(...) }
@@ -35,6 +36,9 @@ function plan.ask(node, request)
     window = request.window, hosts = { count = request.count },
   }, {})
   if not made then return nil, { code = "bad_request", message = err or "the executor refused" } end
+  if made.stdout and not STDOUT[made.stdout] then
+    return bad('the plan of executor %s: stdout should be "text" or "facts"', name)
+  end
   return made
 end
 
@@ -47,6 +51,8 @@ end
 -- fanout.start's plan for a slice. job: jid and request; made: from plan.ask.
 function plan.fill(node, job, slice, made)
   local request, ssh = job.request, node.config.ssh
+  local facts = made.stdout == "facts"
+  local quiet_record = made.quiet_record or facts
   return {
     transport = made.transport,
     command = made.command,
@@ -65,8 +71,9 @@ function plan.fill(node, job, slice, made)
     op = job.jid .. ".0",
     try = 1,
     -- What is told at the end only has no lines on the way.
-    lines = request.lines and not made.quiet_record,
-    quiet_record = made.quiet_record,
+    lines = request.lines and not quiet_record,
+    quiet_record = quiet_record,
+    facts = facts,
     output_cap = node.config.store.output_cap,
     fence = request.fence,
     quiet = made.quiet,

@@ -156,7 +156,7 @@ end
 
 local LOOK <const> = {
   command = plan.look.command, verdict = plan.look.verdict, look = true, timeout = 60,
-  lines = false, settles = true, fence = false,
+  lines = false, facts = false, settles = true, fence = false,
 }
 -- Owners lost in a row, with no new record between, after which a slice is not tried again.
 local POISONED <const> = 3

@@ -5,7 +5,7 @@
  *   start(plan, hosts [, indexes [, sink]]) -> run | nil, err
  *     plan: transport, command, stdin, env (list of NAME=value), cwd, timeout, connect_timeout (seconds),
  *           window, group, group_window, urgent, keep, op, try, verdict { [code] = status, default },
- *           lines, look, quiet_record, output_cap, settle_until (timer.now's seconds),
+ *           lines, look, quiet_record, facts, output_cap, settle_until (timer.now's seconds),
  *           unmarked, fence, forbid (reason), quiet, sync, fence_dir, fence_ttl (seconds)
  *     sink: of exed.sink; without one the entries come by run:next
  *   run:next([seconds]) -> list of { kind, index, status, data, stream, offset, parts } | nil at the end
@@ -239,6 +239,7 @@ static void read_plan(lua_State *L, int t, struct fanout_plan *plan)
 	plan->rules.lines = field_boolean(L, t, "lines");
 	plan->rules.look = field_boolean(L, t, "look");
 	plan->rules.quiet_record = field_boolean(L, t, "quiet_record");
+	plan->rules.facts = field_boolean(L, t, "facts");
 	plan->rules.output_cap = (uint64_t)field_integer(L, t, "output_cap", 1 << 20);
 	read_verdict(L, t, &plan->rules);
 }

@@ -637,6 +637,70 @@ static void a_quiet_record_of_what_never_ran_has_its_reason(void **state)
 	reader_deinit(&r);
 }
 
+static void ask_for_facts(struct reader *r, const char *out, size_t n, const struct ssh_result *res)
+{
+	struct record_rules rules = rules_of(false);
+
+	rules.quiet_record = true;
+	rules.facts = true;
+	rules.output_cap = 4; /* facts have a bound of their own */
+	run(r, &rules, out, n, 1000, res);
+	assert_int_equal(r->nparts, 0);
+	assert_int_equal(r->flags & (ENTRY_PARTS_STDOUT | ENTRY_PARTS_STDERR), 0);
+}
+
+static void the_record_of_facts_has_them_as_json(void **state)
+{
+	struct ssh_result res = exited(0);
+	char *long_name = fill(40 * 1000, "a name of forty bytes in all, in one line");
+	struct buf b = { 0 };
+	struct reader r;
+
+	(void)state;
+	ask_for_facts(&r, "exed-facts 1\nmemory=4\nend\n", 27, &res);
+	assert_int_equal(r.status, STATUS_OK);
+	assert_int_equal(json_object_size(r.json), 4);
+	assert_int_equal(json_integer_value(json_object_get(json_object_get(r.json, "facts"),
+							    "memory")), 4096);
+	reader_deinit(&r);
+	buf_printf(&b, "exed-facts 1\nhostname=%.40000s\nend\n", long_name);
+	ask_for_facts(&r, b.data, b.len, &res); /* longer than what travels inside of other records */
+	assert_int_equal(json_string_length(json_object_get(json_object_get(r.json, "facts"),
+							    "hostname")), 40000);
+	reader_deinit(&r);
+	buf_deinit(&b);
+	free(long_name);
+}
+
+static void what_is_no_facts_fails_with_the_reason_and_a_little_of_it(void **state)
+{
+	struct ssh_result good = exited(0), bad = exited(7);
+	char *long_text = fill(200 * 1000, "exed-facts 1\nhostname=a\n");
+	struct reader r;
+
+	(void)state;
+	ask_for_facts(&r, "exed-facts 1\nwho\xff=1\n", 21, &good);
+	assert_int_equal(r.status, STATUS_FAILED);
+	assert_string_equal(text(&r, "error"),
+			    "line 1 of its facts is not one that is known: who\xef\xbf\xbd=1");
+	assert_int_equal(number(&r, "rtc"), 0);
+	assert_false(has(&r, "facts") || has(&r, "truncated"));
+	reader_deinit(&r);
+	ask_for_facts(&r, long_text, 200 * 1000, &good);
+	assert_int_equal(r.status, STATUS_FAILED);
+	assert_string_equal(text(&r, "error"), "its facts are longer than 131072 bytes");
+	assert_int_equal(strlen(text(&r, "stdout")), 4096);
+	assert_int_equal(number(&r, "stdout_bytes"), 200 * 1000);
+	assert_true(has(&r, "truncated"));
+	reader_deinit(&r);
+	ask_for_facts(&r, "exed-facts 1\nend\n", 17, &bad); /* the exit code counts, too */
+	assert_int_equal(r.status, STATUS_FAILED);
+	assert_int_equal(number(&r, "rtc"), 7);
+	assert_false(has(&r, "facts"));
+	reader_deinit(&r);
+	free(long_text);
+}
+
 static void a_host_on_which_nothing_ran_has_status_and_reason(void **state)
 {
 	struct reader r = { 0 };
@@ -674,6 +738,8 @@ int main(void)
 		cmocka_unit_test(a_quiet_record_of_a_success_has_status_and_times_only),
 		cmocka_unit_test(a_quiet_record_of_a_failure_has_the_last_words_as_its_error),
 		cmocka_unit_test(a_quiet_record_of_what_never_ran_has_its_reason),
+		cmocka_unit_test(the_record_of_facts_has_them_as_json),
+		cmocka_unit_test(what_is_no_facts_fails_with_the_reason_and_a_little_of_it),
 		cmocka_unit_test(a_host_on_which_nothing_ran_has_status_and_reason),
 	};
 
