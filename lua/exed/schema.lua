@@ -206,7 +206,7 @@ function schema.describe(self)
   return list
 end
 
--- Reads a duration (90, "90s", "5m", "4h", "2d") into seconds; nil and what is wanted.
+-- Reads a duration (90, "500ms", "90s", "5m", "4h", "2d") into seconds; nil and what is wanted.
 function schema.duration(value) return types.readers.duration(value) end
 
 -- Reads a count (3, "3", "10%") into an integer or the percentage as text; nil and what is wanted.

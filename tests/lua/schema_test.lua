@@ -88,9 +88,10 @@ t.test("duration becomes seconds", function()
   takes({ "duration" }, {
     { 90, 90 }, { "90", 90 }, { "90s", 90 }, { "5m", 300 }, { "4h", 14400 }, { "2d", 172800 },
     { 0, 0 }, { "0.5s", 0.5 }, { 1.5, 1.5 }, { "1.5m", 90 },
+    { "500ms", 0.5 }, { "5 m", 300 }, { "5M", 300 }, { "250 MS", 0.25 }, { "1w", 604800 },
   })
-  refuses({ "duration" }, { "5x", "m", "", "-5", -5, "5 m", "1m30s", true, 0 / 0, "5M" },
-    "a duration such as 90, 90s, 5m, 4h or 2d")
+  refuses({ "duration" }, { "5x", "m", "", "-5", -5, "5 mm", "1m30s", true, 0 / 0, "5sm" },
+    "a duration such as 90, 500ms, 90s, 5m, 4h or 2d")
   refuses({ "duration" }, { "99999d", math.huge }, "at most 1000000000 seconds")
   refuses({ "duration", min = 1, max = 60 }, { "2m" }, "at most 60")
   t.eq({ schema.duration "2m", schema.count "5%" }, { 120, "5%" })

@@ -11,7 +11,8 @@ local types = {}
 local MAX_SECONDS = 1000000000 -- about 31 years; a longer duration is a mistake
 local MAX_ITEMS = 250000 -- of a list; more take longer to read than a request may
 local MAX_ITEM = 65536 -- bytes of one target, which may be a pattern of many names
-local UNITS = { [""] = 1, s = 1, m = 60, h = 3600, d = 86400 }
+-- As in exed.conf.
+local UNITS = { [""] = 1, ms = 0.001, s = 1, m = 60, h = 3600, d = 86400, w = 604800 }
 
 -- Text that is safe to hand on: UTF-8 without NUL.
 local function text(value)
@@ -90,12 +91,13 @@ local function count(value)
 end
 
 local function duration(value)
-  local want = "a duration such as 90, 90s, 5m, 4h or 2d"
+  local want = "a duration such as 90, 500ms, 90s, 5m, 4h or 2d"
   local seconds
   if type(value) == "string" then
-    local digits, unit = value:match "^(%d+%.?%d*)([smhd]?)$"
-    if not digits then return nil, want end
-    seconds = tonumber(digits) * UNITS[unit]
+    local digits, unit = value:match "^(%d+%.?%d*)%s*(%a*)$"
+    local factor = UNITS[(unit or "?"):lower()]
+    if not factor then return nil, want end
+    seconds = tonumber(digits) * factor
   elseif type(value) == "number" then
     seconds = value
   end
