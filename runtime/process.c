@@ -13,6 +13,7 @@
 #include "bind/bind.h"
 #include "config.h"
 #include "fanout.h"
+#include "http_client.h"
 #include "log.h"
 #include "pool.h"
 #include "proc.h"
@@ -144,6 +145,7 @@ void process_close(struct runtime *rt, struct script *script)
 	if (rt->fanouts)
 		fanouts_end_all(rt->fanouts);
 	script_free(script);
+	http_client_free(rt->http_client);
 	/* What outlived that limit ends now, while there is still a fan-out to tell. */
 	if (rt->loop)
 		proc_stop_all(rt->loop);

@@ -8,6 +8,7 @@
 struct config;
 struct loop;
 struct fanouts;
+struct http_client;
 struct pool;
 struct ssh_settings;
 
@@ -17,6 +18,7 @@ struct runtime {
 	struct pool *pool;            /* I/O threads */
 	struct fanouts *fanouts;
 	struct ssh_settings *ssh;     /* replaced on reload; users hold references */
+	struct http_client *http_client; /* NULL until the first request */
 	const char *share;            /* directory with lua/, executors/, tasks/ */
 	const char *program;          /* "exed" or "exed-run" */
 	bool signals_taken;           /* exed.signal hands SIGINT and SIGTERM to whoever waits for them */

@@ -8,6 +8,7 @@ const luaL_Reg bind_modules[] = {
 	{ "exed.config", luaopen_exed_config },
 	{ "exed.fanout", luaopen_exed_fanout },
 	{ "exed.fiber", luaopen_exed_fiber },
+	{ "exed.http.client", luaopen_exed_http_client },
 	{ "exed.http.server", luaopen_exed_http_server },
 	{ "exed.json", luaopen_exed_json },
 	{ "cjson", luaopen_exed_json },

@@ -23,6 +23,7 @@ struct sink *bind_sink_opt(lua_State *L, int arg);
 int luaopen_exed_config(lua_State *L);
 int luaopen_exed_fanout(lua_State *L);
 int luaopen_exed_fiber(lua_State *L);
+int luaopen_exed_http_client(lua_State *L);
 int luaopen_exed_http_server(lua_State *L);
 int luaopen_exed_json(lua_State *L);
 int luaopen_exed_log(lua_State *L);
