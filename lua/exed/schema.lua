@@ -38,12 +38,14 @@ local IN_LUA = {
 }
 
 -- Compiles a declaration; raises a text that names the field when it is wrong.
--- options.extra = true: fields that are not declared are left out instead of refused.
+-- options.extra = true: fields that are not declared are left out instead of refused;
+-- options.lua = true: what is checked is written in Lua, where a list is a plain table.
 function schema.compile(decl, options)
   local json = { is_array = schema.json.is_array, for_lists = IN_LUA }
   local fields, by_name, known = declare(decl, json)
   return setmetatable({
     fields = fields, by_name = by_name, known = known, extra = options and options.extra or false,
+    json = options and options.lua and IN_LUA or nil,
   }, checker)
 end
 
@@ -99,7 +101,7 @@ local function is_empty(field, found)
   return field.required and (field.type == "hosts" or field.type == "list") and #found == 0
 end
 
-local function check_field(field, input, kind)
+local function check_field(field, input, kind, json)
   local value, name, twice = given(field, input)
   if twice then return refuse(field, name, twice) end
   if kind == "text" then
@@ -113,7 +115,7 @@ local function check_field(field, input, kind)
     end
     return copy(field.default)
   end
-  local found, want, hint = types.read(field, value, schema.json)
+  local found, want, hint = types.read(field, value, json or schema.json)
   if found == nil then
     local got = field.secret and "another value" or words.show(value)
     local text = ("'%s' must be %s, got %s%s"):format(name, want, got, hint or "")
@@ -141,9 +143,14 @@ local function check_unknown(self, input)
   return refuse(nil, name, ("unknown field %s%s"):format(words.show(name), hint))
 end
 
-local function check_input(input, kind)
+local function is_list(input, json)
+  if json then return #input > 0 end
+  return schema.json.is_array(input)
+end
+
+local function check_input(input, kind, json)
   if kind ~= "json" and kind ~= "text" then error("kind must be 'json' or 'text'", 3) end
-  if type(input) ~= "table" or (kind == "json" and schema.json.is_array(input)) then
+  if type(input) ~= "table" or (kind == "json" and is_list(input, json)) then
     return refuse(nil, nil, "a JSON object is wanted")
   end
   return true
@@ -154,7 +161,7 @@ end
 -- fields being nil or their default; or nil and { code = "bad_request", field, message }.
 -- A JSON null is as if the field were not there.
 function checker:check(input, kind)
-  local ok, err = check_input(input, kind)
+  local ok, err = check_input(input, kind, self.json)
   if not ok then return nil, err end
   local values, checked_names = {}, self.extra
   for _, field in ipairs(self.fields) do
@@ -162,7 +169,7 @@ function checker:check(input, kind)
       checked_names, err = check_unknown(self, input)
       if not checked_names then return nil, err end
     end
-    local found, problem = check_field(field, input, kind)
+    local found, problem = check_field(field, input, kind, self.json)
     if problem then return nil, problem end
     values[field.name] = found
   end
@@ -177,9 +184,9 @@ end
 -- (nil when it was not given), or nil and the error.
 function checker:field(name, input, kind)
   local field = self.by_name[name] or error(("no field '%s' is declared"):format(name), 2)
-  local ok, err = check_input(input, kind)
+  local ok, err = check_input(input, kind, self.json)
   if not ok then return nil, err end
-  return check_field(field, input, kind)
+  return check_field(field, input, kind, self.json)
 end
 
 local function shown_default(field)

@@ -1,0 +1,70 @@
+-- SPDX-License-Identifier: MIT
+-- The task's side of the effect protocol: runs a task's program in fibers of its own, sends what it
+-- asks and takes the answers. In a task's process and in tests.
+--
+-- To the node (emit):  { effect = { n, path, kind, args, note, cleanup } }   { print = text }
+--                      { idle = messages taken so far }   { done = result of program.run }
+-- From it (deliver):   { ans = n, at, ..., raise = { code, message } }   { event = { code, message } }
+-- An answer with `raise` is the last of a cleanup pass: instead of it the error is raised, and only
+-- deferred functions go on.
+
+local fail = require "exed.task.fail"
+local program = require "exed.task.program"
+local threads = require "exed.task.threads"
+
+local session = {}
+session.__index = session
+
+-- options: start and sources (see program.run), emit(message), output(n, index, stream) -> text
+function session.new(options)
+  local self = setmetatable({
+    emit = options.emit, threads = threads.new(), pending = {}, taken = 0, ended = false,
+  }, session)
+  local backend = {
+    ask = function(effect)
+      self.pending[effect.n] = coroutine.running()
+      self.emit { effect = effect }
+      return threads.park()
+    end,
+    note = function(effect)
+      effect.note = true
+      self.emit { effect = effect }
+    end,
+    output = options.output,
+    spawn = function(fn) self.threads:spawn(fn) end,
+    event = function() return self.threads:event() end,
+    print = function(text) self.emit { print = text } end,
+  }
+  self.threads:spawn(function()
+    local result = program.run(backend, options.start, options.sources, function(rt)
+      self.rt = rt
+    end)
+    self.ended = true
+    self.emit { done = result }
+  end)
+  return self
+end
+
+local function go_on(self)
+  self.threads:run()
+  if not self.ended then self.emit { idle = self.taken } end
+end
+
+-- Runs the task until it waits for its first answer.
+function session:start() go_on(self) end
+
+-- Takes one message and runs until all fibers wait.
+function session:deliver(message)
+  self.taken = self.taken + 1
+  local over = message.event or message.raise
+  if over then self.rt:end_with(fail.new(over.code, over.message)) end
+  if message.ans then
+    local thread = self.pending[message.ans]
+    if not thread then error(("an answer to effect %d, which was not asked"):format(message.ans), 0) end
+    self.pending[message.ans] = nil
+    self.threads:wake(thread, message)
+  end
+  go_on(self)
+end
+
+return session
