@@ -40,7 +40,7 @@ SUPPORT := $(if $(FLEET_SRC),build/support/fleet) $(if $(FLOOR_SRC),build/suppor
 # ---- flags ---------------------------------------------------------------------------------------------
 
 # A package stands here once a source uses it; --as-needed leaves out what a program does not call.
-PKGS := lua5.4 libevent libevent_pthreads libevent_openssl hiredis jansson inih libssl libcrypto libcurl
+PKGS := lua5.4 libevent libevent_pthreads libevent_openssl hiredis jansson inih libssl libcrypto libcurl libseccomp
 
 OPT ?= -O2 -g
 SAN ?=

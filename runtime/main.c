@@ -15,6 +15,7 @@
 #include "log.h"
 #include "process.h"
 #include "redis.h"
+#include "task_child.h"
 #include "version.h"
 
 static const char usage[] =
@@ -176,6 +177,8 @@ int main(int argc, char *argv[])
 	struct err err = { 0 };
 	int code, ready_fd = 0;
 
+	if (argc == 4 && !strcmp(argv[1], "--task"))
+		return task_child_run(strtoull(argv[2], NULL, 10), strtoul(argv[3], NULL, 10));
 	read_args(&a, argc, argv);
 	if (a.exit >= 0)
 		return a.exit;

@@ -18,6 +18,7 @@
 #include "pool.h"
 #include "proc.h"
 #include "ssh.h"
+#include "task_host.h"
 
 /* Descriptors that are not connections to hosts: listeners, clients, Redis, logs, threads. */
 #define DESCRIPTORS_KEPT 200
@@ -121,6 +122,9 @@ int process_open(struct runtime *rt, struct script **script, const struct proces
 	if (script_find_share(share_dir, sizeof(share_dir), err))
 		return -err->code;
 	rt->share = share_dir;
+	rt->program_fd = task_host_open_program(err);
+	if (rt->program_fd < 0)
+		return -err->code;
 	rt->config = config_load(o->config, err);
 	if (!rt->config || open_log(rt->config, o->quiet, err))
 		return -err->code;
@@ -154,6 +158,8 @@ void process_close(struct runtime *rt, struct script *script)
 	ssh_settings_unref(rt->ssh);
 	loop_free(rt->loop);
 	config_free(rt->config);
+	if (rt->program_fd > 0)
+		close(rt->program_fd);
 	log_close();
 	libssh2_exit();
 	libevent_global_shutdown();

@@ -13,6 +13,7 @@
 #include "fiber.h"
 #include "log.h"
 #include "process.h"
+#include "task_child.h"
 #include "version.h"
 
 #define INTERRUPTED 130
@@ -181,8 +182,11 @@ int main(int argc, char *argv[])
 	struct err err = { 0 };
 	char *help_args[] = { (char[]){ "help" }, NULL };
 	bool help = false;
-	int code = read_options(argc, argv, &o.config, &help);
+	int code;
 
+	if (argc == 4 && !strcmp(argv[1], "--task"))
+		return task_child_run(strtoull(argv[2], NULL, 10), strtoul(argv[3], NULL, 10));
+	code = read_options(argc, argv, &o.config, &help);
 	if (code >= 0)
 		return code;
 	argv = help ? help_args : argv + optind;

@@ -22,6 +22,7 @@ struct runtime {
 	const char *share;            /* directory with lua/, executors/, tasks/ */
 	const char *program;          /* "exed" or "exed-run" */
 	bool signals_taken;           /* exed.signal hands SIGINT and SIGTERM to whoever waits for them */
+	int program_fd;               /* this program's file, for tasks (task_host.h) */
 	int ready_fd;                 /* told with one byte that the node serves; 0: nobody waits */
 };
 

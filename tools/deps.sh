@@ -8,7 +8,7 @@
 set -eu
 
 PKGS_build="gcc libc6-dev make pkg-config liblua5.4-dev libevent-dev libhiredis-dev libjansson-dev
-	libinih-dev libssl-dev libssh2-1-dev libcurl4-openssl-dev lua-yaml redis-server patch xz-utils"
+	libinih-dev libssl-dev libseccomp-dev libssh2-1-dev libcurl4-openssl-dev lua-yaml redis-server patch xz-utils"
 PKGS_demo="openssh-server openssh-client curl"
 PKGS_test="libcmocka-dev openssh-server openssh-client openssl python3 procps golang-go golang-golang-x-crypto-dev
 	ansible-core busybox dash fish tcsh"
@@ -16,7 +16,7 @@ PKGS_lint="lua-check clang clang-tidy"
 PKGS_fuzz="clang libclang-rt-14-dev"
 
 # What to look for where there is no dpkg to ask.
-LIBS_build="lua5.4 libevent libevent_pthreads libevent_openssl hiredis jansson inih libssl libcrypto libssh2 libcurl"
+LIBS_build="lua5.4 libevent libevent_pthreads libevent_openssl hiredis jansson inih libssl libcrypto libseccomp libssh2 libcurl"
 LIBS_test="cmocka"
 PROGRAMS_build="cc pkg-config redis-server"
 PROGRAMS_demo="ssh-keygen curl"

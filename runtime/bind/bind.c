@@ -20,6 +20,7 @@ const luaL_Reg bind_modules[] = {
 	{ "exed.sink", luaopen_exed_sink },
 	{ "exed.state", luaopen_exed_state },
 	{ "exed.sys", luaopen_exed_sys },
+	{ "exed.task_host", luaopen_exed_task_host },
 	{ "exed.text", luaopen_exed_text },
 	{ "exed.timer", luaopen_exed_timer },
 	{ NULL, NULL },

@@ -34,6 +34,7 @@ int luaopen_exed_signal(lua_State *L);
 int luaopen_exed_sink(lua_State *L);
 int luaopen_exed_state(lua_State *L);
 int luaopen_exed_sys(lua_State *L);
+int luaopen_exed_task_host(lua_State *L);
 int luaopen_exed_text(lua_State *L);
 int luaopen_exed_timer(lua_State *L);
 

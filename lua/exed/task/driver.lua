@@ -4,18 +4,22 @@
 -- again and the journal answers. The same for a task's process and for tests, which differ in what
 -- they give:
 --
---   write(entries) -> true | nil, err   makes journal entries durable (and does what notes say); waits
+--   write(entries) -> true | nil, err   makes journal entries durable (and does what notes say);
+--   waits
 --   execute(effect, settle, done)       starts an effect; calls done(answer) once. settle: it may
 --                                       have been started before, by the node that was lost
 --   cancel(effect)                      ends one that runs; it is answered soon after
---   send(message)                       to the task: { ans = n, ... }, { event = { code, message } }
+--   send(message)                       to the task: { ans = n, ... }, { event = { code, message }
+--   }
 --   event                               { wait(), notify() } of the fibers in use
 --   now() -> UTC seconds
 --   print(text)                         what the task prints
+--   host_name(index) -> text
 --   entries                             the journal, oldest first
 --   max_effects, max_bytes              of the journal
 --
--- Entries: { ask = { n, path, kind, args, note } }, { ans = n, at, ... }, { event = { code, message } }.
+-- Entries: { ask = { n, path, kind, args, note } }, { ans = n, at, ... }, { event = { code,
+-- message } }.
 
 local json = require "exed.json"
 
@@ -77,7 +81,7 @@ local function between(self)
   end
   local names = {}
   for _, index in ipairs(order) do
-    if open[index] then names[#names + 1] = self.o.host_name and self.o.host_name(index) or index end
+    if open[index] then names[#names + 1] = self.o.host_name(index) end
   end
   return #names > 0 and "; between start and end: " .. table.concat(names, ", ") or ""
 end

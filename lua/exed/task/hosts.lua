@@ -29,7 +29,8 @@ local function read_only(values, what)
 end
 
 -- A host object. given: name, address, groups (list of names), vars; index is its place among the
--- job's targets, from 0; world: what hosts and sets of one runtime have in common ({ rt = runtime }).
+-- job's targets, from 0; world: what hosts and sets of one runtime have in common ({ rt = runtime
+-- }).
 function hosts.host(given, index, world)
   local groups = {}
   for _, name in ipairs(given.groups or {}) do groups[name] = true end
@@ -48,7 +49,9 @@ end
 
 local set_methods = {}
 local set_meta = { __name = "set", __index = set_methods, __metatable = false }
-function set_meta.__newindex() fail.usage "a set of hosts does not change: each function makes a new one" end
+function set_meta.__newindex()
+  fail.usage "a set of hosts does not change: each function makes a new one"
+end
 function set_meta.__tostring(self) return table.concat(self:names(), ", ") end
 hosts.set_methods = set_methods
 

@@ -144,7 +144,9 @@ end
 
 local secret_meta = { __name = "secret", __metatable = false }
 function secret_meta.__tostring() return "***" end
-function secret_meta.__concat() fail.usage "a secret cannot be joined with text: its value is not here" end
+function secret_meta.__concat()
+  fail.usage "a secret cannot be joined with text: its value is not here"
+end
 
 -- A handle for a secret: its value never enters the task.
 function methods.secret(job, name)
@@ -155,7 +157,8 @@ function methods.secret(job, name)
   return setmetatable({ secret = name }, secret_meta)
 end
 
--- Runs another task on hosts of this job, under its lease. Returns its value; raises when it failed.
+-- Runs another task on hosts of this job, under its lease. Returns its value; raises when it
+-- failed.
 function methods.call(job, name, given)
   local rt = runtime_of(job)
   if type(name) ~= "string" then fail.usage "job:call wants the name of a task" end

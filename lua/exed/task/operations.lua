@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
--- Gives hosts and sets their operations; returns exed.task.hosts with them. An operation checks what
--- the author gave, asks for the effect, tries again as he said, and turns the answer into a record
+-- Gives hosts and sets their operations; returns exed.task.hosts with them. An operation checks
+-- what the author gave, asks for the effect, tries again as he said, and turns the answer into a
+-- record
 -- or results. What failed raises, unless it was asked with check = false.
 
 local counts = require "exed.task.counts"

@@ -85,12 +85,14 @@ local function run_task(rt, state, name, set, values)
   local object = job.new(rt, {
     jid = rt.jid, who = rt.who, dry_run = rt.dry_run, hosts = set, node = state.node, args = {},
   })
-  local checked, err = values, nil
+  local checked = values
   if state.depth > 1 then
+    local err
     checked, err = task.checker:check(values, "json")
     if not checked then fail.usage("job:call %s: %s", name, err.message) end
   end
-  for key, value in pairs(definition.bind(task, checked, set, object)) do object.args[key] = value end
+  local bound = definition.bind(task, checked, set, object)
+  for key, value in pairs(bound) do object.args[key] = value end
   return task.run(object)
 end
 

@@ -3,11 +3,13 @@
 -- the same in a task's process, in a script and in a test; what differs is the backend, which does
 -- the effects:
 --
---   backend.ask(effect) -> answer   waits; effect: { n, path, kind, args, cleanup (asked by a deferred
+--   backend.ask(effect) -> answer   waits; effect: { n, path, kind, args, cleanup (asked by a
+--   deferred
 --                                   function) }. answer: at (UTC seconds of its delivery), and what
 --                                   the kind gives, or error (code, message)
 --   backend.note(effect)            an effect without an answer: say, outcome
---   backend.output(n, index, stream) -> text   output of a record that came without it; not an effect
+--   backend.output(n, index, stream) -> text   output of a record that came without it; not an
+--   effect
 --   backend.spawn(fn)               runs fn in a new fiber, after the one that runs now waits
 --   backend.event() -> event        event:wait() until event:notify(); for fibers among themselves
 --   backend.print(text)

@@ -120,7 +120,7 @@ function same.format(format, ...)
   local args, i = table.pack(...), 0
   for spec in tostring(format):gsub("%%%%", ""):gmatch "%%[-+ #0]*%d*%.?%d*(%a)" do
     i = i + 1
-    if spec == "p" then error("string.format: %p shows an address, which differs on a resume", 2) end
+    if spec == "p" then error("string.format: %p shows an address, not the same on a resume", 2) end
     if spec == "s" and i <= args.n then args[i] = same.tostring(args[i]) end
   end
   return string.format(format, table.unpack(args, 1, args.n))

@@ -4,7 +4,8 @@
 --
 -- To the node (emit):  { effect = { n, path, kind, args, note, cleanup } }   { print = text }
 --                      { idle = messages taken so far }   { done = result of program.run }
--- From it (deliver):   { ans = n, at, ..., raise = { code, message } }   { event = { code, message } }
+-- From it (deliver):   { ans = n, at, ..., raise = { code, message } }   { event = { code, message
+-- } }
 -- An answer with `raise` is the last of a cleanup pass: instead of it the error is raised, and only
 -- deferred functions go on.
 
@@ -15,10 +16,12 @@ local threads = require "exed.task.threads"
 local session = {}
 session.__index = session
 
--- options: start and sources (see program.run), emit(message), output(n, index, stream) -> text
+-- options: start and sources (see program.run), emit(message), output(n, index, stream) -> text,
+-- switch(thread), if given, is told which coroutine runs
 function session.new(options)
   local self = setmetatable({
-    emit = options.emit, threads = threads.new(), pending = {}, taken = 0, ended = false,
+    emit = options.emit, threads = threads.new(options.switch), pending = {},
+    taken = 0, ended = false,
   }, session)
   local backend = {
     ask = function(effect)
@@ -60,7 +63,9 @@ function session:deliver(message)
   if over then self.rt:end_with(fail.new(over.code, over.message)) end
   if message.ans then
     local thread = self.pending[message.ans]
-    if not thread then error(("an answer to effect %d, which was not asked"):format(message.ans), 0) end
+    if not thread then
+      error(("an answer to effect %d, which was not asked"):format(message.ans), 0)
+    end
     self.pending[message.ans] = nil
     self.threads:wake(thread, message)
   end

@@ -5,7 +5,10 @@
 local threads = {}
 threads.__index = threads
 
-function threads.new() return setmetatable({ ready = {}, first = 1, last = 0 }, threads) end
+-- switch(thread), if given, is told which coroutine runs.
+function threads.new(switch)
+  return setmetatable({ ready = {}, first = 1, last = 0, switch = switch }, threads)
+end
 
 local function push(self, thread, value)
   self.last = self.last + 1
@@ -46,6 +49,7 @@ function threads:run()
     local thread, value = table.unpack(self.ready[self.first], 1, 2)
     self.ready[self.first] = nil
     self.first = self.first + 1
+    if self.switch then self.switch(thread) end
     local ok, err = coroutine.resume(thread, value)
     if not ok then error(debug.traceback(thread, tostring(err)), 0) end
   end

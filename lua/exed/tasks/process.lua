@@ -1,0 +1,84 @@
+-- SPDX-License-Identifier: MIT
+-- Starts processes for tasks: sends them exed's own modules that they need, and carries messages.
+
+local json = require "exed.json"
+local sys = require "exed.sys"
+local task_host = require "exed.task_host"
+
+local process = {}
+process.__index = process
+
+-- What runs in a task's process, from lua/.
+local MODULES <const> = {
+  "exed.glob", "exed.inventory.names", "exed.pattern", "exed.pattern.split", "exed.sandbox",
+  "exed.schema", "exed.schema.declare", "exed.schema.types", "exed.task.counts",
+  "exed.task.definition", "exed.task.each", "exed.task.env", "exed.task.fail", "exed.task.hosts",
+  "exed.task.http", "exed.task.job", "exed.task.main", "exed.task.operations", "exed.task.order",
+  "exed.task.program", "exed.task.records", "exed.task.runtime", "exed.task.same",
+  "exed.task.session", "exed.task.threads", "exed.task.walk", "exed.words",
+}
+
+local function read(name)
+  local path = ("%s/lua/%s.lua"):format(sys.share(), name:gsub("%.", "/"))
+  local file = assert(io.open(path, "rb"))
+  local text = file:read "a"
+  file:close()
+  return { path, text }
+end
+
+-- exed's own modules for tasks, as they are now: a table that a job is pinned to.
+function process.modules()
+  local modules = {}
+  for _, name in ipairs(MODULES) do modules[name] = read(name) end
+  return modules
+end
+
+-- Starts a process. limits: memory (bytes), cpu (seconds); modules: of process.modules; order: what
+-- it is to do. Returns it, or nil, err.
+function process.start(limits, modules, order)
+  local child, err = task_host.start {
+    memory = math.floor(limits.memory), cpu = math.ceil(limits.cpu or 0),
+  }
+  if not child then return nil, err end
+  local self = setmetatable({ child = child }, process)
+  local ok
+  ok, err = child:send(json.encode { main = "exed.task.main", modules = modules })
+  if ok then ok, err = self:send(order) end
+  if not ok then
+    child:kill()
+    return nil, err
+  end
+  return self
+end
+
+function process:send(message) return self.child:send(json.encode(message)) end
+
+-- The next message, or nil, err (code "closed": it ended; "timeout").
+function process:next(seconds)
+  local text, err = self.child:next(seconds)
+  if not text then return nil, err end
+  return json.decode(text)
+end
+
+function process:probe() self.child:probe() end
+function process:kill() self.child:kill() end
+
+local SIGNALS <const> = {
+  [9] = "was killed", [24] = "used more of the processor than its limit", [31] =
+  "asked for what its sandbox does not allow", [11] = "crashed",
+}
+local CODES <const> = {
+  [2] = "lost its node", [3] = "used more memory than its limit", [4] = "failed inside",
+  [5] = "could not set up its sandbox",
+}
+
+-- How it ended, for people; nil while it runs or when all was well.
+function process:why_ended()
+  local ended = self.child:ended()
+  if not ended then return nil end
+  if ended.code == 0 then return nil end
+  if ended.code then return CODES[ended.code] or "ended with code " .. ended.code end
+  return SIGNALS[ended.signal] or "was ended by signal " .. ended.signal
+end
+
+return process
