@@ -34,8 +34,10 @@ UNIT_HELP_OBJ := $(UNIT_HELP_SRC:tests/%.c=$(BUILD)/obj/tests/%.o)
 UNIT := $(UNIT_SRC:tests/unit/%.c=$(BUILD)/unit/%)
 
 FLEET_SRC := $(filter-out %_test.go,$(wildcard tests/support/fleet/*.go))
+LOGINS_SRC := $(wildcard tests/support/logins/*.go)
 FLOOR_SRC := $(wildcard tests/support/floor.c)
-SUPPORT := $(if $(FLEET_SRC),build/support/fleet) $(if $(FLOOR_SRC),build/support/floor)
+SUPPORT := $(if $(FLEET_SRC),build/support/fleet) $(if $(FLOOR_SRC),build/support/floor) \
+	$(if $(LOGINS_SRC),build/support/logins)
 
 # ---- flags ---------------------------------------------------------------------------------------------
 
@@ -122,9 +124,11 @@ $(UNIT): $(BUILD)/unit/%: $(BUILD)/obj/tests/unit/%.o $(UNIT_HELP) $(LIB)
 support: $(SUPPORT)
 	@:
 build/support/fleet: $(FLEET_SRC)
+build/support/logins: $(LOGINS_SRC)
+build/support/fleet build/support/logins:
 	$(if $(V),,@echo "go   $@")
 	$(Q)mkdir -p $(@D)
-	$(Q)cd tests/support/fleet && GO111MODULE=off GOPATH=/usr/share/gocode GOFLAGS= \
+	$(Q)cd tests/support/$(@F) && GO111MODULE=off GOPATH=/usr/share/gocode GOFLAGS= \
 		GOCACHE=$(CURDIR)/build/support/gocache go build -buildvcs=false -o $(CURDIR)/$@ .
 build/support/floor: $(FLOOR_SRC) build/flags
 	$(if $(V),,@echo "cc   $@")

@@ -27,6 +27,7 @@ struct ssh_host_spec {
 	int port;            /* 0: the settings' port */
 	const char *user;    /* NULL: the settings' user */
 	const char *key;     /* identity file; NULL: the settings' keys and the agent */
+	const char *password; /* for the login, tried after the keys; NULL: none */
 	bool raw;            /* exed_shell = raw: bytes as given, no EXED_OP, no verified kill */
 	const char *fence_dir; /* directory of the fences there; NULL: the plan's */
 	const char *become;    /* who runs commands there, by sudo; NULL: who logs in */

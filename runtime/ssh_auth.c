@@ -1,38 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /* ssh_auth: the login of a connection: which keys are tried, in which order, and how they sign.
  *
- * First the host's own key or the configured keys, then the agent's. The right key is offered at
+ * First the host's own key or the configured keys, each with its certificate before it, then the
+ * agent's, then the password (ssh_password.c) where the host has one. The right key is offered at
  * once; there is no `none` request. libssh2 calls `sign` when the host wants a key's signature;
  * for a key of the agent it says EAGAIN until the agent has answered. One I/O thread. */
 #include <stdlib.h>
 #include <string.h>
 
-#include "ssh_conn.h"
+#include "ssh_auth.h"
+#include "ssh_cert.h"
 
 /* An agent's flags for RSA (draft-miller-ssh-agent, 4.5.1). */
 #define AGENT_RSA_SHA2_256 2u
 #define AGENT_RSA_SHA2_512 4u
-
-struct offered { /* a key of the agent, copied: its list may change meanwhile */
-	unsigned char *blob;
-	size_t len;
-	char *comment;
-};
-
-struct ssh_auth {
-	struct ssh_key *own; /* of this host; borrowed from the settings */
-	struct err own_err;  /* why there is none although one is named */
-	size_t next;         /* index of the key that is tried: own, configured, agent's */
-	bool trying;
-	struct ssh_agent_ask *ask; /* runs */
-	bool listed;               /* the agent's keys are here */
-	struct err agent_err;
-	struct offered *agent_keys;
-	size_t n_agent_keys;
-	struct buf sig;            /* the agent's answer */
-	bool sign_done, sign_failed;
-	struct buf tried;          /* for the message */
-};
 
 /* ---- the agent's answers ---- */
 
@@ -91,14 +72,18 @@ static void on_signed(void *arg, const unsigned char *sig, size_t n, const struc
 struct candidate {
 	struct ssh_key *key;           /* one that we hold, or: */
 	const struct offered *offered; /* one of the agent */
+	const unsigned char *blob;     /* what the host is offered: public key or certificate */
+	size_t len;
+	bool cert;
 };
 
 static bool same_blob(const struct ssh_key *k, const struct offered *o)
 {
-	size_t len;
-	const unsigned char *blob = ssh_key_blob(k, &len);
+	size_t len, cert_len;
+	const unsigned char *blob = ssh_key_blob(k, &len), *cert = ssh_key_cert(k, &cert_len);
 
-	return len == o->len && !memcmp(blob, o->blob, len);
+	return (len == o->len && !memcmp(blob, o->blob, len)) ||
+	       (cert && cert_len == o->len && !memcmp(cert, o->blob, cert_len));
 }
 
 /* Whether a key of the agent is one that we hold, and so was tried already. */
@@ -114,30 +99,54 @@ static bool is_held(const struct ssh_conn *c, const struct offered *o)
 	return false;
 }
 
-/* The key at a->next, or behind it; false when there is none any more. */
+/* What a key of ours offers: first its certificate, then itself. False when there is none. */
+static bool candidate_of_key(struct candidate *found, struct ssh_key *k, bool cert)
+{
+	if (!k)
+		return false;
+	found->key = k;
+	found->cert = cert;
+	found->blob = cert ? ssh_key_cert(k, &found->len) : ssh_key_blob(k, &found->len);
+	return found->blob != NULL;
+}
+
+static bool candidate_of_agent(struct ssh_conn *c, struct candidate *found,
+			       const struct offered *o)
+{
+	if (is_held(c, o))
+		return false;
+	found->offered = o;
+	found->blob = o->blob;
+	found->len = o->len;
+	found->cert = ssh_cert_is(o->blob, o->len);
+	return true;
+}
+
+/* What is offered at a->next, or behind it: two for each key of ours, then the agent's. False when
+ * there is none any more. */
 static bool candidate_get(struct ssh_conn *c, struct candidate *found)
 {
 	struct ssh_auth *a = c->auth;
 	struct ssh_key **keys = c->settings->keys;
-	size_t i, n = 0;
+	size_t n = 0;
 
 	while (keys[n])
 		n++;
 	for (;; a->next++) {
+		size_t i = a->next / 2;
+		struct ssh_key *k = i == 0 ? a->own : i <= n ? keys[i - 1] : NULL;
+
 		memset(found, 0, sizeof(*found));
-		i = a->next;
-		if (i == 0) {
-			found->key = a->own;
-		} else if (i <= n) {
-			found->key = keys[i - 1] == a->own ? NULL : keys[i - 1];
-		} else {
-			i -= n + 1;
-			if (i >= a->n_agent_keys)
-				return false;
-			if (!is_held(c, &a->agent_keys[i]))
-				found->offered = &a->agent_keys[i];
+		if (i <= n) {
+			if ((i == 0 || k != a->own) &&
+			    candidate_of_key(found, k, a->next % 2 == 0))
+				return true;
+			continue;
 		}
-		if (found->key || found->offered)
+		i = a->next - 2 * (n + 1);
+		if (i >= a->n_agent_keys)
+			return false;
+		if (candidate_of_agent(c, found, &a->agent_keys[i]))
 			return true;
 	}
 }
@@ -173,6 +182,17 @@ static const char *algorithm_of(const unsigned char *data, size_t len, size_t *n
 		at += size;
 	}
 	return NULL;
+}
+
+/* The length of an algorithm's name without what a certificate's has behind it: a certificate is
+ * signed with as the key that it is for. */
+static size_t plain_algorithm(const char *algorithm, size_t n)
+{
+	const size_t tail = sizeof(SSH_CERT_SUFFIX) - 1;
+
+	if (n > tail && !memcmp(algorithm + n - tail, SSH_CERT_SUFFIX, tail))
+		return n - tail;
+	return n;
 }
 
 /* What the agent gives is a type and a signature; libssh2 puts the type there itself. */
@@ -240,6 +260,7 @@ static LIBSSH2_USERAUTH_PUBLICKEY_SIGN_FUNC(sign)
 	algorithm = algorithm_of(data, data_len, &n);
 	if (!algorithm)
 		return -1;
+	n = plain_algorithm(algorithm, n);
 	if (s->candidate.offered)
 		return sign_by_agent(s->c, s->candidate.offered, data, data_len, algorithm, n, sig,
 				     sig_len);
@@ -287,14 +308,30 @@ static int agent_ask(struct ssh_conn *c)
 	return -1;
 }
 
-static void note_tried(struct ssh_auth *a, const struct candidate *k)
+void auth_note_tried(struct ssh_auth *a, const char *what)
 {
 	if (a->tried.len)
 		buf_puts(&a->tried, ", ");
+	buf_puts(&a->tried, what);
+	a->n_tried++;
+}
+
+static void note_tried(struct ssh_auth *a, const struct candidate *k)
+{
+	const char *lapse = k->cert ? ssh_cert_lapse(k->blob, k->len, time(NULL)) : NULL;
+	struct buf what = {0};
+
 	if (k->key)
-		buf_puts(&a->tried, ssh_key_name(k->key));
+		buf_printf(&what, "%s%s", ssh_key_name(k->key), k->cert ? "-cert.pub" : "");
 	else
-		buf_printf(&a->tried, "agent:%s", k->offered->comment);
+		buf_printf(&what, "agent:%s%s", k->offered->comment, k->cert ? " (cert)" : "");
+	if (lapse)
+		buf_printf(&what, " (%s)", lapse);
+	if (k->key && !k->cert && ssh_key_cert_problem(k->key))
+		buf_printf(&what, " (%s)", ssh_key_cert_problem(k->key));
+	if (buf_str(&what))
+		auth_note_tried(a, what.data);
+	buf_deinit(&what);
 }
 
 void conn_auth_tried(const struct ssh_conn *c, char *out, size_t cap)
@@ -308,11 +345,15 @@ void conn_auth_tried(const struct ssh_conn *c, char *out, size_t cap)
 		snprintf(out, cap, "tried %.*s%s", (int)a->tried.len, a->tried.data, asked);
 }
 
-static int auth_refused(struct ssh_conn *c)
+const char *auth_user(const struct ssh_conn *c)
+{
+	return c->host->user ? c->host->user : c->settings->user;
+}
+
+int auth_refused(struct ssh_conn *c)
 {
 	struct ssh_auth *a = c->auth;
-	const char *user = c->host->user ? c->host->user : c->settings->user;
-	char tried[160], more[300] = "";
+	char tried[300], more[300] = "";
 
 	conn_auth_tried(c, tried, sizeof(tried));
 	if (a->own_err.code)
@@ -323,27 +364,40 @@ static int auth_refused(struct ssh_conn *c)
 		snprintf(more, sizeof(more), "; there is no key and no agent");
 	else if (!a->tried.len)
 		snprintf(more, sizeof(more), "; there is no key, and the agent has none");
-	conn_fail(c, ERR_REFUSED, "login refused for user %s: %s%s", user, tried, more);
+	conn_fail(c, ERR_REFUSED, "login refused for user %s: %s%s%s", auth_user(c), tried, more,
+		  auth_methods_say(a));
 	return -1;
 }
 
 static int key_try(struct ssh_conn *c, const struct candidate *k)
 {
-	const char *user = c->host->user ? c->host->user : c->settings->user;
 	struct signing signing = {c, *k};
 	void *abstract = &signing;
-	const unsigned char *blob;
-	size_t len;
 	int rc;
 
-	if (k->key) {
-		blob = ssh_key_blob(k->key, &len);
-	} else {
-		blob = k->offered->blob;
-		len = k->offered->len;
-	}
-	CONN_CALL(c, rc, libssh2_userauth_publickey(c->session, user, blob, len, sign, &abstract));
+	CONN_CALL(c, rc, libssh2_userauth_publickey(c->session, auth_user(c), k->blob, k->len, sign,
+						    &abstract));
 	return rc;
+}
+
+/* The next key: of ours, or of the agent once ours were of no use. 0: there is one, 1: there is
+ * none, else negative and it is waited for. */
+static int key_next(struct ssh_conn *c, struct candidate *k)
+{
+	struct ssh_auth *a = c->auth;
+	int rc;
+
+	/* sshd hangs up after some failures: a password must have its turn before. */
+	if (!a->trying && c->host->password && a->n_tried >= KEYS_BEFORE_PASSWORD)
+		return 1;
+	if (!a->trying && a->heard && !(a->methods & AUTH_PUBLICKEY))
+		return 1;
+	if (candidate_get(c, k))
+		return 0;
+	rc = agent_ask(c);
+	if (rc)
+		return rc;
+	return candidate_get(c, k) ? 0 : 1;
 }
 
 int conn_auth_step(struct ssh_conn *c)
@@ -356,13 +410,11 @@ int conn_auth_step(struct ssh_conn *c)
 		return -1;
 	a = c->auth;
 	for (;;) {
-		if (!candidate_get(c, &k)) {
-			rc = agent_ask(c);
-			if (rc)
-				return rc;
-			if (!candidate_get(c, &k))
-				return auth_refused(c);
-		}
+		rc = key_next(c, &k);
+		if (rc < 0)
+			return rc;
+		if (rc > 0)
+			return c->host->password ? auth_password_step(c) : auth_refused(c);
 		if (!a->trying) {
 			note_tried(a, &k);
 			a->trying = true;

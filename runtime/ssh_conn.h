@@ -55,7 +55,7 @@ union ssh_address {
 
 struct ssh_host {
 	atomic_uint refs;
-	char *name, *address, *user, *key, *fence_dir, *become_user, *become_password;
+	char *name, *address, *user, *key, *password, *fence_dir, *become_user, *become_password;
 	struct ssh_host *jump; /* through which it is reached, or NULL */
 	struct ssh_become become; /* its user is NULL for none */
 	int port;
@@ -305,6 +305,9 @@ const char *conn_say_errno(int e); /* "connection refused", "no route to the hos
  * called. */
 int conn_auth_step(struct ssh_conn *c);
 void conn_auth_free(struct ssh_conn *c);
+/* The host refused what was tried (a USERAUTH_FAILURE that libssh2 has done with): it says what it
+ * would take. */
+void conn_auth_packet(struct ssh_conn *c, const unsigned char *packet, size_t n);
 /* "tried id_ed25519, agent:me@here", or that there was none. */
 void conn_auth_tried(const struct ssh_conn *c, char *out, size_t cap);
 

@@ -59,6 +59,7 @@ struct ssh_host *ssh_host_new(const struct ssh_host_spec *spec)
 	atomic_init(&h->refs, 1);
 	if (!copy(&h->name, spec->name) || !copy(&h->address, spec->address) ||
 	    !copy(&h->user, spec->user) || !copy(&h->key, spec->key) ||
+	    !copy(&h->password, spec->password) ||
 	    !copy(&h->fence_dir, spec->fence_dir) || !copy(&h->become_user, spec->become) ||
 	    !copy(&h->become_password, spec->become_password)) {
 		ssh_host_unref(h);
@@ -83,6 +84,14 @@ struct ssh_host *ssh_host_ref(struct ssh_host *h)
 	return h;
 }
 
+/* The memory of a secret, given back without it. */
+static void secret_free(char *text)
+{
+	if (text)
+		explicit_bzero(text, strlen(text));
+	free(text);
+}
+
 void ssh_host_unref(struct ssh_host *h)
 {
 	if (!h || atomic_fetch_sub(&h->refs, 1) > 1)
@@ -94,7 +103,8 @@ void ssh_host_unref(struct ssh_host *h)
 	free(h->key);
 	free(h->fence_dir);
 	free(h->become_user);
-	free(h->become_password);
+	secret_free(h->password);
+	secret_free(h->become_password);
 	free(h);
 }
 
@@ -141,7 +151,8 @@ bool ssh_host_same(const struct ssh_host *a, const struct ssh_host *b)
 		return false;
 	return a->hash == b->hash && a->port == b->port && a->raw == b->raw &&
 	       same_text(ssh_host_address(a), ssh_host_address(b)) &&
-	       same_text(a->user, b->user) && same_text(a->key, b->key);
+	       same_text(a->user, b->user) && same_text(a->key, b->key) &&
+	       same_text(a->password, b->password);
 }
 
 /* ---- settings ---- */
@@ -306,9 +317,7 @@ void ssh_settings_unref(struct ssh_settings *s)
 		free(n->path);
 		free(n);
 	}
-	if (s->passphrase)
-		explicit_bzero(s->passphrase, strlen(s->passphrase));
-	free(s->passphrase);
+	secret_free(s->passphrase);
 	free(s->keys);
 	free(s->user);
 	free(s->agent);

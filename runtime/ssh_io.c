@@ -103,6 +103,8 @@ static LIBSSH2_FREE_FUNC(io_free)
 		else if (n >= 17 && c->opening_tunnel)
 			lane_packet(c, packet, n);
 	}
+	if (c->phase == SSH_LOGIN && *packet == 51)
+		conn_auth_packet(c, packet, malloc_usable_size(b) - sizeof(*b));
 	LIST_REMOVE(b, link);
 	free(b);
 }

@@ -17,6 +17,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "ssh_cert.h"
 #include "ssh_key_file.h"
 
 #define FILE_MAX 65536
@@ -28,6 +29,8 @@ struct ssh_key {
 	int id; /* EVP_PKEY_ED25519, EVP_PKEY_EC or EVP_PKEY_RSA */
 	const EVP_MD *md; /* EC: the hash of its curve (RFC 5656, 6.2.1) */
 	struct buf blob;
+	struct buf cert; /* empty: none */
+	struct err cert_err;
 };
 
 /* ---- the public key ---- */
@@ -195,6 +198,32 @@ static int file_load(const char *path, struct buf *text, struct err *err)
 	return 0;
 }
 
+/* The certificate beside the key. One that cannot be used leaves the key as it is: that may do. */
+static int cert_load(struct ssh_key *k, const char *path, struct err *err)
+{
+	struct buf name = {0}, text = {0};
+	struct err why = {0};
+	int rc;
+
+	buf_printf(&name, "%s-cert.pub", path);
+	if (!buf_str(&name)) {
+		rc = -ERR_MEMORY;
+		goto out;
+	}
+	rc = file_load(name.data, &text, &why);
+	if (!rc)
+		rc = ssh_cert_parse(text.data, text.len, (const unsigned char *)k->blob.data,
+				    k->blob.len, &k->cert, &why);
+	if (rc)
+		buf_clear(&k->cert);
+	if (rc && rc != -ERR_NOT_FOUND && rc != -ERR_MEMORY)
+		err_set(&k->cert_err, why.code, "%s-cert.pub: %s", k->name, why.message);
+out:
+	buf_deinit(&name);
+	buf_deinit(&text);
+	return rc == -ERR_MEMORY ? err_set(err, ERR_MEMORY, "out of memory") : 0;
+}
+
 static const char *base_name(const char *path)
 {
 	const char *slash = strrchr(path, '/');
@@ -227,6 +256,8 @@ struct ssh_key *ssh_key_read(const char *path, const char *passphrase, struct er
 			"key %s: neither ed25519, ECDSA on a NIST curve, nor RSA", path);
 		goto fail;
 	}
+	if (cert_load(k, path, err))
+		goto fail;
 	goto out;
 fail:
 	ssh_key_unref(k);
@@ -250,6 +281,7 @@ void ssh_key_unref(struct ssh_key *k)
 		return;
 	EVP_PKEY_free(k->pkey);
 	buf_deinit(&k->blob);
+	buf_deinit(&k->cert);
 	free(k->name);
 	free(k);
 }
@@ -268,6 +300,17 @@ const unsigned char *ssh_key_blob(const struct ssh_key *k, size_t *len)
 bool ssh_key_is_rsa(const struct ssh_key *k)
 {
 	return k->id == EVP_PKEY_RSA;
+}
+
+const unsigned char *ssh_key_cert(const struct ssh_key *k, size_t *len)
+{
+	*len = k->cert.len;
+	return k->cert.len ? (const unsigned char *)k->cert.data : NULL;
+}
+
+const char *ssh_key_cert_problem(const struct ssh_key *k)
+{
+	return k->cert_err.code ? k->cert_err.message : NULL;
 }
 
 /* ---- signing ---- */

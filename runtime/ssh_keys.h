@@ -12,7 +12,8 @@
 
 struct ssh_key;
 
-/* Reads an identity file: OpenSSH's own format (PROTOCOL.key) or PEM (PKCS#1, SEC1, PKCS#8),
+/* Reads an identity file, and the user certificate in PATH-cert.pub beside it when there is one
+ * (ssh_key_cert): OpenSSH's own format (PROTOCOL.key) or PEM (PKCS#1, SEC1, PKCS#8),
  * ed25519, ECDSA and RSA. passphrase (may be NULL) opens an encrypted one. Blocking: a file of
  * at most 64 KiB, and up to some 100 ms of CPU for an encrypted key. NULL with err:
  * ERR_NOT_FOUND when there is no such file, ERR_REFUSED when it is encrypted and the passphrase
@@ -26,6 +27,10 @@ const char *ssh_key_name(const struct ssh_key *k);
 /* The public key as SSH sends it (RFC 4253, 6.6); borrowed from the key. */
 const unsigned char *ssh_key_blob(const struct ssh_key *k, size_t *len);
 bool ssh_key_is_rsa(const struct ssh_key *k);
+/* The key's user certificate, to be offered in place of the public key; NULL: none. Borrowed. */
+const unsigned char *ssh_key_cert(const struct ssh_key *k, size_t *len);
+/* Why the certificate beside the key is not used; NULL: it is, or there is none. Borrowed. */
+const char *ssh_key_cert_problem(const struct ssh_key *k);
 
 /* Appends the signature over data in the form that SSH has for `algorithm` (n bytes), without the
  * outer string that names it: for RSA "rsa-sha2-256" or "rsa-sha2-512", for others the key's own.

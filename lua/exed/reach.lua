@@ -7,14 +7,14 @@ local fanout = require "exed.fanout"
 local reach = {}
 
 -- The handle of the last of a host's jump hosts, or nil; made once for all hosts behind it.
-local function jump_of(hops)
+local function jump_of(inventory, hops)
   if not hops then return nil end
   if not hops.handle then
     local last
     for _, hop in ipairs(hops) do
       last = fanout.host {
         name = hop.name, address = hop.address, port = hop.port, user = hop.user, key = hop.key,
-        jump = last,
+        jump = last, password = hop.host and inventory:password(hop.host),
       }
     end
     hops.handle = last
@@ -28,7 +28,8 @@ function reach.handle(inventory, host)
     host.handle = fanout.host {
       name = host.name, address = host.address, port = host.port, user = host.user,
       key = host.key, raw = host.shell == "raw", fence_dir = host.fence_dir,
-      become = host.become, jump = jump_of(host.hops),
+      become = host.become, jump = jump_of(inventory, host.hops),
+      password = inventory:password(host),
       become_password = host.become and inventory:become_password(host),
     }
   end

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* exed.fanout: runs a plan on many hosts; the work is fanout.c's, Lua is entered once per batch.
- *   host{ name, address, port, user, key, raw, fence_dir, become,
+ *   host{ name, address, port, user, key, password, raw, fence_dir, become,
  *     become_password, jump (a host) } -> host    made once per inventory host
  *   start(plan, hosts [, indexes [, sink]]) -> run | nil, err
  *     plan: transport, command, stdin, env (list of NAME=value), cwd, timeout, connect_timeout (seconds),
@@ -131,6 +131,7 @@ static int l_host(lua_State *L)
 	spec.address = field_string(L, 1, "address");
 	spec.user = field_string(L, 1, "user");
 	spec.key = field_string(L, 1, "key");
+	spec.password = field_string(L, 1, "password");
 	spec.port = (int)field_integer(L, 1, "port", 0);
 	spec.raw = field_boolean(L, 1, "raw");
 	spec.fence_dir = field_string(L, 1, "fence_dir");

@@ -136,8 +136,11 @@ function build:set(owner, name, found, line)
     return
   end
   if settings.is_secret(name) then
+    local clean, odd, problem = settings.check_secret(found)
+    if problem then self:fail(line, "%s: %s", name, problem) end
+    if odd then self:warn(line, "%s: %s", name, odd) end
     owner.secrets = owner.secrets or {}
-    owner.secrets[name] = found
+    owner.secrets[name] = clean
     return
   end
   local clean, problem, odd = settings.check(name, found, self.home)

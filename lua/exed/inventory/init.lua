@@ -148,6 +148,11 @@ function inventory.vars(host)
   return flat
 end
 
+-- The password for the login on a host, or nil.
+function inventory:password(host)
+  return settings.password(function(name) return self:secret(host, name) end)
+end
+
 -- The password that sudo asks for on a host, or nil.
 function inventory:become_password(host)
   return settings.become_password(function(name) return self:secret(host, name) end)

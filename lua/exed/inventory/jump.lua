@@ -88,6 +88,8 @@ local function add_hop(parts, way, hop)
   way[#way + 1] = {
     name = hop.name, address = known.address, port = hop.port or known.port,
     user = hop.user or known.user, key = known.key,
+    -- Its password is that of its own user.
+    host = known.name and not (hop.user and hop.user ~= known.user) and known or nil,
   }
   return true
 end
@@ -114,7 +116,8 @@ function way_to(parts, way, host)
 end
 
 -- Sets how each host of an inventory is reached: host.hops (a list of { name, address, port, user,
--- key }, shared by hosts and never changed), or host.jump_problem.
+-- key, host (of the inventory, whose password it takes) }, shared by hosts and never changed), or
+-- host.jump_problem.
 function jump.resolve(parts, warn)
   local ways = {} -- by the text that names the jump hosts
   for index, host in ipairs(parts.hosts) do

@@ -204,6 +204,25 @@ function settings.apply(host, get)
   apply_become(host, get)
 end
 
+-- The password for the login on a host; `get` gives a secret variable by name.
+function settings.password(get)
+  local found = get "ansible_ssh_password" or get "ansible_ssh_pass" or get "ansible_password"
+  return found ~= nil and found ~= value.null and tostring(found) or nil
+end
+
+-- Checks a secret variable. Returns the value to keep, nil when it is left out, with what is odd
+-- about it; a third result is what is wrong. What it was is never told.
+function settings.check_secret(found)
+  if found == value.null then return found end
+  if type(found) == "table" then return nil, nil, "must be text" end
+  local text = tostring(found)
+  if text:find("\0", 1, true) then return nil, nil, "must not have NUL bytes" end
+  if text:find("{{", 1, true) then
+    return nil, "templates are not evaluated, it is left out"
+  end
+  return found
+end
+
 -- The password for sudo on a host; `get` gives a secret variable by name.
 function settings.become_password(get)
   local found = get "ansible_become_password" or get "ansible_become_pass"
