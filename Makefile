@@ -43,6 +43,8 @@ SUPPORT := $(if $(FLEET_SRC),build/support/fleet) $(if $(FLOOR_SRC),build/suppor
 
 # A package stands here once a source uses it; --as-needed leaves out what a program does not call.
 PKGS := lua5.4 libevent libevent_pthreads libevent_openssl hiredis jansson inih libssl libcrypto libcurl libseccomp
+# Without a pkg-config file.
+PLAIN_LIBS := -lwslay
 
 OPT ?= -O2 -g
 SAN ?=
@@ -62,7 +64,7 @@ PKG_LIBS = $(eval PKG_LIBS := $$(shell pkg-config --libs $(PKGS)))$(PKG_LIBS)
 ALL_CFLAGS = -std=c11 -D_GNU_SOURCE $(OPT) $(WARN) $(HARDEN) $(SAN) -fPIE -pthread -Iruntime \
 	$(SSH2_CFLAGS) $(PKG_CFLAGS) $(CFLAGS)
 ALL_LDFLAGS = -pie -pthread -Wl,-z,relro,-z,now -Wl,--as-needed $(SAN) $(LDFLAGS)
-ALL_LIBS = $(SSH2_LIBS) $(PKG_LIBS) -lm -ldl
+ALL_LIBS = $(SSH2_LIBS) $(PKG_LIBS) $(PLAIN_LIBS) -lm -ldl
 
 # ---- build ---------------------------------------------------------------------------------------------
 

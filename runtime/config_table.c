@@ -66,7 +66,12 @@ const struct setting config_table[] = {
 	{ "api", "idle_timeout", CONFIG_DURATION, "75s", SECONDS(1), HOURS(24), NULL, 0, "time",
 	  "How long a connection is kept between two requests." },
 	{ "api", "send_timeout", CONFIG_DURATION, "60s", SECONDS(1), HOURS(24), NULL, 0, "time",
-	  "A client that takes nothing for so long is dropped." },
+	  "How often a client that is behind is judged; it is dropped when it is too slow." },
+	{ "api", "send_rate", CONFIG_SIZE, "1k", 1, GIB(1), NULL, 0, "bytes per second",
+	  "The least that a client must take of what waits for it, over send_timeout." },
+	{ "api", "heartbeat", CONFIG_DURATION, "15s", SECONDS(1), HOURS(1), NULL, 0, "time",
+	  "A stream on which nothing happens shows a sign of life so often: proxies give up after "
+	  "30 s or more, and a dead client is noticed." },
 	{ "api", "send_buffer", CONFIG_SIZE, "1m", KIB(16), GIB(1), NULL, 0, "bytes",
 	  "What may wait for a slow client; beyond, its stream pauses." },
 	{ "api", "handler_timeout", CONFIG_DURATION, "30s", SECONDS(1), HOURS(24), NULL, 0, "time",

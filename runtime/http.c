@@ -29,6 +29,7 @@ void http_options_init(struct http_options *o)
 	o->body_rate = 1024;
 	o->idle_ms = 75000;
 	o->stall_ms = 60000;
+	o->send_rate = 1024;
 	o->peer_connections = 64;
 	o->reserve = 32;
 	o->body_memory = 256 << 20;

@@ -22,7 +22,8 @@ struct http_options {
 	int64_t body_ms;           /* the body's rate is judged each time this has passed: 10 s */
 	size_t body_rate;          /* bytes a second that a body must bring at least: 1 KiB */
 	int64_t idle_ms;           /* between two requests of a connection: 75 s */
-	int64_t stall_ms;          /* a client that takes no byte of an answer: 60 s */
+	int64_t stall_ms;          /* how often a client that is behind is judged: 60 s */
+	size_t send_rate;          /* bytes a second that it must have taken then, at least: 1 KiB */
 	unsigned peer_connections; /* of one address (IPv6: one /64), loopback excepted: 64 */
 	bool limit_loopback;       /* loopback has that limit too: false */
 	unsigned max_connections;  /* in all; 0: what descriptors allow, at most 10,000 */
@@ -52,6 +53,8 @@ struct http_request {
 	void (*on_gone)(struct http_request *req, const char *why);
 	/* There is room again after http_write said there was not. */
 	void (*on_drain)(struct http_request *req);
+	/* After http_upgrade: bytes from the client, borrowed. It may end the request. */
+	void (*on_data)(struct http_request *req, const void *data, size_t len);
 };
 
 typedef void http_request_fn(struct http_request *req, void *arg);
@@ -100,12 +103,19 @@ int http_respond(struct http_request *req, int status, const struct http_pair *h
 int http_respond_message(struct http_request *req, int status, const char *message,
 			 struct err *err);
 
+/* Answers 101 with these fields and makes the connection a pipe: what the client sends comes to
+ * on_data, http_write sends bytes as they are, http_end lets the client have them all and closes.
+ * -ERR_INVALID also for a client of HTTP/1.0. */
+int http_upgrade(struct http_request *req, const struct http_pair *headers, size_t nheaders,
+		 struct err *err);
 /* Begins an answer of unknown length: chunked, or to the connection's end for HTTP/1.0. */
 int http_start(struct http_request *req, int status, const struct http_pair *headers,
 	       size_t nheaders, struct err *err);
 /* Sends or queues a piece (copied). 1: go on. 0: queued, but stop until on_drain. -ERR_CLOSED: not
  * begun. -ERR_LIMIT: the client is too slow for max_unsent; on_gone follows. */
 int http_write(struct http_request *req, const void *data, size_t len);
+/* Bytes of the answer that the client's machine has not taken yet. */
+size_t http_unsent(const struct http_request *req);
 void http_end(struct http_request *req); /* the stream is whole; ends the request */
 /* Ends the request so that the client sees that something is missing. Without http_start: just
  * closes. */

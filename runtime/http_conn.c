@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "log.h"
@@ -32,6 +33,13 @@ static void resume_reading(struct http_conn *c)
 	if (c->paused)
 		bufferevent_enable(c->bev, EV_READ);
 	c->paused = false;
+}
+
+void http_conn_resume(struct http_conn *c)
+{
+	resume_reading(c);
+	if (pending(c))
+		loop_defer(c->server->loop, &c->again);
 }
 
 /* ---- the end ---- */
@@ -90,6 +98,13 @@ void http_conn_close(struct http_conn *c, const char *why)
 		http_listen_resume(s);
 }
 
+void http_conn_reset(struct http_conn *c)
+{
+	const struct linger hard = { .l_onoff = 1, .l_linger = 0 };
+
+	setsockopt(bufferevent_getfd(c->bev), SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
+}
+
 void http_conn_free(struct http_conn *c)
 {
 	http_parse_deinit(&c->parse);
@@ -136,6 +151,7 @@ static void next_request(struct http_conn *c)
 	c->req.arg = NULL;
 	c->req.on_gone = NULL;
 	c->req.on_drain = NULL;
+	c->req.on_data = NULL;
 	c->in_body = c->full = false;
 	http_server_clock(c, CLOCK_IDLE);
 	resume_reading(c);
@@ -239,7 +255,7 @@ static void fill_request(struct http_conn *c)
 	req->body_len = c->parse.body.len;
 	req->id = ++c->server->next_id;
 	c->bodiless = !strcmp(req->method, "HEAD");
-	c->chunked = false;
+	c->chunked = c->upgraded = false;
 	c->status = 0;
 	c->sent = 0;
 }
@@ -358,6 +374,19 @@ static void pause_reading(struct http_conn *c)
 		event_add(c->closed, NULL);
 }
 
+/* Gives an upgraded connection's bytes to the user, who may end it at any of them. */
+static void feed_user(struct http_conn *c)
+{
+	char data[8192];
+	int n = 0;
+
+	while (c->state == CONN_STREAM && pending(c) > 0 && n >= 0) {
+		n = evbuffer_remove(bufferevent_get_input(c->bev), data, sizeof(data));
+		if (n > 0 && c->req.on_data)
+			c->req.on_data(&c->req, data, (size_t)n);
+	}
+}
+
 void http_conn_advance(struct http_conn *c)
 {
 	bool more = c->state == CONN_READ;
@@ -372,6 +401,8 @@ void http_conn_advance(struct http_conn *c)
 		more = feed(c);
 		turns += c->server->next_id != before;
 	}
+	if (c->upgraded)
+		feed_user(c);
 	c->advancing = false;
 	if (c->state == CONN_LINGER)
 		evbuffer_drain(bufferevent_get_input(c->bev), pending(c));
@@ -425,6 +456,20 @@ static bool moves(struct http_conn *c, uint64_t *mark, uint64_t now, uint64_t en
 	return true;
 }
 
+static void drop_slow(struct http_conn *c)
+{
+	char target[512] = "";
+
+	log_info("http", "%s %s %s: dropped, it took %llu bytes in %lld ms and %zu wait",
+		 c->req.peer, c->req.method,
+		 log_quote(target, sizeof(target), c->req.target, strlen(c->req.target)),
+		 (unsigned long long)(c->given - http_conn_unsent(c) - c->taken_mark),
+		 (long long)c->server->options.stall_ms, http_conn_unsent(c));
+	/* Else the kernel would go on with the megabytes that it holds. */
+	http_conn_reset(c);
+	http_conn_close(c, "the client takes too little");
+}
+
 void http_conn_expired(struct http_conn *c)
 {
 	struct http_options *o = &c->server->options;
@@ -442,8 +487,9 @@ void http_conn_expired(struct http_conn *c)
 			refuse(c, 408, "the request's body came too slowly");
 		break;
 	case CLOCK_STALL:
-		if (!moves(c, &c->taken_mark, c->given - http_conn_unsent(c), 1))
-			http_conn_close(c, "the client takes nothing");
+		least = (uint64_t)o->send_rate * (uint64_t)o->stall_ms / 1000;
+		if (!moves(c, &c->taken_mark, c->given - http_conn_unsent(c), least ? least : 1))
+			drop_slow(c);
 		break;
 	default:
 		http_conn_close(c, "idle for too long");

@@ -60,6 +60,7 @@ struct http_conn {
 
 	bool keep;      /* another request may follow */
 	bool chunked;
+	bool upgraded;  /* no HTTP any more */
 	bool bodiless;  /* HEAD, 204, 304 */
 	bool full;      /* http_write has said wait */
 	int status;
@@ -123,11 +124,13 @@ bool http_conn_new(struct http_listener *l, int fd, const struct sockaddr *addr,
 		   struct http_peer *peer);
 void http_conn_advance(struct http_conn *c);  /* goes on with the bytes that have come */
 void http_conn_close(struct http_conn *c, const char *why); /* now; on_gone when the user has it */
+void http_conn_reset(struct http_conn *c);    /* its close will be a reset */
 void http_conn_free(struct http_conn *c);     /* a closed one */
 void http_conn_expired(struct http_conn *c);  /* its clock has run out */
 size_t http_conn_unsent(const struct http_conn *c);
 void http_conn_give(struct http_conn *c, struct iovec *iov, int n); /* sends or queues */
 void http_conn_answered(struct http_conn *c); /* the answer is whole: logs, and what comes after */
+void http_conn_resume(struct http_conn *c);   /* reads again, what has come first */
 void http_conn_drop_later(struct http_conn *c, const char *why);
 
 /* http_reply.c: an answer of our own, after which the connection closes. */

@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/socket.h>
 
 #include "http_conn.h"
 #include "http_head.h"
@@ -15,6 +14,7 @@ const char *http_reason(int status)
 		int status;
 		const char *reason;
 	} reasons[] = {
+		{ 101, "Switching Protocols" },
 		{ 200, "OK" },
 		{ 201, "Created" },
 		{ 202, "Accepted" },
@@ -299,6 +299,13 @@ int http_write(struct http_request *req, const void *data, size_t len)
 	return !c->full;
 }
 
+size_t http_unsent(const struct http_request *req)
+{
+	const struct http_conn *c = (const struct http_conn *)req;
+
+	return c->state == CONN_DEAD ? 0 : http_conn_unsent(c);
+}
+
 void http_end(struct http_request *req)
 {
 	struct http_conn *c = (struct http_conn *)req;
@@ -312,12 +319,36 @@ void http_end(struct http_request *req)
 	http_conn_answered(c);
 }
 
-/* Without chunks only a reset can say that the end is not the end. */
-static void reset(struct http_conn *c)
+int http_upgrade(struct http_request *req, const struct http_pair *headers, size_t nheaders,
+		 struct err *err)
 {
-	const struct linger hard = { .l_onoff = 1, .l_linger = 0 };
+	struct http_conn *c = (struct http_conn *)req;
+	struct buf *b = &c->server->scratch;
+	struct iovec iov;
+	int rc;
 
-	setsockopt(bufferevent_getfd(c->bev), SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
+	if (c->state != CONN_BUSY)
+		return err_set(err, ERR_CLOSED, "this request has been answered already");
+	if (c->parse.http10)
+		return err_set(err, ERR_INVALID, "HTTP/1.0 has no upgrades");
+	rc = check_head(200, headers, nheaders, err);
+	if (rc)
+		return rc;
+	put_head(c, 101, headers, nheaders, false);
+	put_field(b, "Connection", "Upgrade");
+	buf_puts(b, "\r\n");
+	if (b->failed) {
+		buf_deinit(b);
+		http_conn_drop_later(c, "out of memory");
+		return err_set(err, ERR_MEMORY, "out of memory for an answer");
+	}
+	c->keep = false;
+	c->upgraded = true;
+	c->state = CONN_STREAM;
+	iov = (struct iovec){ b->data, b->len };
+	http_conn_give(c, &iov, 1);
+	http_conn_resume(c);
+	return 0;
 }
 
 void http_cut(struct http_request *req)
@@ -331,7 +362,8 @@ void http_cut(struct http_request *req)
 		http_conn_answered(c);
 		return;
 	}
-	reset(c);
+	/* Without chunks only a reset can say that the end is not the end. */
+	http_conn_reset(c);
 	c->req.on_gone = NULL;
 	http_conn_close(c, "cut");
 }

@@ -96,7 +96,7 @@ local function write_records(node, job, out)
   if not reader then return nil, err end
   local function write(piece) out:write(piece) end
   local comma = ""
-  for row in reader:rows(job.last) do
+  for row in reader:rows { last = job.last } do
     if row.kind == "record" then
       out:write(comma, row.key, ":[")
       local ok, failed = reader:write(row, write)
@@ -132,28 +132,6 @@ function answer.object(node, job, out, options)
   end
   out:write "}}"
   return true
-end
-
--- Writes the job object, then each record as a line of its own, sent at once, until the job ends.
-function answer.follow(node, job, out)
-  local reader <close>, err = node.follow:open(job, 0)
-  if not reader then return nil, err end
-  local ok
-  ok, err = answer.object(node, job, out, { reader = reader })
-  if not ok then return nil, err end
-  out:write "\n"
-  out:flush()
-  local function write(piece) out:write(piece) end
-  for row in reader:rows() do
-    if reader:shows(row) then
-      out:write("{", row.key, ":")
-      ok, err = reader:write(row, write)
-      if not ok then return nil, err end
-      out:write "}\n"
-      out:flush()
-    end
-  end
-  return not reader.failed, reader.failed
 end
 
 -- Writes { host: record, ... } of a job, waiting for its end.

@@ -16,6 +16,7 @@ local out = require "exed.api.out"
 local router = require "exed.api.router"
 local schema = require "exed.schema"
 local server = require "exed.http.server"
+local socket = require "exed.api.socket"
 
 local api = {}
 api.__index = api
@@ -54,12 +55,12 @@ end
 -- ---- one request --------------------------------------------------------------------------------
 
 -- What the handler gets: fields of the request, and query and body as they were declared.
-local function read_request(self, req, method, params)
+local function read_request(self, req, method, params, upgrade)
   local who, err = checks.who(req, self.tokens)
   if not who then return nil, err end
   local request = {
     node = self.node, method = req.method, path = req.path, params = params, peer = req.peer,
-    headers = req.headers, who = who,
+    headers = req.headers, who = who, socket = upgrade,
   }
   local query, body = method.checks.query, method.checks.body
   request.document, err = checks.body(req, body, self.node.config.api.max_json_values)
@@ -108,9 +109,12 @@ local function judge(self, req)
     return nil, { code = "not_found", message = "no such path " .. req.path }, dialect
   end
   if req.method == "OPTIONS" then return 204, nil, { Allow = allow } end
-  local request
-  ok, err = checks.origin(req, method.changes)
-  if ok then request, err = read_request(self, req, method, params) end
+  local request, upgrade = nil, false
+  if method.socket then upgrade, err = socket.asked(req) end
+  if upgrade == nil then return nil, err, dialect end
+  -- Browsers let a page of any site open a WebSocket, and read it.
+  ok, err = checks.origin(req, method.changes or upgrade)
+  if ok then request, err = read_request(self, req, method, params, upgrade) end
   if not request then return nil, err, dialect end
   -- A HEAD only asks: what a GET would change stays as it is.
   if req.method == "HEAD" and method.changes then return 200, function() return true end end
@@ -127,12 +131,20 @@ local function respond_error(req, dialect, err)
   req:respond(status, headers, json.encode(body))
 end
 
+local SWITCHING <const> = 101 -- the status of an answer that is a WebSocket
+
+local function body_of(self, req, status, headers)
+  if status ~= SWITCHING then return out.new(req, status, headers) end
+  local config = self.node.config.api
+  return socket.new(req, { ping = config.heartbeat, silence = config.send_timeout })
+end
+
 -- Writes the answer that a function makes. What fails before the first byte has gone is answered;
 -- later the stream is cut, so that the client sees that something is missing.
-local function stream(req, status, make, headers)
-  local body = out.new(req, status, headers)
+local function stream(self, req, status, make, headers)
+  local body = body_of(self, req, status, headers)
   local ok, made, err = xpcall(make, function(raised)
-    return raised == out.GONE and raised or debug.traceback(tostring(raised), 2)
+    return type(raised) == "table" and raised or debug.traceback(tostring(raised), 2)
   end, body)
   if ok and made then
     ok, err = pcall(body.finish, body)
@@ -141,11 +153,12 @@ local function stream(req, status, make, headers)
     err = made
   end
   if err == out.GONE then return end
-  if type(err) == "string" and err:find("cancelled: ", 1, true) then return req:cut() end
+  if type(err) == "string" and err:find("cancelled: ", 1, true) then return body:cut() end
   if type(err) ~= "table" then err = { code = 500, message = tostring(err) } end
   if not body.started then return respond_error(req, "exed", err) end
-  log.warn("api", "%s %s is cut: %s", req.method, req.path, tostring(err.message))
-  req:cut()
+  local level = err.code == "leaving" and log.info or log.warn
+  level("api", "%s %s is cut: %s", req.method, req.path, tostring(err.message))
+  body:cut(err)
 end
 
 -- Answers one request of the server. Waits; runs in the request's fiber.
@@ -156,7 +169,7 @@ function api:handle(req)
   if type(answer) == "function" then
     headers["Content-Type"] = headers["Content-Type"] or "application/json"
     if req.method == "HEAD" then return req:start(status, headers) and req:finish() end
-    return stream(req, status, answer, headers)
+    return stream(self, req, status, answer, headers)
   end
   req:respond(status, headers, answer and json.encode(answer) or "")
 end
@@ -172,7 +185,8 @@ local function server_options(node)
     max_body = limit(config.max_body), max_header = limit(config.max_header),
     max_lines = limit(config.max_header_lines), header_timeout = limit(config.header_timeout),
     body_rate = math.max(config.body_rate, 1), idle_timeout = limit(config.idle_timeout),
-    stall_timeout = limit(config.send_timeout), high_water = limit(config.send_buffer),
+    stall_timeout = limit(config.send_timeout), send_rate = math.max(config.send_rate, 1),
+    high_water = limit(config.send_buffer),
     max_unsent = math.max(UNSENT, 2 * config.send_buffer),
     peer_connections = limit(config.peer_connections),
     max_connections = limit(config.max_connections),
@@ -180,7 +194,7 @@ local function server_options(node)
 end
 
 -- Listens on the configured addresses, and on the unix socket at that path.
-local function open(self, socket)
+local function open(self, path)
   self.server = server.new(server_options(self.node))
   self.server:serve(function(req) self:handle(req) end)
   for _, listener in ipairs(self.node.config.api.listen) do
@@ -190,7 +204,7 @@ local function open(self, socket)
       table.concat(listener.dialects, ","))
     if not ok then return nil, err end
   end
-  return self.server:listen("unix:" .. socket, table.concat(self.node.config.api.dialects, ","))
+  return self.server:listen("unix:" .. path, table.concat(self.node.config.api.dialects, ","))
 end
 
 -- Opens the listeners of the configuration and exed.sock in the node's directory.
@@ -208,6 +222,9 @@ function api:port() return self.server:port() end
 
 -- Takes no new connections; requests that are under way go on.
 function api:stop() self.server:stop() end
+
+-- Requests that are under way.
+function api:open() return self.server:counts().open end
 
 function api:close() self.server:close() end
 

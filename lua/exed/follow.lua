@@ -6,6 +6,7 @@
 --   local hub = follow.new(node)                    node: store, conn, config
 --   local reader <close> = hub:open(job, 0)         job: jid, lines; rows after 0
 --   for row in reader:rows() do ... end             until the job has ended; reader.failed: why not
+--   hub:leave()                                     the node ends, and so do its followers
 --   row: id, index, key (the host's name as JSON), kind, effect, status, entry
 
 local feed = require "exed.follow.feed"
@@ -22,6 +23,7 @@ local reader = {}
 reader.__index = reader
 
 local RECENT <const> = 1 -- seconds that a job's hash, once read, is good for its other followers
+local LEAVE <const> = 0.3 -- seconds in which followers still get what comes
 local TURN <const> = 200 -- rows that a reader gives before others have their turn
 
 function follow.new(node)
@@ -52,6 +54,12 @@ function hub:job(jid, load)
   return self.loading:get(jid, load)
 end
 
+-- The node ends: a follower gets what there is, and then an err with code "leaving".
+function hub:leave()
+  self.leaving = timer.now() + LEAVE
+  for _, found in pairs(self.feeds) do found:look() end
+end
+
 -- Gives back what it holds; a second time does nothing.
 function reader:close()
   local found = self.feed
@@ -73,10 +81,12 @@ local function own_row(self)
   return row
 end
 
--- The next row; nil when the job has ended and all was read; nil, err.
-function reader:next()
+-- The next row; nil when the job has ended and all was read; nil, err; false when there was none
+-- for `wait` seconds (nil: for ever).
+function reader:next(wait)
   self.turn = self.turn + 1
   if self.turn % TURN == 0 then timer.sleep(0) end
+  local deadline = wait and timer.now() + wait or math.huge
   while true do
     local found = self.feed
     local row = own_row(self) or found:after(self.position)
@@ -85,29 +95,44 @@ function reader:next()
       return row
     end
     if found:is_past(self.position) then
-      local page, err = found:page(self.position)
-      if not page then return nil, err end
-      self.own, self.at = page.rows, 0
+      local rows, err = found:behind(self.position)
+      if not rows then return nil, err end
+      self.own, self.at = rows, 0
     elseif found.failed then
       return nil, found.failed
     elseif found.ended then
       return nil
+    elseif self.hub.leaving and timer.now() >= self.hub.leaving then
+      return nil, { code = "leaving", message = "the node ends" }
+    elseif timer.now() >= deadline then
+      return false
     else
-      found:wait()
+      found:wait(math.min(deadline, self.hub.leaving or deadline) - timer.now())
     end
   end
 end
 
--- Iterator over next; when it was an error that ended it, that is in self.failed. last: the row to
--- end at, when it is not the end of the job.
-function reader:rows(last)
+-- Iterator over next; when it was an error that ended it, that is in self.failed. options: last
+-- (the row to end at, when it is not the end of the job), first (a row that next gave and that is
+-- to come again), wait (false comes when there was none for so many seconds).
+function reader:rows(options)
+  local last, first, wait
+  if options then last, first, wait = options.last, options.first, options.wait end
   return function()
+    if first then
+      local row = first
+      first = nil
+      return row
+    end
     if last and self.position >= last then return nil end
-    local row, err = self:next()
+    local row, err = self:next(wait)
     self.failed = err
     return row
   end
 end
+
+-- The job as it ended, read once for all its followers; nil, err.
+function reader:ending(load) return self.feed:ending(load) end
 
 -- Writes the row's value as one JSON object by write(piece): a record, or with `lines` a part.
 -- Returns true, or nil, err.

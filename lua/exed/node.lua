@@ -28,6 +28,8 @@ node.__index = node
 local FIRST_CONTACT <const> = 5
 -- Seconds that the private redis-server gets: it loads what it has, a second for a million entries.
 local LOADING <const> = 120
+-- Seconds that requests get for their end when the node has none of its own left.
+local LAST_ANSWERS <const> = 1
 -- How often the inventory is looked at, in seconds.
 local INVENTORY_PERIOD <const> = 1
 -- How often expired jobs are looked for, in seconds.
@@ -230,10 +232,19 @@ function node:serve()
   self:close()
 end
 
+-- Who waits here for the end of a job gets it, when it has come; the others are told to go.
+local function end_streams(self)
+  self.follow:leave()
+  local deadline = timer.now() + LAST_ANSWERS
+  while self.api:open() > 0 and timer.now() < deadline do timer.sleep(0.02) end
+  self.api:close()
+end
+
 function node:close()
   self.ending = true
-  if self.api then self.api:close() end
+  if self.api then self.api:stop() end
   self.runner:drain(config.runner.drain_timeout)
+  if self.api then end_streams(self) end
   self.conn:close()
   if self.child then self.child:stop() end
   log.info("node", "ended")

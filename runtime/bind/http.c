@@ -33,6 +33,7 @@ static const struct {
 	{ "body_rate", SIZE, offsetof(struct http_options, body_rate) },
 	{ "idle_timeout", SECONDS, offsetof(struct http_options, idle_ms) },
 	{ "stall_timeout", SECONDS, offsetof(struct http_options, stall_ms) },
+	{ "send_rate", SIZE, offsetof(struct http_options, send_rate) },
 	{ "peer_connections", COUNT, offsetof(struct http_options, peer_connections) },
 	{ "max_connections", COUNT, offsetof(struct http_options, max_connections) },
 	{ "body_memory", SIZE, offsetof(struct http_options, body_memory) },

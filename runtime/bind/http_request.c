@@ -6,6 +6,7 @@
  *   req:respond(status, headers, body) -> true | nil, err    headers: name -> text or list
  *   req:start(status, headers), req:finish() -> true | nil, err; req:cut()
  *   req:write(text, seconds) -> true | nil, err    waits while the client is behind
+ *   req:upgrade(options), req:message(text, last), req:close(code, reason)    http_ws.c
  * A fiber that ends without an answer: 500, or a cut stream. The client leaves: its fiber is
  * cancelled.
  *
@@ -25,17 +26,6 @@
 
 #define REQUEST "exed.http.request"
 #define HEADERS_MAX 64
-
-struct write_wait;
-
-struct request_box {
-	struct http_request *req; /* NULL: answered, or the client has left */
-	struct script *script;
-	struct fiber *fiber; /* NULL: ended */
-	struct write_wait *writer;
-	bool started, left;
-	int self; /* in the registry until the fiber has ended */
-};
 
 struct write_wait {
 	struct wait wait; /* first */
@@ -61,17 +51,22 @@ static void forget_request(struct request_box *box, bool left)
 {
 	box->req = NULL;
 	box->left = left;
+	if (box->ws)
+		ws_detach(box->ws);
 	wake_writer(box);
+}
+
+void bind_http_left(struct request_box *box)
+{
+	forget_request(box, true);
+	if (box->fiber)
+		fiber_cancel(box->fiber, "client left");
 }
 
 static void on_gone(struct http_request *req, const char *why)
 {
-	struct request_box *box = req->arg;
-
 	(void)why;
-	forget_request(box, true);
-	if (box->fiber)
-		fiber_cancel(box->fiber, "client left");
+	bind_http_left(req->arg);
 }
 
 static void on_drain(struct http_request *req)
@@ -107,7 +102,11 @@ static void answer_for(struct request_box *box, const struct fiber_end *end)
 	if (end->ok)
 		log_error("http", "%s %.200s: the handler ended without an answer", req->method,
 			  req->path);
+	if (box->ws)
+		ws_close(box->ws, end->cancelled ? 1001 : 1011, "the server ends");
 	forget_request(box, false);
+	if (box->ws)
+		return;
 	if (box->started)
 		http_cut(req);
 	else if (end->cancelled)
@@ -126,6 +125,8 @@ static void on_end(void *arg, const struct fiber_end *end)
 	box->fiber = NULL;
 	if (box->req)
 		answer_for(box, end);
+	ws_free(box->ws);
+	box->ws = NULL;
 	luaL_unref(L, LUA_REGISTRYINDEX, box->self);
 }
 
@@ -271,13 +272,12 @@ void bind_http_request(struct http_request *req, void *arg)
 
 /* ---- answering ---- */
 
-static struct request_box *check_request(lua_State *L)
+struct request_box *bind_http_check(lua_State *L)
 {
 	return luaL_checkudata(L, 1, REQUEST);
 }
 
-/* nil, err when the client has left; raises when the handler has answered already. */
-static int not_open(lua_State *L, const struct request_box *box, const char *operation)
+int bind_http_not_open(lua_State *L, const struct request_box *box, const char *operation)
 {
 	struct err err;
 
@@ -334,7 +334,7 @@ static size_t check_headers(lua_State *L, int arg, struct http_pair *headers)
 
 static int l_respond(lua_State *L)
 {
-	struct request_box *box = check_request(L);
+	struct request_box *box = bind_http_check(L);
 	lua_Integer status = luaL_checkinteger(L, 2);
 	struct http_pair headers[HEADERS_MAX];
 	size_t n = check_headers(L, 3, headers), len;
@@ -343,7 +343,7 @@ static int l_respond(lua_State *L)
 
 	luaL_argcheck(L, status >= 200 && status <= 599, 2, "a status from 200 to 599");
 	if (!box->req)
-		return not_open(L, box, "respond");
+		return bind_http_not_open(L, box, "respond");
 	if (http_respond(box->req, (int)status, headers, n, body, len, &err))
 		return failed(L, &err, "respond");
 	forget_request(box, false);
@@ -353,7 +353,7 @@ static int l_respond(lua_State *L)
 
 static int l_start(lua_State *L)
 {
-	struct request_box *box = check_request(L);
+	struct request_box *box = bind_http_check(L);
 	lua_Integer status = luaL_checkinteger(L, 2);
 	struct http_pair headers[HEADERS_MAX];
 	size_t n = check_headers(L, 3, headers);
@@ -361,7 +361,7 @@ static int l_start(lua_State *L)
 
 	luaL_argcheck(L, status >= 200 && status <= 599, 2, "a status from 200 to 599");
 	if (!box->req)
-		return not_open(L, box, "start");
+		return bind_http_not_open(L, box, "start");
 	if (http_start(box->req, (int)status, headers, n, &err))
 		return failed(L, &err, "start");
 	box->started = true;
@@ -396,26 +396,15 @@ static void write_free(struct wait *wait)
 
 static const struct wait_ops write_ops = { write_push, write_cancel, write_free };
 
-static int l_write(lua_State *L)
+int bind_http_written(lua_State *L, struct request_box *box, int rc, const char *operation,
+		      int64_t ms)
 {
-	struct request_box *box = check_request(L);
-	size_t len;
-	const char *data = luaL_checklstring(L, 2, &len);
-	int64_t ms = bind_check_ms(L, 3, -1); /* the server drops a client that takes nothing */
 	struct write_wait *w;
 	struct err err;
-	int rc;
 
-	if (!box->req)
-		return not_open(L, box, "write");
-	if (!box->started)
-		return luaL_error(L, "write: start comes first");
-	if (box->writer)
-		return luaL_error(L, "write: another fiber waits to write this answer");
-	rc = http_write(box->req, data, len);
 	if (rc < 0) {
 		err_set(&err, -rc, "the client is too slow");
-		return fiber_push_err(L, &err, "write");
+		return fiber_push_err(L, &err, operation);
 	}
 	if (rc > 0) {
 		lua_pushboolean(L, true);
@@ -426,17 +415,35 @@ static int l_write(lua_State *L)
 		return luaL_error(L, "not enough memory");
 	w->box = box;
 	box->writer = w;
-	wait_init(&w->wait, &write_ops, "write", ms);
+	wait_init(&w->wait, &write_ops, operation, ms);
 	return fiber_await(L, &w->wait);
+}
+
+static int l_write(lua_State *L)
+{
+	struct request_box *box = bind_http_check(L);
+	size_t len;
+	const char *data = luaL_checklstring(L, 2, &len);
+	int64_t ms = bind_check_ms(L, 3, -1); /* the server drops a client that takes nothing */
+
+	if (!box->req)
+		return bind_http_not_open(L, box, "write");
+	if (!box->started)
+		return luaL_error(L, "write: start comes first");
+	if (box->ws)
+		return luaL_error(L, "write: a WebSocket has messages");
+	if (box->writer)
+		return luaL_error(L, "write: another fiber waits to write this answer");
+	return bind_http_written(L, box, http_write(box->req, data, len), "write", ms);
 }
 
 static int l_finish(lua_State *L)
 {
-	struct request_box *box = check_request(L);
+	struct request_box *box = bind_http_check(L);
 	struct http_request *req = box->req;
 
 	if (!req)
-		return not_open(L, box, "finish");
+		return bind_http_not_open(L, box, "finish");
 	if (!box->started)
 		return luaL_error(L, "finish: start comes first");
 	forget_request(box, false);
@@ -447,7 +454,7 @@ static int l_finish(lua_State *L)
 
 static int l_cut(lua_State *L)
 {
-	struct request_box *box = check_request(L);
+	struct request_box *box = bind_http_check(L);
 	struct http_request *req = box->req;
 
 	if (req) {
@@ -463,7 +470,7 @@ static int l_header(lua_State *L)
 	char lower[128];
 	size_t n = 0;
 
-	check_request(L);
+	bind_http_check(L);
 	for (; name[n] && n < sizeof(lower) - 1; n++)
 		lower[n] = name[n] >= 'A' && name[n] <= 'Z' ? (char)(name[n] | 0x20) : name[n];
 	lower[n] = '\0';
@@ -476,7 +483,7 @@ static int l_header(lua_State *L)
 /* A method, else one of the fields. */
 static int l_index(lua_State *L)
 {
-	check_request(L);
+	bind_http_check(L);
 	lua_pushvalue(L, 2);
 	if (lua_rawget(L, lua_upvalueindex(1)) != LUA_TNIL)
 		return 1;
@@ -487,9 +494,11 @@ static int l_index(lua_State *L)
 }
 
 static const luaL_Reg request_methods[] = {
-	{ "cut", l_cut },       { "finish", l_finish }, { "header", l_header },
-	{ "respond", l_respond }, { "start", l_start },   { "write", l_write },
-	{ NULL, NULL },
+	{ "close", bind_http_ws_close },     { "cut", l_cut },
+	{ "finish", l_finish },              { "header", l_header },
+	{ "message", bind_http_ws_message }, { "respond", l_respond },
+	{ "start", l_start },                { "upgrade", bind_http_ws_upgrade },
+	{ "write", l_write },                { NULL, NULL },
 };
 
 void bind_http_request_class(lua_State *L)

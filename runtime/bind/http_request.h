@@ -7,6 +7,7 @@
 
 #include "buf.h"
 #include "http.h"
+#include "ws.h"
 
 /* The userdata of a server. */
 struct bind_http {
@@ -15,6 +16,32 @@ struct bind_http {
 	int fn, self;     /* in the registry while it serves */
 	struct buf pairs; /* a query while it is taken apart */
 };
+
+struct write_wait;
+
+/* The userdata of a request. */
+struct request_box {
+	struct http_request *req; /* NULL: answered, or the client has left */
+	struct script *script;
+	struct fiber *fiber; /* NULL: ended */
+	struct write_wait *writer;
+	struct ws *ws;       /* NULL: none. Owned */
+	bool started, left;
+	int self; /* in the registry until the fiber has ended */
+};
+
+struct request_box *bind_http_check(lua_State *L); /* argument 1 */
+/* nil, err when the client has left; raises when the handler has answered already. */
+int bind_http_not_open(lua_State *L, const struct request_box *box, const char *operation);
+/* What a write pushes or waits for, by what http_write or ws_write returned. */
+int bind_http_written(lua_State *L, struct request_box *box, int rc, const char *operation,
+		      int64_t ms);
+void bind_http_left(struct request_box *box); /* the client has: cancels the fiber */
+
+/* http_ws.c */
+int bind_http_ws_upgrade(lua_State *L);
+int bind_http_ws_message(lua_State *L);
+int bind_http_ws_close(lua_State *L);
 
 /* on_request of the server; arg is its struct bind_http. */
 void bind_http_request(struct http_request *req, void *arg);

@@ -279,16 +279,28 @@ class Many(unittest.TestCase):
         self.assertIsNone(follower.next())
         follower.end()
 
-    def test_a_node_that_ends_cuts_the_stream_without_a_last_chunk(self):
+    def end_node_under(self, **fields):
+        """A follower of a job that runs on a node which ends meanwhile."""
         settings = {"ssh": {"agent": "none"}, "runner": {"drain_timeout": "100ms"}}
         with Exed(HOSTS, settings) as node:
-            follower = Follower(node.execute(["web09"], "sleep 305"), node)
+            follower = Follower(node.execute(["web09"], WAIT % "ends", **fields), node)
             follower.next()
-            wait_until(lambda: HOSTS.running("sleep 305"), 10, "it runs")
+            wait_until(lambda: HOSTS.running("ends"), 10, "it runs")
             self.assertEqual(node.term(), 0)
             follower.join(20)
-            self.assertIsInstance(follower.error, (ConnectionError, ValueError))
-        wait_until(lambda: not HOSTS.running("sleep 305"), 10, "the command is gone")
+        let_go("ends", "web09")
+        wait_until(lambda: not HOSTS.running("ends"), 10, "the command is gone")
+        os.unlink(os.path.join(HOSTS.host["web09"].dir, "ends"))
+        return follower
+
+    def test_a_node_that_ends_cuts_the_stream_of_a_job_that_goes_on_without_a_last_chunk(self):
+        follower = self.end_node_under(fence=True)
+        self.assertIsInstance(follower.error, (ConnectionError, ValueError))
+
+    def test_a_job_that_ends_with_its_node_ends_its_stream(self):
+        follower = self.end_node_under()
+        record = json.loads(follower.end().splitlines()[-1])["web09"]
+        self.assertEqual((record["status"], record["cancelled"]), (3, True))
 
 
 if __name__ == "__main__":

@@ -698,7 +698,7 @@ static void a_client_that_takes_nothing_is_dropped(void **state)
 	fd = client_dial(t.port);
 	client_puts(fd, GET("/flood", ""));
 	client_until_count(&t.gone, 1);
-	assert_string_equal(t.why, "the client takes nothing");
+	assert_string_equal(t.why, "the client takes too little");
 	close(fd);
 }
 
@@ -721,6 +721,26 @@ static void a_client_that_takes_slowly_is_kept(void **state)
 	assert_int_equal(t.gone, 0);
 	close(fd);
 	client_until_count(&t.gone, 1);
+}
+
+static void a_client_that_takes_less_than_the_rate_is_dropped(void **state)
+{
+	char bytes[65536];
+	int fd;
+
+	(void)state;
+	t.options.stall_ms = 100;
+	t.options.send_rate = (size_t)1 << 40;
+	serve();
+	t.to_write = 40 << 20;
+	fd = client_dial(t.port);
+	client_puts(fd, GET("/flood", ""));
+	for (int i = 0; i < 400 && !t.gone; i++) {
+		client_pass(5);
+		recv(fd, bytes, sizeof(bytes), MSG_DONTWAIT);
+	}
+	assert_string_equal(t.why, "the client takes too little");
+	close(fd);
 }
 
 static void a_writer_that_does_not_wait_ends(void **state)
@@ -1026,6 +1046,7 @@ int main(void)
 		TEST(a_slow_reader_holds_back_its_writer_only),
 		TEST(a_client_that_takes_nothing_is_dropped),
 		TEST(a_client_that_takes_slowly_is_kept),
+		TEST(a_client_that_takes_less_than_the_rate_is_dropped),
 		TEST(a_writer_that_does_not_wait_ends),
 		TEST(a_client_that_leaves_is_reported),
 		TEST(a_client_that_resets_is_reported),

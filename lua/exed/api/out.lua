@@ -36,6 +36,9 @@ function out:write(...)
   if size > (self.started and PIECE or WHOLE) then self:flush() end
 end
 
+-- Makes it a stream, whose head goes out now, with what was written.
+function out:begin() self:flush() end
+
 function out:flush()
   if not self.started then
     self.started = true
@@ -44,6 +47,9 @@ function out:flush()
   if self.size == 0 then return end
   if not self.req:write(take(self)) then error(out.GONE, 0) end
 end
+
+-- Ends it so that the client sees that something is missing.
+function out:cut() self.req:cut() end
 
 -- The answer is whole.
 function out:finish()

@@ -14,6 +14,8 @@ feed.__index = feed
 
 local WINDOW <const> = 4 << 20 -- bytes of entries that are kept for followers close to the tip
 local CACHE <const> = 1 << 20 -- bytes of output parts that are kept for the followers behind
+local BEHIND <const> = 2 << 20 -- bytes of pages that are kept for followers who come back
+local BLOCK <const> = 250 -- rows; such pages begin at its multiples, so that they can be shared
 local ROW_BYTES <const> = 200 -- what a row costs beside its entry
 local PAGE_ROWS <const> = 500
 local PAGE_BYTES <const> = 256 << 10
@@ -87,13 +89,31 @@ function feed:page(after)
   local named
   named, err = name_rows(self, page.rows)
   if not named then return nil, err end
+  page.bytes = 0
+  for _, row in ipairs(page.rows) do page.bytes = page.bytes + #row.entry + ROW_BYTES end
   local first = page.rows[1]
-  if first and first.id ~= after + 1 then
+  local upto = first and first.id - 1 or page.last
+  if upto > after then
     return nil, {
-      code = "trimmed", message = ("entries %d to %d are missing"):format(after + 1, first.id - 1),
+      code = "trimmed",
+      message = ("entries %d to %d are not kept any more"):format(after + 1, upto),
     }
   end
   return page
+end
+
+-- The rows behind the window after a position, or nil, err; read once for those who want the same.
+function feed:behind(after)
+  local from = after // BLOCK * BLOCK
+  local page = self.pages:get(from, function() return self:page(from) end)
+  local rows = page and page.rows or {}
+  if #rows > 0 and rows[#rows].id > after then
+    return after == from and rows or table.move(rows, after - from + 1, #rows, 1, {})
+  end
+  -- The page ended before it, by its bytes, or where it begins is not there any more.
+  local err
+  page, err = self.pages:get(after, function() return self:page(after) end)
+  return page and page.rows, err
 end
 
 -- ---- output in parts ----------------------------------------------------------------------------
@@ -183,8 +203,9 @@ local function run(self)
   end
 end
 
--- Waits for rows after the last one, or for the end; the caller looks again.
-function feed:wait()
+-- Waits for rows after the last one, or for the end, at most that many seconds; the caller looks
+-- again.
+function feed:wait(seconds)
   if not self.handle:running() and not self.ended then
     self.failed = self.failed or { code = "failed", message = "reading the job's results failed" }
     return
@@ -194,8 +215,14 @@ function feed:wait()
     __close = function() self.waiting = self.waiting - 1 end,
   })
   self.wanted:notify()
-  self.fresh:wait(POLL)
+  self.fresh:wait(math.max(0, math.min(seconds, POLL)))
 end
+
+-- Wakes those who wait for rows, to look for themselves.
+function feed:look() self.fresh:notify() end
+
+-- The job as load() reads it after its end; nil, err.
+function feed:ending(load) return self.cache:get("end", load) end
 
 function feed:close() self.handle:cancel "nobody follows any more" end
 
@@ -204,7 +231,8 @@ function feed.open(node, job, after)
   local self = setmetatable({
     store = node.store, conn = node.conn, jid = job.jid, lines = job.lines, readers = 0,
     rows = {}, first = after + 1, last = after, bytes = 0, waiting = 0, names = {},
-    cache = shared.new(CACHE), fresh = fiber.event(), wanted = fiber.event(),
+    cache = shared.new(CACHE), pages = shared.new(BEHIND),
+    fresh = fiber.event(), wanted = fiber.event(),
   }, feed)
   local err
   self.handle, err = fiber.spawn("follow " .. job.jid, run, self)

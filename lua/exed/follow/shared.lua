@@ -16,7 +16,8 @@ function shared.new(room)
 end
 
 local function keep(self, key, item)
-  item.size = type(item.value) == "string" and #item.value or TABLE_BYTES
+  local value = item.value
+  item.size = type(value) == "string" and #value or value.bytes or TABLE_BYTES
   self.kept[#self.kept + 1] = key
   self.bytes = self.bytes + item.size
   while self.bytes > self.room and #self.kept > 0 do
@@ -26,8 +27,8 @@ local function keep(self, key, item)
   end
 end
 
--- What fetch() answers: a value, or nil, err. An err is for the one who asked; the others ask
--- again.
+-- What fetch() answers: a value (a table may say its size in `bytes`), or nil, err. An err is for
+-- the one who asked; the others ask again.
 function shared:get(key, fetch)
   local item = self.items[key]
   while item and not item.done do

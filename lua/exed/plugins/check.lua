@@ -15,7 +15,7 @@ local FIELDS <const> = {
   handler = { type = "string", path = "string", dialect = "string", methods = "table" },
   method = {
     summary = "string", query = "table", body = "table", answers = "table", changes = "boolean",
-    run = "function",
+    socket = "boolean", run = "function",
   },
 }
 local NEEDED <const> = {

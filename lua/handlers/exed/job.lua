@@ -3,6 +3,7 @@
 
 local answer = require "exed.answer"
 local jobs = require "exed.jobs"
+local stream = require "exed.follow.stream"
 
 -- The store's words in those of the API.
 local function explain(err, jid)
@@ -24,23 +25,24 @@ return {
       query = {
         outputs = { "boolean", default = false, help = "return_data has the records" },
         follow = { "boolean", default = false, help = "one line for each record, until the end" },
+        from = { "integer", min = 0, help = "with follow: what comes after that id" },
         detail = { "boolean", default = false, help = "what runs now" },
       },
+      socket = true,
       run = function(req)
         local node, query = req.node, req.query
         local jid = req.params.jid
         local function load() return answer.load(node, jid) end
-        local job, err
-        if query.follow then
-          job, err = node.follow:job(jid, load)
-        else
-          job, err = load()
+        if query.follow or req.socket then
+          local status, made, headers = stream.answer(req, load)
+          if not status then return nil, explain(made, jid) end
+          return status, made, headers
+        elseif query.from then
+          return nil, { code = "bad_request", message = "from: only with follow=1" }
         end
+        local job, err = load()
         if not job then return nil, explain(err, jid) end
-        return 200, function(out)
-          if query.follow then return answer.follow(node, job, out) end
-          return answer.object(node, job, out, query)
-        end
+        return 200, function(out) return answer.object(node, job, out, query) end
       end,
     },
     DELETE = {
