@@ -167,8 +167,10 @@ const struct setting config_table[] = {
 
 	{ "runtime", "io_threads", CONFIG_INTEGER, "0", 0, 64, NULL, SETTING_CORES,
 	  "threads; 0: one per core", "They do SSH: key exchange and encryption use all cores." },
-	{ "runtime", "resolver", CONFIG_LIST, NULL, 0, 0, NULL, 0, "addresses",
-	  "DNS servers for host names. Unset: those of /etc/resolv.conf." },
+	{ "runtime", "resolver", CONFIG_LIST, NULL, 0, 0, NULL, SETTING_SERVERS,
+	  "addresses, with or without a port",
+	  "DNS servers for names of hosts and of Redis, after /etc/hosts. Unset: those of "
+	  "/etc/resolv.conf." },
 	{ "runtime", "http_connections", CONFIG_INTEGER, "200", 1, 10000, NULL, 0, "connections",
 	  "Of exed.http to other servers, at once; further requests wait for one." },
 	{ "runtime", "http_host_connections", CONFIG_INTEGER, "20", 1, 10000, NULL, 0, "connections",

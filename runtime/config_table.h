@@ -12,6 +12,7 @@ enum setting_flags {
 	SETTING_SECRET = 4,   /* the value may hold a password */
 	SETTING_ABSOLUTE = 8, /* items are absolute paths */
 	SETTING_PATHS = 16,   /* items are paths: ~/ is replaced */
+	SETTING_SERVERS = 32, /* items are addresses, with or without a port */
 };
 
 struct setting {

@@ -10,6 +10,7 @@
 #include <strings.h>
 
 #include "config_table.h"
+#include "dns.h"
 
 #define BLANKS " \t"
 
@@ -204,6 +205,8 @@ static int check_item(const struct setting *s, const char *item)
 	}
 	if (s->flags & SETTING_ABSOLUTE && *item != '/')
 		return -ERR_INVALID;
+	if (s->flags & SETTING_SERVERS && !dns_is_server(item))
+		return -ERR_INVALID;
 	return s->of && !find_choice(s, item) ? -ERR_INVALID : 0;
 }
 
@@ -372,6 +375,8 @@ void config_value_want(const struct setting *s, char *out, size_t cap)
 	}
 	if (s->flags & SETTING_ABSOLUTE)
 		snprintf(out, cap, "a comma list of absolute paths");
+	else if (s->flags & SETTING_SERVERS)
+		snprintf(out, cap, "a comma list of addresses such as 10.0.0.2 or 10.0.0.2:5353");
 	else
 		snprintf(out, cap, "%s%s", texts[s->kind],
 			 s->flags & SETTING_NONE && s->kind == CONFIG_DURATION ? " or none" : "");

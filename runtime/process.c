@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "bind/bind.h"
+#include "buf.h"
 #include "config.h"
 #include "fanout.h"
 #include "http_client.h"
@@ -52,6 +53,18 @@ static unsigned fit_connections(const struct config *c, rlim_t descriptors)
 	return (unsigned)room;
 }
 
+/* The items of a list as one text, for free(); NULL when there are none, or memory is out. */
+static char *join(const struct config *c, const char *section, const char *key)
+{
+	struct buf b = {0};
+	size_t n;
+	const char *const *items = config_list(c, section, key, &n);
+
+	for (size_t i = 0; i < n; i++)
+		buf_printf(&b, "%s%s", i ? "," : "", items[i]);
+	return n ? buf_take(&b, &n) : NULL;
+}
+
 static struct ssh_settings *open_ssh(const struct config *c, unsigned max_connections,
 				     struct err *err)
 {
@@ -59,12 +72,15 @@ static struct ssh_settings *open_ssh(const struct config *c, unsigned max_connec
 	const char *const *keys = config_list(c, "ssh", "key", &nkeys);
 	const char *checking = config_str(c, "ssh", "host_key_checking");
 	const char *agent = config_str(c, "ssh", "agent");
+	char *resolver = join(c, "runtime", "resolver");
+	struct ssh_settings *s;
 	struct ssh_options o = {
 		.user = config_str(c, "ssh", "user"),
 		.port = (int)config_int(c, "ssh", "port"),
 		.keys = nkeys ? keys : NULL,
 		.key_passphrase_file = config_str(c, "ssh", "key_passphrase_file"),
 		.agent = agent && !strcmp(agent, "none") ? "" : agent,
+		.resolver = resolver,
 		.known_hosts = config_str(c, "ssh", "known_hosts"),
 		.checking = !strcmp(checking, "strict")	      ? SSH_CHECK_STRICT
 			    : !strcmp(checking, "accept-new") ? SSH_CHECK_ACCEPT_NEW
@@ -75,7 +91,9 @@ static struct ssh_settings *open_ssh(const struct config *c, unsigned max_connec
 		.max_sessions = (unsigned)config_int(c, "ssh", "max_sessions"),
 	};
 
-	return ssh_settings_new(&o, err);
+	s = ssh_settings_new(&o, err);
+	free(resolver);
+	return s;
 }
 
 static int open_log(const struct config *c, bool quiet, struct err *err)

@@ -359,6 +359,7 @@ static int copy_setup(struct redis_setup *s, const struct redis_options *o, stru
 	s->address.db = o->address->db;
 	memcpy(s->address.text, o->address->text, sizeof(s->address.text));
 	s->library = copy_text(o->library, &failed);
+	s->resolver = copy_text(o->resolver, &failed);
 	s->revision = line ? atoi(strchr(line, '=') + 1) : 0;
 	s->allow_eviction = o->allow_eviction;
 	s->connect_ms = o->connect_ms > 0 ? o->connect_ms : CONNECT_MS;
@@ -374,6 +375,7 @@ static void free_setup(struct redis_setup *s)
 {
 	redis_address_deinit(&s->address);
 	free(s->library);
+	free(s->resolver);
 }
 
 struct redis *redis_new(struct loop *loop, const struct redis_options *options, struct err *err)

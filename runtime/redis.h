@@ -49,6 +49,7 @@ struct redis_options { /* everything is copied */
 	/* Text of the function library, with a line "local REVISION = N"; loaded when the server has none
 	 * or an older one. NULL: no functions are needed. */
 	const char *library;
+	const char *resolver;  /* name servers, as dns_new takes them; NULL: resolv.conf's */
 	bool allow_eviction;   /* take a server that may throw keys away */
 	int64_t connect_ms;    /* from the start of a try until it can be used; 0: 5,000 */
 	int64_t command_ms;    /* limit of a command that names none; also: silence for this long while

@@ -6,12 +6,13 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <event2/dns.h>
 #include <event2/util.h>
 #include <fcntl.h>
 #include <hiredis/adapters/libevent.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "dns.h"
 
 #define RETRY_FIRST_MS 50     /* a server that is being restarted is back within a few of it */
 #define RETRY_MOST_MS 2000    /* often enough that nobody waits long after an outage */
@@ -161,8 +162,7 @@ static void on_lookup(int result, struct evutil_addrinfo *res, void *arg)
 		return;
 	l->lookup = NULL;
 	l->looked_up = true;
-	snprintf(l->why_not, sizeof(l->why_not), "%s",
-		 result ? evutil_gai_strerror(result) : "the name has no address");
+	snprintf(l->why_not, sizeof(l->why_not), "%s", dns_why(result));
 	if (result == 0 && res) {
 		const struct evutil_addrinfo *a = choose(res, l->failures);
 
@@ -189,17 +189,15 @@ static void look_up(struct redis_link *l)
 	struct evdns_getaddrinfo_request *lookup;
 
 	if (!l->dns) {
-		l->dns = evdns_base_new(l->base, EVDNS_BASE_DISABLE_WHEN_INACTIVE);
+		l->dns = dns_new(l->base, l->setup->resolver);
 		if (!l->dns) {
 			connect_failed(l, "not enough memory");
 			return;
 		}
-		/* Without a resolv.conf the hosts file still counts. */
-		evdns_base_resolv_conf_parse(l->dns, DNS_OPTIONS_ALL, "/etc/resolv.conf");
 	}
 	/* A name from the hosts file is answered inside the call, which then returns NULL. */
 	*l->found = '\0';
-	lookup = evdns_getaddrinfo(l->dns, l->setup->address.host, NULL, &hints, on_lookup, l);
+	lookup = evdns_getaddrinfo(dns_base(l->dns), l->setup->address.host, NULL, &hints, on_lookup, l);
 	if (lookup)
 		l->lookup = lookup;
 }
@@ -272,8 +270,7 @@ void redis_link_deinit(struct redis_link *l)
 	end_lookup(l);
 	timer_deinit(&l->limit);
 	timer_deinit(&l->retry);
-	if (l->dns)
-		evdns_base_free(l->dns, 0);
+	dns_free(l->dns, false);
 	l->dns = NULL;
 	if (ac) {
 		ac->data = NULL;

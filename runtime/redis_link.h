@@ -8,13 +8,14 @@
 
 #include "redis.h"
 
-struct evdns_base;
+struct dns;
 struct evdns_getaddrinfo_request;
 
 /* What both connections of a client need; owned by struct redis. */
 struct redis_setup {
 	struct redis_address address;
 	char *library; /* or NULL */
+	char *resolver; /* or NULL */
 	int revision;  /* of library */
 	bool allow_eviction;
 	int64_t connect_ms, command_ms;
@@ -28,10 +29,10 @@ struct redis_link {
 	bool up;
 	unsigned failures;       /* in a row */
 	struct timer limit, retry;
-	struct evdns_base *dns;
+	struct dns *dns;
 	struct evdns_getaddrinfo_request *lookup;
 	bool looked_up;          /* `found` is the answer: an address, or "" and why_not */
-	char found[64], why_not[64];
+	char found[64], why_not[96];
 	/* Either may end the link. down is called before commands in flight get their NULL replies,
 	 * and for each try that failed. */
 	void (*on_up)(void *arg);

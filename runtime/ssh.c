@@ -458,15 +458,13 @@ struct ssh_client_counts ssh_client_counts(const struct ssh_client *c)
 	return c->counts;
 }
 
-struct evdns_base *client_dns(struct ssh_client *client)
+struct evdns_base *client_dns(struct ssh_client *client, const struct ssh_settings *s)
 {
-	if (client->dns)
-		return client->dns;
-	client->dns = evdns_base_new(client->base, EVDNS_BASE_DISABLE_WHEN_INACTIVE);
-	if (client->dns && evdns_base_resolv_conf_parse(client->dns, DNS_OPTIONS_ALL,
-							"/etc/resolv.conf"))
-		log_warn("ssh", "/etc/resolv.conf cannot be used; only /etc/hosts is");
-	return client->dns;
+	if (!client->dns)
+		client->dns = dns_new(client->base, s->resolver);
+	if (!client->dns || dns_set_servers(client->dns, s->resolver))
+		return NULL;
+	return dns_base(client->dns);
 }
 
 struct ssh_agent *client_agent(struct ssh_client *client, const char *path)
@@ -521,7 +519,7 @@ void ssh_client_free(struct ssh_client *client)
 	event_del(&client->trim);
 	if (client->dns) {
 		/* Its answers come from the loop, and connections wait for them. */
-		evdns_base_free(client->dns, 1);
+		dns_free(client->dns, true);
 		event_base_loop(client->base, EVLOOP_NONBLOCK);
 	}
 	ssh_agent_free(client->agent);

@@ -55,6 +55,7 @@ struct ssh_options { /* [ssh] of the configuration; strings are copied */
 	const char *const *keys;      /* identity files, NULL-terminated; NULL: ~/.ssh/id_* */
 	const char *key_passphrase_file; /* its first line opens encrypted keys; NULL: none */
 	const char *agent;            /* socket of ssh-agent; NULL: $SSH_AUTH_SOCK; "": none */
+	const char *resolver;         /* name servers, as dns_new takes them; NULL: resolv.conf's */
 	const char *known_hosts;      /* NULL: ~/.ssh/known_hosts and /etc/ssh/ssh_known_hosts */
 	enum ssh_checking checking;
 	int64_t connect_timeout_ms;   /* to the end of login */

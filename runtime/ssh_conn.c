@@ -145,7 +145,7 @@ static void on_resolved(int error, struct evutil_addrinfo *list, void *arg)
 	event_del(&c->timer);
 	if (!c->n_at) {
 		conn_fail(c, ERR_UNREACHABLE, "no address for %s: %s", ssh_host_address(c->host),
-			  error ? evutil_gai_strerror(error) : "the name has none");
+			  dns_why(error));
 		return;
 	}
 	c->phase = SSH_CONNECT;
@@ -156,11 +156,11 @@ static void resolve(struct ssh_conn *c)
 {
 	struct evutil_addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM,
 					.ai_protocol = IPPROTO_TCP};
-	struct evdns_base *dns = client_dns(c->client);
+	struct evdns_base *dns = client_dns(c->client, c->settings);
 	struct evdns_getaddrinfo_request *asked;
 
 	if (!dns) {
-		conn_fail(c, ERR_SYSTEM, "no resolver");
+		conn_fail(c, ERR_MEMORY, "out of memory");
 		return;
 	}
 	ssh_arm(&c->timer, c->limit_ms / RESOLVE_SHARE + 1);

@@ -9,7 +9,6 @@
 #ifndef EXED_SSH_CONN_H
 #define EXED_SSH_CONN_H
 
-#include <event2/dns.h>
 #include <event2/event.h>
 #include <event2/event_struct.h>
 #include <libssh2.h>
@@ -18,6 +17,7 @@
 #include <sys/queue.h>
 
 #include "buf.h"
+#include "dns.h"
 #include "known_hosts.h"
 #include "ssh.h"
 #include "ssh_agent.h"
@@ -79,6 +79,7 @@ struct ssh_settings {
 	struct ssh_key **keys; /* NULL-terminated */
 	char *passphrase;
 	char *agent; /* NULL: none */
+	char *resolver; /* NULL: those of resolv.conf */
 	struct known_hosts *known_hosts;
 	enum ssh_checking checking;
 	int64_t connect_timeout_ms, keep_ms;
@@ -121,7 +122,7 @@ struct ssh_client {
 	struct ssh_use *telling;  /* whose callback runs; NULL once it ended itself */
 	unsigned uses;
 	bool soon_set, stopping, ended;
-	struct evdns_base *dns;
+	struct dns *dns;
 	struct ssh_agent *agent;
 	struct buf out;  /* lent to the connection whose turn it is */
 	char *read_buf;  /* SSH_READ_SIZE: output on its way to the callback */
@@ -262,8 +263,8 @@ struct ssh_use *client_lane_use(struct ssh_client *c, struct ssh_host *h, struct
  * the first for NULL; NULL at the end. */
 struct ssh_conn *client_lane_next(struct ssh_conn *lane, struct ssh_conn *last);
 void client_use_move(struct ssh_use *u, struct ssh_conn *to); /* a ready one to a ready connection */
-/* Made at the first name; NULL: out of memory. */
-struct evdns_base *client_dns(struct ssh_client *c);
+/* Made at the first name, with the servers that the settings name; NULL: out of memory. */
+struct evdns_base *client_dns(struct ssh_client *c, const struct ssh_settings *s);
 struct ssh_agent *client_agent(struct ssh_client *c, const char *path);
 
 /* ---- ssh_io.c ---- */

@@ -281,7 +281,8 @@ struct ssh_settings *ssh_settings_new(const struct ssh_options *o, struct err *e
 	s->max_connections = o->max_connections ? o->max_connections : 1;
 	s->max_sessions = o->max_sessions ? o->max_sessions : 1;
 	agent = o->agent ? o->agent : getenv("SSH_AUTH_SOCK");
-	if (!user_set(s, o->user) || !copy(&s->agent, agent && *agent ? agent : NULL))
+	if (!user_set(s, o->user) || !copy(&s->agent, agent && *agent ? agent : NULL) ||
+	    !copy(&s->resolver, o->resolver))
 		goto memory;
 	if (o->key_passphrase_file && passphrase_read(s, o->key_passphrase_file, &why))
 		goto fail;
@@ -321,6 +322,7 @@ void ssh_settings_unref(struct ssh_settings *s)
 	free(s->keys);
 	free(s->user);
 	free(s->agent);
+	free(s->resolver);
 	known_hosts_free(s->known_hosts);
 	pthread_mutex_destroy(&s->lock);
 	free(s);

@@ -79,6 +79,7 @@ local function open_store(self)
   end
   local conn, err = redis.connect {
     url = url, library = read_library(), allow_eviction = config.store.allow_eviction,
+    resolver = config.runtime.resolver and table.concat(config.runtime.resolver, ","),
     buffer = 2 * config.store.buffer,
   }
   if not conn then return nil, err end

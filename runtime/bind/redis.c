@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* exed.redis:
  *   connect(url | options) -> conn       returns at once and connects on its own; options: url,
- *     library (text of the functions), allow_eviction, buffer (bytes), connect_timeout, timeout (s)
+ *     library (text of the functions), resolver (addresses by comma), allow_eviction, buffer
+ *     (bytes), connect_timeout, timeout (s)
  *   conn:ready(seconds) -> true | nil, err    waits; ends early when redis refuses (code "refused")
  *   conn:call([{timeout = s},] command, ...) -> reply | nil, err
  *   conn:fcall([{timeout = s},] name, ...) -> reply | nil, err       FCALL name 0 ...; sent once
@@ -492,6 +493,8 @@ static void read_options(lua_State *L, struct redis_options *o)
 {
 	lua_getfield(L, 1, "library");
 	o->library = luaL_optstring(L, -1, NULL);
+	lua_getfield(L, 1, "resolver");
+	o->resolver = luaL_optstring(L, -1, NULL);
 	lua_getfield(L, 1, "allow_eviction");
 	o->allow_eviction = lua_toboolean(L, -1);
 	lua_getfield(L, 1, "buffer");
