@@ -52,7 +52,7 @@ SAN ?=
 WARN := -Wall -Wextra -Wshadow $(if $(SAN),,-Werror)
 HARDEN := -fstack-protector-strong $(if $(SAN),,-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2)
 
-# The libssh2 that `make deps` built, when there is one; else the system's.
+# The libssh2 that `make deps` built and patched, when there is one; else the system's.
 OWN_SSH2 = $(wildcard $(DEPS)/lib/libssh2.a)
 SSH2_CFLAGS = $(if $(OWN_SSH2),-isystem $(DEPS)/include,$(shell pkg-config --cflags libssh2))
 SSH2_LIBS = $(if $(OWN_SSH2),$(OWN_SSH2),$(shell pkg-config --libs libssh2))
@@ -99,11 +99,11 @@ $(BUILD)/objects: FORCE
 $(LIB): $(LIB_OBJ) $(BUILD)/objects
 	$(Q)rm -f $@.$$PPID && $(AR) rcs $@.$$PPID $(LIB_OBJ) && mv $@.$$PPID $@
 
-$(BUILD)/exed: $(BUILD)/obj/main.o $(LIB)
+$(BUILD)/exed: $(BUILD)/obj/main.o $(LIB) $(OWN_SSH2)
 	$(if $(V),,@echo "link $@")
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $< $(LIB) $(ALL_LIBS)
 
-$(BUILD)/exed-run: $(BUILD)/obj/run.o $(LIB)
+$(BUILD)/exed-run: $(BUILD)/obj/run.o $(LIB) $(OWN_SSH2)
 	$(if $(V),,@echo "link $@")
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $< $(LIB) $(ALL_LIBS)
 
@@ -115,7 +115,7 @@ UNIT_HELP := $(BUILD)/unit/libhelp.a
 $(UNIT_HELP): $(UNIT_HELP_OBJ)
 	$(Q)mkdir -p $(@D)
 	$(Q)rm -f $@.$$PPID && $(AR) rcs $@.$$PPID $^ && mv $@.$$PPID $@
-$(UNIT): $(BUILD)/unit/%: $(BUILD)/obj/tests/unit/%.o $(UNIT_HELP) $(LIB)
+$(UNIT): $(BUILD)/unit/%: $(BUILD)/obj/tests/unit/%.o $(UNIT_HELP) $(LIB) $(OWN_SSH2)
 	$(if $(V),,@echo "link $@")
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $< $(UNIT_HELP) $(LIB) -lcmocka $(ALL_LIBS)
@@ -132,7 +132,7 @@ build/support/fleet build/support/logins:
 	$(Q)mkdir -p $(@D)
 	$(Q)cd tests/support/$(@F) && GO111MODULE=off GOPATH=/usr/share/gocode GOFLAGS= \
 		GOCACHE=$(CURDIR)/build/support/gocache go build -buildvcs=false -o $(CURDIR)/$@ .
-build/support/floor: $(FLOOR_SRC) build/flags
+build/support/floor: $(FLOOR_SRC) build/flags $(OWN_SSH2)
 	$(if $(V),,@echo "cc   $@")
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $(FLOOR_SRC) $(ALL_LIBS)

@@ -23,8 +23,9 @@
 #define EARLY_SIZE 4096u
 
 /* Cheapest first where both sides have them; no SHA-1, no CBC, no DSA. Names that this libssh2 does
- * not know it leaves out by itself. nistp256 would cost the same as curve25519, but libssh2 1.11.1
- * loses 2 KB of OpenSSL's memory at each such exchange. */
+ * not know it leaves out by itself. With OpenSSL 3 nistp256 costs libssh2 a tenth more than curve25519
+ * (0.88 and 0.79 ms for a whole connection and login), and a libssh2 1.11.1 that is not patched as
+ * ours is (tools/libssh2-ecdh.patch) loses 2 KB of memory at each exchange over a NIST curve. */
 const char *const ssh_methods_kex =
 	"curve25519-sha256,curve25519-sha256@libssh.org,ecdh-sha2-nistp256,ecdh-sha2-nistp384,"
 	"ecdh-sha2-nistp521,diffie-hellman-group14-sha256,diffie-hellman-group16-sha512,"

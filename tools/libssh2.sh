@@ -4,7 +4,8 @@
 #
 # The source package is that of a newer Debian release, from the mirror that this system's own apt sources name,
 # checked by apt against Debian's keys. All of apt's state for it lies in build/deps; nothing outside is changed
-# and no root is needed. build/deps/lib/libssh2.a is put in place last: when it is there, all of it is.
+# and no root is needed. Our own patches (tools/libssh2-*.patch) are applied behind Debian's. build/deps/lib/libssh2.a
+# is put in place last but for the stamp, which names the recipe: when this script or a patch changes, it is built anew.
 # Where the source cannot be had, this says what will not work, and the build goes on with the system's.
 set -eu
 
@@ -16,7 +17,9 @@ RETRY=60 # minutes before a source that could not be had is asked for again
 top=$(pwd)
 deps=$top/build/deps
 note=$deps/no-libssh2
+stamp=$deps/libssh2.stamp
 work=$deps/work.$$
+recipe=$(cat "$0" "$top"/tools/libssh2-*.patch | sha256sum)
 
 say() {
 	echo "exed: $*" >&2
@@ -30,6 +33,11 @@ system_version() {
 do_without() {
 	rm -rf "$work"
 	mkdir -p "$deps"
+	if [ -f "$deps/lib/libssh2.a" ]; then
+		say "libssh2 cannot be built anew: $1; going on with the one that is in build/deps"
+		echo "$1" >"$note"
+		exit 0
+	fi
 	echo "$1" >"$note"
 	tell_without
 }
@@ -169,6 +177,9 @@ unpack() {
 		while read -r name level; do
 			patch -s "${level:--p1}" -i "debian/patches/$name" || exit 1
 		done || fail "a patch of the libssh2 package does not apply"
+	for name in "$top"/tools/libssh2-*.patch; do
+		patch -s -p1 -i "$name" || fail "$name does not apply to libssh2 $version"
+	done
 }
 
 compile() {
@@ -204,20 +215,28 @@ put_in_place() {
 	cp "$work/stage$deps"/include/libssh2*.h "$deps/include/"
 	cp "$work/stage$deps/lib/libssh2.a" "$deps/lib/libssh2.a.$$"
 	mv "$deps/lib/libssh2.a.$$" "$deps/lib/libssh2.a"
+	echo "$recipe" >"$stamp"
 	rm -rf "$note"
 	say "libssh2 $built is in build/deps"
 }
 
-[ ! -f "$deps/lib/libssh2.a" ] || exit 0
-if pkg-config --atleast-version=$WANT libssh2 2>/dev/null; then
+if [ -f "$deps/lib/libssh2.a" ] && [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$recipe" ]; then
+	exit 0
+fi
+if [ ! -f "$deps/lib/libssh2.a" ] && pkg-config --atleast-version=$WANT libssh2 2>/dev/null; then
 	exit 0
 fi
 if [ -f "$note" ] && [ -n "$(find "$note" -mmin -$RETRY)" ]; then
+	[ ! -f "$deps/lib/libssh2.a" ] || exit 0
 	tell_without
 fi
 command -v apt-get >/dev/null 2>&1 || do_without "there is no apt-get here"
 
-say "the system's libssh2 is $(system_version); building $WANT or newer (about a minute)"
+if [ -f "$deps/lib/libssh2.a" ]; then
+	say "the recipe of libssh2 has changed; building it anew (about a minute)"
+else
+	say "the system's libssh2 is $(system_version); building $WANT or newer (about a minute)"
+fi
 for old in "$deps"/work.*; do # of runs that were killed
 	[ ! -d "$old" ] || kill -0 "${old##*.}" 2>/dev/null || rm -rf "$old"
 done
