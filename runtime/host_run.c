@@ -133,6 +133,25 @@ static void pause_output(struct host_run *run, bool pause)
 		proc_pause(run->proc, pause);
 }
 
+/* While a part is under way lines are gathered: a command that prints many short ones makes no more
+ * entries than the store takes. */
+static void give_parts(struct host_run *run, struct entry *part)
+{
+	struct entry *next;
+
+	for (; part; part = next) {
+		next = part->next;
+		part->next = NULL;
+		part->run = host_run_ref(run);
+		part->work.done = part_done;
+		run->untaken += part->len;
+		to_loop(run, &part->work);
+	}
+	run->record.hold = run->untaken > 0;
+	if (run->untaken >= UNTAKEN_MAX)
+		pause_output(run, true);
+}
+
 static void part_taken(struct io *io, struct work *w)
 {
 	struct entry *part = container_of(w, struct entry, work);
@@ -140,6 +159,8 @@ static void part_taken(struct io *io, struct work *w)
 
 	(void)io;
 	run->untaken -= part->len;
+	if (!run->over && !run->untaken)
+		give_parts(run, record_lines(&run->record));
 	if (!run->over && run->untaken < UNTAKEN_MAX / 2)
 		pause_output(run, false);
 	entry_free(part);
@@ -162,18 +183,8 @@ void host_run_part_taken(struct entry *part)
 static void collect(struct host_run *run, enum ssh_stream stream, const char *data, size_t n)
 {
 	uint64_t cap = atomic_load(&fanout_run_plan(run)->output_cap);
-	struct entry *part = record_output(&run->record, stream, data, n, cap), *next;
 
-	for (; part; part = next) {
-		next = part->next;
-		part->next = NULL;
-		part->run = host_run_ref(run);
-		part->work.done = part_done;
-		run->untaken += part->len;
-		to_loop(run, &part->work);
-	}
-	if (run->untaken >= UNTAKEN_MAX)
-		pause_output(run, true);
+	give_parts(run, record_output(&run->record, stream, data, n, cap));
 }
 
 /* False: no command runs yet. */

@@ -95,17 +95,18 @@ static struct entry *make_part(struct record *r, enum ssh_stream stream, size_t 
 static size_t due(const struct record *r, const struct record_stream *s, bool all)
 {
 	size_t n = s->held.len, lines;
+	bool full = n > (s->parted ? RECORD_PART : RECORD_INLINE);
 
 	if (r->rules->facts)
 		return 0;
 	if (all && s->parted && n <= RECORD_PART)
 		return n;
-	if (r->rules->lines) {
+	if (r->rules->lines && (full || !r->hold)) {
 		lines = whole_lines(&s->held);
 		if (lines)
 			return lines;
 	}
-	if (n <= (s->parted ? RECORD_PART : RECORD_INLINE))
+	if (!full)
 		return 0;
 	n = n < RECORD_PART ? n : RECORD_PART;
 	return whole_characters(s->held.data, n);
@@ -139,14 +140,26 @@ struct entry *record_output(struct record *r, enum ssh_stream stream, const char
 	return take_parts(r, stream, false);
 }
 
-struct entry *record_flush(struct record *r)
+static struct entry *take_both(struct record *r, bool all)
 {
-	struct entry *first = take_parts(r, SSH_STDOUT, true), **last = &first;
+	struct entry *first, **last = &first;
 
+	r->hold = false;
+	first = take_parts(r, SSH_STDOUT, all);
 	while (*last)
 		last = &(*last)->next;
-	*last = take_parts(r, SSH_STDERR, true);
+	*last = take_parts(r, SSH_STDERR, all);
 	return first;
+}
+
+struct entry *record_lines(struct record *r)
+{
+	return r->rules->lines ? take_both(r, false) : NULL;
+}
+
+struct entry *record_flush(struct record *r)
+{
+	return take_both(r, true);
 }
 
 /* ---- the record ---- */

@@ -84,6 +84,7 @@ struct record {
 	int64_t start_us; /* wall clock; 0: nothing started */
 	int64_t start_ms; /* monotonic */
 	struct record_stream out, err;
+	bool hold; /* with lines: the last part has not been taken yet, so that new lines wait for it */
 };
 
 void record_init(struct record *r, const struct record_rules *rules, unsigned index);
@@ -93,6 +94,8 @@ void record_start(struct record *r); /* stamps the start of the command */
 /* Takes n bytes of output, of which those within the first `cap` of the stream are kept; returns a list (by next) of parts to send now, or NULL. */
 struct entry *record_output(struct record *r, enum ssh_stream stream, const char *data, size_t n,
 			    uint64_t cap);
+/* With lines: those that waited while `hold` was set: a list of parts, or NULL. */
+struct entry *record_lines(struct record *r);
 /* What of the output must go before the record: a list of parts, or NULL. */
 struct entry *record_flush(struct record *r);
 

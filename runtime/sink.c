@@ -22,6 +22,8 @@
 /* What is kept of each output stream once the job's outputs are over their limit, or the store is nearly
  * full. */
 #define CUT_BYTES 4096
+/* What a part costs the store beside its bytes. */
+#define PART_COST 100
 
 struct batch {
 	struct batch *next;
@@ -238,7 +240,8 @@ static void put_entry(struct buf *b, const struct entry *e)
 			n = snprintf(head, sizeof(head), "%u", e->parts);
 	}
 	put_number(b, e->kind == ENTRY_PART ? 0 : e->status);
-	put_number(b, (int64_t)e->len);
+	/* What short lines cost the store is not their bytes. */
+	put_number(b, (int64_t)e->len + (e->kind == ENTRY_PART ? PART_COST : 0));
 	buf_printf(b, "$%zu\r\n%s", (size_t)n + e->len, head);
 	buf_add(b, e->data, e->len);
 	buf_add(b, "\r\n", 2);

@@ -376,11 +376,11 @@ class Lines(unittest.TestCase):
     def test_whole_lines_add_up_to_the_record(self):
         for form in FORMS:
             found, record, items = self.lines_of(
-                "for i in $(seq 2000); do echo out $i; echo err $i >&2; done", form)
+                "for i in $(seq 5000); do echo out $i; echo err $i >&2; done", form)
             for stream in ("stdout", "stderr"):
                 self.assertTrue(found[stream] == record[stream], "%s differs" % stream)
-                self.assertEqual(record[stream].count("\n"), 2000)
-            self.assertLess(len(items), 4000, "lines travel in batches")
+                self.assertEqual(record[stream].count("\n"), 5000)
+            self.assertLess(len(items), 2000, "lines are gathered while others are on their way")
             for item in items[:-1]:
                 self.assertTrue(json.loads(item.data)["web01"]["lines"].endswith("\n"), "whole lines")
 

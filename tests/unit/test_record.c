@@ -383,6 +383,37 @@ static void lines_come_whole_and_at_once(void **state)
 	reader_deinit(&r);
 }
 
+static void lines_wait_while_a_part_is_under_way(void **state)
+{
+	struct record_rules rules = rules_of(true);
+	struct ssh_result res = exited(0);
+	char *data = fill(RECORD_PART + 7, "012345\n");
+	struct reader r = { 0 };
+	struct record rec;
+
+	(void)state;
+	record_init(&rec, &rules, 7);
+	rec.hold = true;
+	read_list(&r, record_output(&rec, SSH_STDOUT, "one\ntwo\n", 8, MIB));
+	read_list(&r, record_output(&rec, SSH_STDERR, "bad\n", 4, MIB));
+	assert_int_equal(r.nparts, 0);
+	read_list(&r, record_lines(&rec));
+	assert_int_equal(r.nparts, 2);
+	rec.hold = true;
+	read_list(&r, record_output(&rec, SSH_STDOUT, data, RECORD_PART + 7, MIB));
+	assert_int_equal(r.nparts, 3); /* what is held stays bounded */
+	assert_false(r.cut_line);
+	read_list(&r, record_output(&rec, SSH_STDERR, "worse\n", 6, MIB));
+	assert_int_equal(r.nparts, 3);
+	read_list(&r, record_flush(&rec)); /* the end waits for nobody */
+	read_list(&r, record_end(&rec, &res));
+	record_deinit(&rec);
+	assert_int_equal(r.streams[SSH_STDOUT].len, 8 + RECORD_PART + 7);
+	assert_int_equal(r.streams[SSH_STDERR].len, 10);
+	reader_deinit(&r);
+	free(data);
+}
+
 static void many_lines_in_one_chunk_are_still_cut_between_lines(void **state)
 {
 	struct record_rules rules = rules_of(true);
@@ -727,6 +758,7 @@ int main(void)
 		cmocka_unit_test(output_over_the_cap_keeps_its_first_bytes_and_says_how_long_it_was),
 		cmocka_unit_test(a_cap_that_is_lowered_on_the_way_keeps_what_was_taken),
 		cmocka_unit_test(lines_come_whole_and_at_once),
+		cmocka_unit_test(lines_wait_while_a_part_is_under_way),
 		cmocka_unit_test(many_lines_in_one_chunk_are_still_cut_between_lines),
 		cmocka_unit_test(the_exit_code_decides_the_status),
 		cmocka_unit_test(a_signal_is_128_and_its_number),
