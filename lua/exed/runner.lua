@@ -3,14 +3,12 @@
 -- per slice; hosts are the fan-out's.
 
 local config = require "exed.config"
-local fanout = require "exed.fanout"
 local fiber = require "exed.fiber"
 local json = require "exed.json"
 local log = require "exed.log"
 local plan = require "exed.plan"
-local reach = require "exed.reach"
-local sink = require "exed.sink"
 local store = require "exed.store"
+local targets = require "exed.targets"
 local timer = require "exed.timer"
 
 local runner = {}
@@ -58,140 +56,8 @@ local function load_job(self, jid)
   return job
 end
 
-local function add(group, handle, index)
-  group.hosts[#group.hosts + 1], group.indexes[#group.indexes + 1] = handle, index
-end
-
--- The group of a target that a lost node had started: with a fence on the host it is settled there,
--- else we look what is left of it; lost: there is nobody to ask.
-local function lost_kind_of(host, fenced)
-  if not host or host.jump_problem then return "lost" end
-  local kind = fenced and "settle" or "look"
-  return host.connection == "local" and kind .. "_here" or kind
-end
-
--- What is to become of a target: nil when it is done, else the name of a group: run, here (by a
--- local process), one of lost_kind_of (it is not known how it ended), skip (the job was stopped),
--- gone (not in the inventory any more), odd (a connection that we do not know), other (so is its
--- way to become another user); or of a table of groups by reason, and the reason: off (out of
--- service), halted (so, and it is not known how it ended), astray (a bad jump host).
-local function kind_of(slice, host, mark, repeatable, fenced)
-  if mark == "2" then return nil end
-  local disabled = host and reach.disabled(host)
-  if mark == "1" and not repeatable then
-    if disabled then return "halted", disabled end
-    return lost_kind_of(host, fenced)
-  end
-  if slice.stop then return "skip" end
-  if not host then return "gone" end
-  if disabled then return "off", disabled end
-  if host.become_other and not repeatable then return "other" end
-  if host.connection == "local" then return "here" end
-  if host.jump_problem then return "astray", host.jump_problem end
-  return host.connection == "ssh" and "run" or "odd"
-end
-
--- The slice's targets by kind, each as lists of handles and indexes.
-local function sort_targets(self, slice, names, marks, repeatable, fenced)
-  local groups = {}
-  local inventory = self.node.holder.inventory
-  for i, name in ipairs(names) do
-    local host = inventory.by_name[name]
-    local kind, reason = kind_of(slice, host, marks and marks:sub(i, i), repeatable, fenced)
-    if kind then
-      local among, key = groups, kind
-      if reason then
-        groups[kind] = groups[kind] or {}
-        among, key = groups[kind], reason
-      end
-      among[key] = among[key] or { hosts = {}, indexes = {} }
-      local handle = host and reach.handle(inventory, host) or reach.stranger(name)
-      add(among[key], handle, slice.from + i - 1)
-    end
-  end
-  return groups
-end
-
--- Where a fan-out's records go. Calls of a slice are numbered, so its fan-outs share one sink;
--- those of records only need no numbers.
-local function sink_of(self, slice, options)
-  if options.marks == nil then
-    return sink.new(self.node.conn, {
-      jid = slice.jid, k = slice.k, epoch = slice.epoch, effect = 0,
-      job_output = config.store.job_output, unnumbered = true,
-    })
-  end
-  slice.sink = slice.sink or sink.new(self.node.conn, {
-    jid = slice.jid, k = slice.k, epoch = slice.epoch, effect = 0,
-    job_output = config.store.job_output, marks = options.marks,
-  })
-  return slice.sink
-end
-
--- Runs one fan-out of the slice to its end.
-local function run_group(self, slice, targets, made, options)
-  if not targets then return true end
-  local run, err = fanout.start(made, targets.hosts, targets.indexes,
-    sink_of(self, slice, options))
-  if not run then return nil, err end
-  -- What runs behind a fence, or is only being looked for, the next owner can go on with.
-  slice.run, slice.begun, slice.lasts = run, true, made.fence or made.settles
-  if options.skip then run:cancel(options.skip) end
-  if options.refuse then run:refuse(options.refuse) end
-  if self.draining then run:drain() end
-  local unstarted
-  unstarted, err = run:wait()
-  slice.run = nil
-  if not unstarted then return nil, err end
-  if unstarted > 0 then return nil, { code = "closed", message = "the node ends" } end
-  return true
-end
-
-local function with(made, changes)
-  local copy = {}
-  for name, value in pairs(made) do copy[name] = value end
-  for name, value in pairs(changes) do copy[name] = value end
-  return copy
-end
-
-local LOOK <const> = {
-  command = plan.look.command, verdict = plan.look.verdict, look = true, timeout = 60,
-  lines = false, facts = false, settles = true, fence = false,
-}
 -- Owners lost in a row, with no new record between, after which a slice is not tried again.
 local POISONED <const> = 3
-
--- The slice's fan-outs, one after another: who, plan, options.
-local function steps(slice, groups, made, repeatable)
-  local look = with(made, LOOK)
-  look.stdin, look.env, look.cwd = nil, nil, nil
-  local own = { marks = not repeatable }
-  local settle = with(made, { settles = true, unmarked = true, forbid = slice.stop })
-  local list = {
-    { groups.gone, made, { refuse = "not in the inventory any more" } },
-    { groups.odd, made, { refuse = "its ansible_connection is not known here" } },
-    { groups.other, made, { refuse = "ansible_become is done by sudo, over ssh, only" } },
-    { groups.skip, made, { skip = slice.stop } },
-    { groups.lost, look, { refuse = "node lost while running, not in the inventory any more" } },
-    { groups.here, with(made, { transport = "local" }), own },
-    { groups.run, made, own },
-    -- Last: what still runs is waited for, and nobody else should wait for that.
-    { groups.settle_here, with(settle, { transport = "local" }), own },
-    { groups.settle, settle, own },
-    { groups.look_here, with(look, { transport = "local" }), {} },
-    { groups.look, look, {} },
-  }
-  for problem, group in pairs(groups.astray or {}) do
-    table.insert(list, 1, { group, made, { refuse = problem } })
-  end
-  for reason, group in pairs(groups.off or {}) do
-    table.insert(list, 1, { group, made, { skip = reason } })
-  end
-  for reason, group in pairs(groups.halted or {}) do
-    table.insert(list, 1, { group, look, { refuse = "node lost while running, " .. reason } })
-  end
-  return list
-end
 
 -- Everything of one slice up to its end in the store. Returns true, or nil, err.
 local function run_targets(self, slice, job)
@@ -208,15 +74,8 @@ local function run_targets(self, slice, job)
   end
   made, err = plan.ask(self.node, job.request)
   if not made then return nil, err end
-  local filled = plan.fill(self.node, job, slice, made)
-  local groups = sort_targets(self, slice, names, marks, made.repeatable, filled.fence)
-  for _, step in ipairs(steps(slice, groups, filled, made.repeatable)) do
-    local ok
-    if step[2].settles then step[2].settle_until = timer.now() + config.runner.settle_timeout end
-    ok, err = run_group(self, slice, step[1], step[2], step[3])
-    if not ok then return nil, err end
-  end
-  return true
+  slice.effect, slice.names, slice.marks = 0, names, marks
+  return targets.run(self.node, slice, plan.fill(self.node, job, slice, made), made.repeatable)
 end
 
 local function finish(self, slice, ok, err)

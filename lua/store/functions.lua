@@ -32,8 +32,8 @@
 -- owned         node max -> {SLICE, ...}
 -- take_over     node incarnation jid k seen_owner seen_epoch seen_beat -> SLICE
 -- hand_back     jid k epoch -> 1
--- marks         jid k n -> {from, to, text}: a character for each target: 0 not started, 1 started
---               without a record, 2 done
+-- marks         jid k n [from to] -> {from, to, text}: a character for each target: 0 not started,
+--               1 started without a record, 2 done
 -- mark          jid k epoch n index... -> 1
 -- append        jid k epoch n seq (index kind status bytes entry)... -> {added, last id, output
 --               bytes of the job, stop, tight}
@@ -49,6 +49,16 @@
 --               entry}, ...}; with bare = 1 the entry of a part or of lines is ''
 -- parts         jid n index -> {id, stream, ...}: where the parts of a target's output lie
 -- entry         jid id -> the entry with that id
+-- journal       jid k epoch seq entries entry*N (index kind status bytes entry)... -> {last id,
+--               bytes, stop}: a task's journal, and what it says to followers (announce, outcome)
+-- journal_read  jid after count max_bytes -> {last id, {id, entry}, ...}
+-- found         jid n index... -> {index, status, entry, ...}: those records of effect n that there
+--               are
+-- phase         jid k epoch phase waiting -> 1: running, waiting, paused; waiting: what for
+-- ask_task      jid verb text -> phase: approve (text is the answer; once for each question),
+--               pause, resume
+-- source_put    sha text seconds -> 1
+-- source_get    sha -> text or ''
 -- leases        cursor count -> {next cursor, host, mode, epoch, jids, ...}; jids with commas
 -- sweep         now ttl sync_keep sync_age max_jobs -> {removed, more}
 --
@@ -56,7 +66,8 @@
 -- and ignores slices; add, claim and commit follow. A chunk is a JSON list of 500 names, the last
 -- one of fewer. (index entry) are the targets that are NO MATCH, with their records; no slice
 -- needs them.
--- append: kind is record, part, lines or announce. A record whose done bit is set is skipped. seq
+-- append: kind is record, part, lines, announce or outcome. A record whose done bit is set is
+-- skipped. seq
 -- numbers the calls of one (slice, epoch) from 1 without a gap; a number that was seen is answered
 -- and not done again; 0 (records only) is not looked at. tight = 1: the store holds over 9/8 of the
 -- job's max_memory, so outputs are to be cut (looked at when a call brings a lot of them).
@@ -70,7 +81,7 @@
 -- (not possible while it runs), CONFLICT {host: [jid, ...]}, FULL why, MISMATCH jid
 -- (Idempotency-Key with another body), GAP last (append with a number too high), INVALID why.
 
-local REVISION = 5 -- raised with every change: a node loads its file over an older one
+local REVISION = 6 -- raised with every change: a node loads its file over an older one
 local HOSTS = 2000 -- hosts that one call may walk
 local CHUNK = 500 -- names in a chunk of targets
 local BATCH = 100 -- slices in one answer
@@ -369,6 +380,9 @@ local function write_entries(jid, n, list, first, totals)
       if list[i + 1] == 'part' or list[i + 1] == 'lines' then
         note_part(jid, n, list[i], last, list[i + 4])
       end
+      if is_record and n ~= '0' then
+        redis.call('ZADD', parts_key(jid), list[i], n .. ' R ' .. string.format('%015.0f', last))
+      end
       if is_record and n == '0' then kinds[list[i + 2]] = (kinds[list[i + 2]] or 0) + 1 end
     end
   end
@@ -536,11 +550,13 @@ local function write_no_match(jid, no_match)
   if #list > 0 then write_entries(jid, '0', list, 1, job_totals(jid)) end
 end
 
-local function check_slices(slices, total)
+-- A task's targets are one slice, of which no call walks more than it names.
+local function check_slices(slices, total, is_task)
   local at = 0
   for i = 1, #slices, 2 do
     local from, to = count(slices[i]), count(slices[i + 1])
-    if not from or not to or from < at or to <= from or to > total or to - from > HOSTS then
+    if not from or not to or from < at or to <= from or to > total
+      or (to - from > HOSTS and not is_task) then
       return false
     end
     slices[i], slices[i + 1], at = from, to, to
@@ -619,7 +635,10 @@ local function create_head(next_arg)
   if not h.fields or not h.slices or not h.chunks or not h.no_match then
     return nil, 'number of arguments'
   end
-  if not check_slices(h.slices, h.total) then return nil, 'slices' end
+  for i = 1, #h.fields, 2 do
+    if h.fields[i] == 'operation' then h.is_task = h.fields[i + 1] == 'task' end
+  end
+  if not check_slices(h.slices, h.total, h.is_task) then return nil, 'slices' end
   if not check_indexes(h.no_match, 2, h.total) then return nil, 'NO MATCH indexes' end
   if #h.chunks > HOSTS / CHUNK then return nil, 'more than 2,000 targets in one call' end
   if h.whole and #h.chunks ~= math.ceil(h.total / CHUNK) then return nil, 'chunks' end
@@ -707,12 +726,13 @@ end
 local function create_commit(_, args)
   local jid, now = args[1], args[2]
   local slices = read_rows(reader(args, 2), 2)
-  local state, total, chunks = unpack(redis.call('HMGET', job_key(jid),
-    'state', 'targets', 'chunks'))
+  local state, total, chunks, operation = unpack(redis.call('HMGET', job_key(jid),
+    'state', 'targets', 'chunks', 'operation'))
   if state == 'running' or state == 'ended' then return { 'CREATED', jid, state } end
   local refused = not_accepting(jid)
   if refused then return refused end
-  if not count(now) or not slices or not check_slices(slices, tonumber(total)) then
+  local is_task = operation == 'task'
+  if not count(now) or not slices or not check_slices(slices, tonumber(total), is_task) then
     return fail('INVALID slices')
   end
   if tonumber(chunks) ~= math.ceil(total / CHUNK) then return fail('INVALID chunks are missing') end
@@ -853,7 +873,8 @@ local function marks(_, args)
   if not count(n) then return fail('INVALID effect') end
   local from, to = unpack(redis.call('HMGET', slice_key(jid, k), 'from', 'to'))
   if not from then return fail('GONE no slice ' .. jid .. ':' .. k) end
-  from, to = tonumber(from), tonumber(to)
+  from, to = math.max(tonumber(from), tonumber(args[4] or 0)), tonumber(args[5] or to)
+  if to - from > HOSTS then return fail('INVALID more than 2,000 hosts') end
   local started = get_bits(bits_key(jid, n, 'started'), from, to)
   local done = get_bits(bits_key(jid, n, 'done'), from, to)
   local text = {}
@@ -869,7 +890,8 @@ local function mark(_, args)
   if not slice then return refused end
   if not count(n) or #args > HOSTS + 4 then return fail('INVALID arguments') end
   local stop, effects, state = unpack(redis.call('HMGET', job_key(jid), 'stop', 'effects', 'state'))
-  if stop then return fail('STOPPED ' .. stop) end
+  -- A task that is stopped still puts back what it took away; its node starts nothing else.
+  if stop and n == '0' then return fail('STOPPED ' .. stop) end
   if slice.state ~= 'taken' or state ~= 'running' then
     return fail('ENDED slice ' .. jid .. ':' .. k)
   end
@@ -886,7 +908,7 @@ local function mark(_, args)
   return 1
 end
 
-local KINDS = { record = true, part = true, lines = true, announce = true }
+local KINDS = { record = true, part = true, lines = true, announce = true, outcome = true }
 
 -- nil, or what is wrong with append's rows.
 local function check_entries(list, first, slice)
@@ -899,12 +921,21 @@ local function check_entries(list, first, slice)
   end
 end
 
+-- Calls of effects other than 0 are numbered for themselves: "EPOCH NUMBER" in a field of the
+-- slice.
+local function effect_seq(jid, k, epoch, field)
+  local held = redis.call('HGET', slice_key(jid, k), field)
+  local in_epoch, seq = (held or ''):match('^(%d+) (%d+)$')
+  return in_epoch == epoch and tonumber(seq) or 0
+end
+
 local function append(_, args)
   local jid, k, epoch, n, seq = unpack(args, 1, 5)
   local slice, refused = slice_own(jid, k, epoch)
   if not slice then return refused end
   seq = count(seq)
   if not count(n) or not seq then return fail('INVALID arguments') end
+  if n ~= '0' then slice.seq = effect_seq(jid, k, epoch, 'seq:' .. n) end
   local totals = job_totals(jid)
   if not totals.state then return fail('GONE no job ' .. jid) end
   local before = totals.bytes
@@ -923,9 +954,129 @@ local function append(_, args)
   if wrong then return fail('INVALID ' .. wrong) end
   local added = write_entries(jid, n, args, 6, totals)
   if n ~= '0' then note_effect(jid, n, totals) end
-  redis.call('HSET', slice_key(jid, k), 'seq', whole_text(math.max(seq, slice.seq)), 'new', '1')
+  local highest = whole_text(math.max(seq, slice.seq))
+  if n == '0' then
+    redis.call('HSET', slice_key(jid, k), 'seq', highest, 'new', '1')
+  elseif seq > 0 then
+    redis.call('HSET', slice_key(jid, k), 'seq:' .. n, epoch .. ' ' .. highest, 'new', '1')
+  end
   return answer(added)
 end
+
+-- ---- functions: tasks ---------------------------------------------------------------------------
+
+local function journal(_, args)
+  local jid, k, epoch, seq, size = unpack(args, 1, 5)
+  local slice, refused = slice_own(jid, k, epoch)
+  if not slice then return refused end
+  seq, size = count(seq), count(size)
+  if not seq or not size or size > HOSTS then return fail('INVALID arguments') end
+  local key = job_key(jid)
+  local last, bytes, stop, state = unpack(redis.call('HMGET', key, 'jlast', 'jbytes', 'stop',
+    'state'))
+  if not state then return fail('GONE no job ' .. jid) end
+  last, bytes = tonumber(last or 0), tonumber(bytes or 0)
+  local seen = effect_seq(jid, k, epoch, 'jseq')
+  if seq <= seen then return { last, bytes, stop or '' } end
+  if seq > seen + 1 then return fail('GAP ' .. whole_text(seen)) end
+  if slice.state ~= 'taken' or state ~= 'running' then
+    return fail('ENDED slice ' .. jid .. ':' .. k)
+  end
+  local wrong = check_entries(args, 6 + size, slice)
+  if wrong then return fail('INVALID ' .. wrong) end
+  for i = 6, 5 + size do
+    last, bytes = last + 1, bytes + #args[i]
+    redis.call('XADD', key .. ':journal', whole_text(last) .. '-0', 'e', args[i])
+  end
+  redis.call('HSET', key, 'jlast', whole_text(last), 'jbytes', whole_text(bytes))
+  if #args > 5 + size then write_entries(jid, '0', args, 6 + size, job_totals(jid)) end
+  redis.call('HSET', slice_key(jid, k), 'jseq', epoch .. ' ' .. whole_text(seq), 'new', '1')
+  return { last, bytes, stop or '' }
+end
+
+local function journal_read(_, args)
+  local jid, after, size, room = args[1], count(args[2]), count(args[3]), count(args[4])
+  if not after or not size or not room then return fail('INVALID arguments') end
+  local answer = { tonumber(redis.call('HGET', job_key(jid), 'jlast') or 0) }
+  local rows = redis.call('XRANGE', job_key(jid) .. ':journal', '(' .. whole_text(after) .. '-0',
+    '+', 'COUNT', math.min(size, HOSTS))
+  for _, row in ipairs(rows) do
+    answer[#answer + 1] = { tonumber(row[1]:match('^%d+')), row[2][2] }
+    room = room - #row[2][2]
+    if room <= 0 then break end
+  end
+  return answer
+end
+
+local function effect_records(_, args)
+  local jid, n = args[1], args[2]
+  if not count(n) or #args > HOSTS then return fail('INVALID arguments') end
+  local answer = {}
+  for i = 3, #args do
+    for _, member in ipairs(redis.call('ZRANGEBYSCORE', parts_key(jid), args[i], args[i])) do
+      local effect, id = member:match('^(%d+) R (%d+)$')
+      if effect == n then
+        local place = whole_text(tonumber(id)) .. '-0'
+        local row = redis.call('XRANGE', job_key(jid) .. ':results', place, place)[1]
+        answer[#answer + 1] = tonumber(args[i])
+        answer[#answer + 1] = tonumber(row[2][2]:match('(-?%d+)$'))
+        answer[#answer + 1] = row[2][4]
+      end
+    end
+  end
+  return answer
+end
+
+local PHASES = { running = true, waiting = true, paused = true, stopping = true }
+
+local function set_phase(_, args)
+  local jid, k, epoch, name, waiting = unpack(args, 1, 5)
+  local slice, refused = slice_own(jid, k, epoch)
+  if not slice then return refused end
+  if not PHASES[name] then return fail('INVALID phase') end
+  local state = redis.call('HGET', job_key(jid), 'state')
+  if state ~= 'running' then return fail('ENDED job ' .. jid) end
+  redis.call('HSET', job_key(jid), 'phase', name, 'waiting', waiting or '')
+  return 1
+end
+
+local function ask_task(_, args)
+  local jid, verb, text = unpack(args, 1, 3)
+  local key = job_key(jid)
+  local state, now_phase, waiting, paused = unpack(redis.call('HMGET', key, 'state', 'phase',
+    'waiting', 'paused'))
+  if not state then return fail('GONE no job ' .. jid) end
+  if state ~= 'running' then return fail('ENDED job ' .. jid .. ' is ' .. state) end
+  if verb == 'approve' then
+    local n = (waiting or ''):match('^{"n":(%d+)')
+    if now_phase ~= 'waiting' or not n then
+      return fail('INVALID it does not wait for an answer')
+    end
+    redis.call('HSETNX', key, 'approval:' .. n, text)
+  elseif verb == 'pause' or verb == 'resume' then
+    redis.call('HSET', key, 'paused', verb == 'pause' and '1' or '0')
+    if paused == '1' and verb == 'resume' or verb == 'pause' then
+      redis.call('HSET', key, 'phase', verb == 'pause' and 'paused' or 'running')
+    end
+  else
+    return fail('INVALID verb')
+  end
+  redis.call('PUBLISH', 'exed:control', verb .. ' ' .. jid)
+  return redis.call('HGET', key, 'phase')
+end
+
+local function source_put(_, args)
+  local seconds = count(args[3])
+  if not args[1]:find('^%x+$') or not seconds then return fail('INVALID arguments') end
+  redis.call('SET', 'exed:src:' .. args[1], args[2], 'EX', seconds)
+  return 1
+end
+
+local function source_get(_, args)
+  return redis.call('GET', 'exed:src:' .. args[1]) or ''
+end
+
+-- ---- functions: ending --------------------------------------------------------------------------
 
 -- Takes the slice out of play; answers how many of the job's are left.
 local function slice_close(jid, k, owner)
@@ -1186,16 +1337,21 @@ local function publish(flags, rows)
   end
 end
 
-publish(GROWS, { 'create', create, 'create_add', create_add, 'create_claim', create_claim })
+publish(GROWS, {
+  'create', create, 'create_add', create_add, 'create_claim', create_claim,
+  'source_put', source_put,
+})
 publish(WRITES, {
   'register', register, 'beat', beat, 'forget', forget,
   'create_commit', create_commit, 'create_undo', create_undo,
   'take', take, 'reclaim', reclaim, 'take_over', take_over, 'hand_back', hand_back,
   'mark', mark, 'append', append, 'slice_end', slice_end, 'finish', finish, 'cancel', cancel,
   'release', release, 'remove', remove, 'sweep', sweep,
+  'journal', journal, 'phase', set_phase, 'ask_task', ask_task,
 })
 publish(READS, {
   'version', version, 'nodes', nodes, 'accepting', accepting, 'ready', ready, 'owned', owned,
   'marks', marks, 'get', get, 'list', list, 'targets', targets, 'page', page, 'parts', parts,
-  'entry', entry, 'leases', leases,
+  'entry', entry, 'leases', leases, 'journal_read', journal_read, 'found', effect_records,
+  'source_get', source_get,
 })

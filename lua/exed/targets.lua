@@ -1,0 +1,161 @@
+-- SPDX-License-Identifier: MIT
+-- Runs one operation on targets that this node owns: sorts them by what is to become of each (run,
+-- settle, skip, refuse) and hands each group to a fan-out. For slices of operations and for the
+-- effects of tasks.
+
+local config = require "exed.config"
+local fanout = require "exed.fanout"
+local plan = require "exed.plan"
+local reach = require "exed.reach"
+local sink = require "exed.sink"
+local timer = require "exed.timer"
+
+local targets = {}
+
+local function add(group, handle, index)
+  group.hosts[#group.hosts + 1], group.indexes[#group.indexes + 1] = handle, index
+end
+
+-- The group of a target that a lost node had started: with a fence on the host it is settled there,
+-- else we look what is left of it; lost: there is nobody to ask.
+local function lost_kind_of(host, fenced)
+  if not host or host.jump_problem then return "lost" end
+  local kind = fenced and "settle" or "look"
+  return host.connection == "local" and kind .. "_here" or kind
+end
+
+-- What is to become of a target: nil when it is done, else the name of a group: run, here (by a
+-- local process), one of lost_kind_of (it is not known how it ended), skip (the job was stopped),
+-- gone (not in the inventory any more), odd (a connection that we do not know), other (so is its
+-- way to become another user); or of a table of groups by reason, and the reason: off (out of
+-- service), halted (so, and it is not known how it ended), astray (a bad jump host).
+local function kind_of(work, host, mark, repeatable, fenced)
+  if mark == "2" then return nil end
+  local disabled = host and reach.disabled(host)
+  if mark == "1" and not repeatable then
+    if disabled then return "halted", disabled end
+    return lost_kind_of(host, fenced)
+  end
+  if work.stop then return "skip" end
+  if not host then return "gone" end
+  if disabled then return "off", disabled end
+  if host.become_other and not repeatable then return "other" end
+  if host.connection == "local" then return "here" end
+  if host.jump_problem then return "astray", host.jump_problem end
+  return host.connection == "ssh" and "run" or "odd"
+end
+
+-- The targets by kind, each as lists of handles and indexes.
+local function sort_targets(node, work, repeatable, fenced)
+  local groups = {}
+  local inventory, marks = node.holder.inventory, work.marks
+  for i, name in ipairs(work.names) do
+    local host = inventory.by_name[name]
+    local kind, reason = kind_of(work, host, marks and marks:sub(i, i), repeatable, fenced)
+    if kind then
+      local among, key = groups, kind
+      if reason then
+        groups[kind] = groups[kind] or {}
+        among, key = groups[kind], reason
+      end
+      among[key] = among[key] or { hosts = {}, indexes = {} }
+      local handle = host and reach.handle(inventory, host) or reach.stranger(name)
+      add(among[key], handle, work.indexes and work.indexes[i] or work.from + i - 1)
+    end
+  end
+  return groups
+end
+
+-- Where a fan-out's records go. Calls of one work are numbered, so its fan-outs share one sink;
+-- those of records only need no numbers.
+local function sink_of(node, work, options)
+  if options.marks == nil then
+    return sink.new(node.conn, {
+      jid = work.jid, k = work.k, epoch = work.epoch, effect = work.effect,
+      job_output = config.store.job_output, unnumbered = true,
+    })
+  end
+  work.sink = work.sink or sink.new(node.conn, {
+    jid = work.jid, k = work.k, epoch = work.epoch, effect = work.effect,
+    job_output = config.store.job_output, marks = options.marks,
+  })
+  return work.sink
+end
+
+-- Runs one fan-out to its end.
+local function run_group(node, work, group, made, options)
+  if not group then return true end
+  local run, err = fanout.start(made, group.hosts, group.indexes, sink_of(node, work, options))
+  if not run then return nil, err end
+  -- What runs behind a fence, or is only being looked for, the next owner can go on with.
+  work.run, work.begun, work.lasts = run, true, made.fence or made.settles
+  if options.skip then run:cancel(options.skip) end
+  if options.refuse then run:refuse(options.refuse) end
+  if node.runner.draining then run:drain() end
+  local unstarted
+  unstarted, err = run:wait()
+  work.run = nil
+  if not unstarted then return nil, err end
+  if unstarted > 0 then return nil, { code = "closed", message = "the node ends" } end
+  return true
+end
+
+local function with(made, changes)
+  local copy = {}
+  for name, value in pairs(made) do copy[name] = value end
+  for name, value in pairs(changes) do copy[name] = value end
+  return copy
+end
+
+local LOOK <const> = {
+  command = plan.look.command, verdict = plan.look.verdict, look = true, timeout = 60,
+  lines = false, facts = false, settles = true, fence = false,
+}
+-- The fan-outs, one after another: who, plan, options.
+local function steps(work, groups, made, repeatable)
+  local look = with(made, LOOK)
+  look.stdin, look.env, look.cwd = nil, nil, nil
+  local own = { marks = not repeatable }
+  local settle = with(made, { settles = true, unmarked = true, forbid = work.stop })
+  local list = {
+    { groups.gone, made, { refuse = "not in the inventory any more" } },
+    { groups.odd, made, { refuse = "its ansible_connection is not known here" } },
+    { groups.other, made, { refuse = "ansible_become is done by sudo, over ssh, only" } },
+    { groups.skip, made, { skip = work.stop } },
+    { groups.lost, look, { refuse = "node lost while running, not in the inventory any more" } },
+    { groups.here, with(made, { transport = "local" }), own },
+    { groups.run, made, own },
+    -- Last: what still runs is waited for, and nobody else should wait for that.
+    { groups.settle_here, with(settle, { transport = "local" }), own },
+    { groups.settle, settle, own },
+    { groups.look_here, with(look, { transport = "local" }), {} },
+    { groups.look, look, {} },
+  }
+  for problem, group in pairs(groups.astray or {}) do
+    table.insert(list, 1, { group, made, { refuse = problem } })
+  end
+  for reason, group in pairs(groups.off or {}) do
+    table.insert(list, 1, { group, made, { skip = reason } })
+  end
+  for reason, group in pairs(groups.halted or {}) do
+    table.insert(list, 1, { group, look, { refuse = "node lost while running, " .. reason } })
+  end
+  return list
+end
+
+-- Runs the work to its last record in the store. work: jid, k, epoch, effect (0 for an operation),
+-- names, indexes (or from, when they follow each other), marks (text, or nil when none was started
+-- before), stop (why no more hosts may start, or nil). made: the plan, filled in. While it runs,
+-- work.run is the fan-out, work.begun is true, work.lasts says that the next owner can go on with
+-- it. Returns true, or nil, err (code "closed": the node ends).
+function targets.run(node, work, made, repeatable)
+  local groups = sort_targets(node, work, repeatable, made.fence)
+  for _, step in ipairs(steps(work, groups, made, repeatable)) do
+    if step[2].settles then step[2].settle_until = timer.now() + config.runner.settle_timeout end
+    local ok, err = run_group(node, work, step[1], step[2], step[3])
+    if not ok then return nil, err end
+  end
+  return true
+end
+
+return targets
