@@ -214,12 +214,15 @@ static int clear_path(const union address *a, struct err *err)
 
 static int set_options(int fd, int family, struct err *err)
 {
-	const int on = 1;
+	const int on = 1, idle_s = 60;
 
 	if (family == AF_UNIX) /* what bind makes has this mode from its first moment on */
 		return fchmod(fd, 0600) ? err_errno(err, "fchmod") : 0;
-	/* Accepted sockets inherit TCP_NODELAY. */
+	/* Accepted sockets inherit all but the first. A client whose machine has gone is noticed by the
+	 * kernel when we have nothing to say to it. */
 	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) ||
+	    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on)) ||
+	    setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof(idle_s)) ||
 	    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)))
 		return err_errno(err, "setsockopt");
 	if (family == AF_INET6 && setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on)))

@@ -153,6 +153,61 @@ t.test("a follower behind the window misses nothing", function()
   for i, id in ipairs(late.ids) do t.eq(id, i) end
 end)
 
+t.test("those who come back behind the window share what they read", function()
+  local function cost(followers)
+    local node, add, wake = fake_node()
+    local big = '{"status":5,"stdout":"' .. ("x"):rep(3000) .. '"}'
+    for i = 0, 2999 do add(i, "record", 5, big) end
+    local job = { jid = "a" }
+    local first = watch(node, job)
+    wait_for("the first one", function() return #first.ids == 3000 end)
+    local before, back = node.store.calls.page, {}
+    for i = 1, followers do back[i] = watch(node, job, 300 + i % 50) end
+    node.store.state = "ended"
+    wake()
+    for i = 1, followers do
+      wait_for("the end", function() return back[i].done end)
+      t.eq({ #back[i].ids, back[i].ids[1] }, { 2700 - i % 50, 301 + i % 50 })
+    end
+    return node.store.calls.page - before
+  end
+  local one, many = cost(1), cost(100)
+  t.eq(many <= 10 * one + 20, true, ("%d pages, for one %d"):format(many, one))
+end)
+
+t.test("a reader says when nothing came, and ends when the node does", function()
+  local node, add = fake_node()
+  add(0, "record", 5, record(0))
+  local reader <close> = assert(node.follow:open({ jid = "a" }, 0))
+  t.eq(reader:next(5).id, 1)
+  t.eq(reader:next(0.01), false)
+  add(1, "record", 5, record(1))
+  node.follow:leave()
+  local row, err = reader:next()
+  while row do row, err = reader:next() end
+  t.eq({ row, err.code }, { nil, "leaving" })
+end)
+
+t.test("what is not kept any more is not left out in silence", function()
+  local node, add = fake_node()
+  for i = 0, 9 do add(i, "record", 5, record(i)) end
+  node.store.page = function(_, _, after)
+    local rows = {}
+    for id = math.max(after + 1, 6), 10 do
+      rows[#rows + 1] = { id, id, "record", 0, 5, record(id) }
+    end
+    return { state = "ended", last = 10, rows = rows }
+  end
+  for after, want in pairs { [0] = "1 to 5", [3] = "4 to 5", [4] = "5 to 5" } do
+    local reader <close> = assert(node.follow:open({ jid = "a" .. after }, after))
+    local row, err = reader:next()
+    t.eq({ row, err.code }, { nil, "trimmed" })
+    t.eq(err.message, "entries " .. want .. " are not kept any more")
+  end
+  local reader <close> = assert(node.follow:open({ jid = "b" }, 5))
+  t.eq(reader:next().id, 6)
+end)
+
 t.test("a job that goes away ends its followers with the reason", function()
   local node, add, wake = fake_node()
   add(0, "record", 5, record(0))
