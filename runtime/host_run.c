@@ -267,7 +267,7 @@ static void end_forbidding(struct host_run *run, const struct ssh_result *result
 static void on_end(void *arg, const struct ssh_result *result)
 {
 	struct host_run *run = arg;
-	bool sound = !result->err.code && !result->killed;
+	bool sound = !result->err.code && !result->killed_by;
 
 	run->exec = NULL;
 	run->proc = NULL;

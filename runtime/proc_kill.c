@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -41,6 +42,9 @@ struct sweep {
 	size_t member_count, member_cap;
 	char *environ_text;
 	unsigned long long oldest; /* start of the oldest job's child */
+	char cgroup[4096];       /* ours, as /proc/PID/cgroup has it */
+	pid_t ancestors[64];     /* ours: whoever of them is a subreaper takes orphans in */
+	size_t nancestors;
 	bool failed;             /* the table could not be read: nothing is known */
 };
 
@@ -166,11 +170,13 @@ static struct proc_kill *job_by_number(const struct sweep *s, const struct proce
 	return NULL;
 }
 
-static struct proc_kill *job_by_environment(struct sweep *s, const struct process *p)
+/* *marked: it has some op id, or that cannot be read. */
+static struct proc_kill *job_by_environment(struct sweep *s, const struct process *p, bool *marked)
 {
 	char want[160];
 	ssize_t n;
 
+	*marked = true;
 	/* What is older than every child of ours cannot have its mark; most processes are. */
 	if (p->start < s->oldest || p->state == 'Z')
 		return NULL;
@@ -183,7 +189,77 @@ static struct proc_kill *job_by_environment(struct sweep *s, const struct proces
 			if (!strcmp(e, want))
 				return j;
 	}
+	*marked = n < 0;
+	for (const char *e = s->environ_text; e < s->environ_text + n; e += strlen(e) + 1)
+		*marked = *marked || !strncmp(e, "EXED_OP=", 8);
 	return NULL;
+}
+
+/* Whom init, or who stands in for it, has taken in. */
+static bool is_orphan(struct sweep *s, const struct process *p)
+{
+	bool found = p->parent == 1 || (p->parent != getpid() && !find(s, p->parent));
+
+	for (size_t i = 0; i < s->nancestors && !found; i++)
+		found = p->parent == s->ancestors[i];
+	return found && p->start >= s->oldest && p->state != 'Z';
+}
+
+static struct proc_kill *job_by_output(struct sweep *s, const struct process *p)
+{
+	struct proc_kill *found = NULL;
+	const struct dirent *e;
+	char path[48], text[64];
+	unsigned long inode;
+	ssize_t n;
+	DIR *dir;
+	int fd;
+
+	snprintf(path, sizeof(path), "%d/fd", (int)p->pid);
+	fd = openat(s->proc, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	dir = fd < 0 ? NULL : fdopendir(fd);
+	while (dir && !found && (e = readdir(dir))) {
+		n = readlinkat(dirfd(dir), e->d_name, text, sizeof(text) - 1);
+		text[n > 0 ? n : 0] = '\0';
+		if (sscanf(text, "pipe:[%lu]", &inode) != 1)
+			continue;
+		for (struct proc_kill *j = s->jobs; j && !found; j = j->next)
+			if (inode && (inode == j->output[0] || inode == j->output[1]))
+				found = j;
+	}
+	if (dir)
+		closedir(dir);
+	else if (fd >= 0)
+		close(fd);
+	return found;
+}
+
+/* Whether an orphan may be ours: it runs as we do, where we do. */
+static bool is_like_us(struct sweep *s, const struct process *p)
+{
+	char path[32], text[sizeof(s->cgroup)];
+	struct stat st;
+
+	snprintf(path, sizeof(path), "%d", (int)p->pid);
+	return !fstatat(s->proc, path, &st, 0) && st.st_uid == geteuid() &&
+	       read_file(s->proc, p->pid, "cgroup", text, sizeof(text)) >= 0 &&
+	       !strcmp(text, s->cgroup);
+}
+
+/* Those that bear no trace of any op, for each job that is as old as they are or older. */
+static void count_possible(struct sweep *s)
+{
+	bool marked;
+
+	for (size_t i = 0; i < s->count; i++) {
+		const struct process *p = &s->table[i];
+
+		if (p->job || !is_orphan(s, p) || job_by_environment(s, p, &marked) || marked ||
+		    !is_like_us(s, p))
+			continue;
+		for (struct proc_kill *j = s->jobs; j; j = j->next)
+			j->possible += p->start >= j->start;
+	}
 }
 
 /* Children of what belongs to a job, and theirs. */
@@ -213,9 +289,15 @@ static void assign(struct sweep *s)
 		p->job = m ? m->job : job_by_number(s, p);
 	}
 	follow_parents(s);
-	for (size_t i = 0; i < s->count; i++)
-		if (!s->table[i].job)
-			s->table[i].job = job_by_environment(s, &s->table[i]);
+	for (size_t i = 0; i < s->count; i++) {
+		struct process *p = &s->table[i];
+		bool marked;
+
+		if (!p->job)
+			p->job = job_by_environment(s, p, &marked);
+		if (!p->job && is_orphan(s, p))
+			p->job = job_by_output(s, p);
+	}
 	follow_parents(s);
 }
 
@@ -310,6 +392,17 @@ static void pause_ms(long ms)
 	nanosleep(&ts, NULL);
 }
 
+static void read_ancestors(struct sweep *s)
+{
+	struct process p = { .parent = getppid() };
+
+	while (p.parent > 1 && s->nancestors < sizeof(s->ancestors) / sizeof(*s->ancestors)) {
+		s->ancestors[s->nancestors++] = p.parent;
+		if (!read_process(s->proc, p.parent, &p))
+			break;
+	}
+}
+
 static int begin(struct sweep *s, struct proc_kill *jobs)
 {
 	s->jobs = jobs;
@@ -324,9 +417,13 @@ static int begin(struct sweep *s, struct proc_kill *jobs)
 		/* Not to be read: the child is older than anything that it started, so take all. */
 		p.start = 0;
 		read_process(s->proc, j->pid, &p);
+		j->start = p.start;
+		j->possible = 0;
 		if (p.start < s->oldest)
 			s->oldest = p.start;
 	}
+	read_file(s->proc, getpid(), "cgroup", s->cgroup, sizeof(s->cgroup));
+	read_ancestors(s);
 	return 0;
 }
 
@@ -345,9 +442,10 @@ void proc_kill_now(struct proc_kill *list, int64_t limit_ms)
 		pause_ms(wait);
 		wait = wait < 50 ? wait * 2 : 50;
 	}
+	count_possible(&s);
 	for (struct proc_kill *j = list; s.failed && j; j = j->next) {
 		kill(-j->pid, SIGKILL);
-		j->survivors = -1;
+		j->survivors = j->possible = -1;
 	}
 	if (s.proc >= 0)
 		close(s.proc);

@@ -14,14 +14,18 @@
 #include "err.h"
 
 /* What is killed: `pid`, a session leader whose exit status nobody has taken yet (so that its
- * number cannot be another's), its process group, its session, all their descendants, and every
- * process that has EXED_OP=op_id in its environment. */
+ * number cannot be another's), its process group, its session, all their descendants, every
+ * process that has EXED_OP=op_id in its environment, and every orphan that holds its output open. */
 struct proc_kill {
 	struct proc_kill *next; /* used by the queues */
 	void *owner;            /* the caller's; not looked at */
 	pid_t pid;
 	char op_id[128];        /* empty: none */
+	unsigned long output[2]; /* inode numbers of its stdout and stderr pipes; 0: none */
+	unsigned long long start; /* used by the killer */
 	int survivors;          /* answer: what still lives; -1 when it could not be looked */
+	int possible;           /* answer: living orphans of our user and cgroup, younger than it and
+				 * without an op id, which may be its */
 };
 
 /* Kills the n of `list` (linked by next): stops all, looks again until nothing is new, kills

@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "proc_private.h"
 
@@ -12,22 +13,23 @@
 
 /* ---- killing ---- */
 
-static void take_answer(struct proc *p, int survivors)
+static void take_answer(struct proc *p, const struct proc_kill *job)
 {
 	p->kill = NULL;
 	p->killed = true;
-	p->result.killed = true;
-	p->result.survivors = survivors;
-	if (survivors < 0)
+	p->result.killed = job && job->survivors >= 0;
+	p->result.survivors = p->result.killed ? job->survivors : -1;
+	p->result.possible = p->result.killed ? job->possible : -1;
+	if (!p->result.killed)
 		p->result.killed_by = "process group, not verified";
 	else
-		p->result.killed_by = p->op_id ? "session, tree, op id" : "session, tree";
+		p->result.killed_by = p->op_id ? KILLED_BY : "session, tree, output";
 	timer_stop(&p->limit);
 }
 
-static void kill_done(struct proc *p, int survivors)
+static void kill_done(struct proc *p, const struct proc_kill *job)
 {
-	take_answer(p, survivors);
+	take_answer(p, job);
 	if (p->gone || proc_look(p)) {
 		timer_stop(&p->settle);
 		proc_try_finish(p);
@@ -46,12 +48,11 @@ static void on_killer(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	for (struct proc_kill *job = proc_killer_fetch(ps->killer), *next; job; job = next) {
 		struct proc *p = job->owner;
-		int survivors = job->survivors;
 
 		next = job->next;
-		free(job);
 		if (p)
-			kill_done(p, survivors);
+			kill_done(p, job);
+		free(job);
 	}
 }
 
@@ -72,6 +73,14 @@ static int open_killer(struct procs *ps)
 	return -ERR_MEMORY;
 }
 
+/* Both ends of a pipe have the same. */
+static unsigned long inode_of(int fd)
+{
+	struct stat st;
+
+	return fd >= 0 && !fstat(fd, &st) ? st.st_ino : 0;
+}
+
 static struct proc_kill *new_job(struct proc *p)
 {
 	struct proc_kill *job = calloc(1, sizeof(*job));
@@ -82,6 +91,8 @@ static struct proc_kill *new_job(struct proc *p)
 	job->pid = p->pid;
 	if (p->op_id)
 		strncpy(job->op_id, p->op_id, sizeof(job->op_id) - 1);
+	job->output[0] = inode_of(p->out.fd);
+	job->output[1] = inode_of(p->errs.fd);
 	return job;
 }
 
@@ -91,7 +102,7 @@ static void start_kill(struct proc *p)
 	p->kill = open_killer(p->procs) ? NULL : new_job(p);
 	if (!p->kill) {
 		kill(-p->pid, SIGKILL);
-		take_answer(p, -1);
+		take_answer(p, NULL);
 	} else {
 		proc_killer_post(p->procs->killer, p->kill);
 	}
@@ -105,7 +116,7 @@ void proc_limit_over(void *arg)
 	if (p->kill || p->killed) { /* no answer, or no exit */
 		if (p->kill)
 			p->kill->owner = NULL;
-		kill_done(p, -1);
+		kill_done(p, NULL);
 		return;
 	}
 	p->result.timed_out = true;
@@ -179,7 +190,7 @@ static void finish_stopped(struct proc *p, const struct proc_kill *job)
 	}
 	if (job) {
 		p->result.cancelled = true;
-		take_answer(p, job->survivors);
+		take_answer(p, job);
 		if (!p->gone)
 			proc_look(p);
 		proc_drain(p);

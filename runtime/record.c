@@ -272,10 +272,12 @@ static void put_killed(struct buf *b, const struct ssh_result *res)
 {
 	if (res->cancelled)
 		buf_puts(b, ",\"cancelled\":true");
-	if (res->killed)
-		buf_puts(b, ",\"killed\":true");
+	if (res->killed_by)
+		buf_printf(b, ",\"killed\":%s", res->killed ? "true" : "false");
 	if (res->killed && res->survivors >= 0)
 		buf_printf(b, ",\"survivors\":%d", res->survivors);
+	if (res->killed && res->possible > 0)
+		buf_printf(b, ",\"survivors_unknown\":%d", res->possible);
 	if (res->killed_by)
 		buf_printf(b, ",\"killed_by\":\"%s\"", res->killed_by);
 }

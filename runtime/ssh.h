@@ -120,6 +120,9 @@ struct ssh_command { /* borrowed until end is called */
 	int64_t limit_ms;       /* from the exec request; <= 0: none */
 };
 
+#define KILLED_BY "session, tree, op id, output"
+#define KILL_UNVERIFIED "not verified"
+
 struct ssh_result {
 	bool sent;          /* the exec request went out: the command may have started */
 	bool exited;        /* `code` is its exit code */
@@ -127,9 +130,10 @@ struct ssh_result {
 	char signal[16];    /* without SIG: "KILL"; empty when none */
 	bool timed_out;
 	bool cancelled;
-	bool killed;        /* a kill was tried and looked after */
+	bool killed;        /* a kill was tried, and the host was looked at after it */
 	int survivors;      /* processes left after it; -1: not verified */
-	const char *killed_by; /* static: "session, tree, op id"; "closed, not verified" */
+	int possible;       /* others that may be its and bear no trace of it; <= 0: none, or not looked */
+	const char *killed_by; /* static; NULL: no kill was tried. KILLED_BY, KILL_UNVERIFIED */
 	bool output_open;   /* ended, but a child kept the output open for 2 s */
 	struct err err;     /* code 0 when the command ended by itself, else what broke */
 };

@@ -151,7 +151,7 @@ static struct ssh_exec *open_pick(struct ssh_conn *c)
 	TAILQ_FOREACH(x, &c->execs, link) {
 		if (x->state != EXEC_WAIT)
 			continue;
-		if (x->reserved || (!c->held && c->channels - reserved < c->limit))
+		if (x->reserved || (!c->held && !c->alone && c->channels - reserved < c->limit))
 			return x;
 		break;
 	}

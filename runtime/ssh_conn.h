@@ -207,6 +207,8 @@ struct ssh_conn {
 	struct event alive;
 	unsigned quiet;           /* looks in a row that heard nothing */
 	bool held;                /* the host refused its only channel: not before `retry` */
+	bool alone;               /* a kill counts on it that no other command starts: ssh_kill.c */
+	bool let_go;              /* a command was left running on it that may bear no op id */
 	bool out_full;            /* input waits for `out` to be sent */
 	struct event retry;
 

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "log.h"
+#include "loop.h"
 #include "ssh_quote.h"
 
 /* How long the output may stay open after the exit status: PROTOCOL.md, 4. */
@@ -180,6 +181,7 @@ static bool request_step(struct ssh_exec *x)
 			return true;
 		}
 		x->r.sent = true;
+		x->sent_ms = loop_now_ms();
 		c->requesting = x;
 		if (x->cmd->limit_ms > 0)
 			ssh_arm(&x->limit, x->cmd->limit_ms);

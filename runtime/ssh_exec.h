@@ -30,6 +30,7 @@ struct ssh_exec {
 	bool out_ended, err_ended;
 	bool exit_seen;     /* an exit status has come */
 	bool lingering;
+	int64_t sent_ms;    /* when its request went out */
 	bool kill_over;
 	unsigned refused;   /* how often the host refused its channel */
 	LIBSSH2_CHANNEL *ch;

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kill_text.h"
+#include "loop.h"
 #include "ssh_exec.h"
 
 /* A host has this long to kill and to look; then nothing is known. */
@@ -14,41 +16,6 @@
 /* After it, what the command still says has this long. */
 #define AFTER_MS 1000
 #define ANSWER_MAX 4096u
-
-/* What the script does, in POSIX sh, with grep (or tr and grep) for what the shell cannot read:
- *   K  what belongs to the command: " 12 34 "
- *   E  what is never touched: the script and its ancestors
- *   T  sessions that belong to it
- *   L  all processes seen; P_n and S_n the parent and session of n
- *   w  not to stop first: sudo stops itself with what it runs, and only root could end it then
- * A process belongs to the command when it carries the op id in its environment, when its parent
- * belongs to it, or when it is in the session of one that does: sshd gives every command a
- * session of its own. (One that led here, too, would be the script's: a server that makes none.
- * It is left out.) /proc/n/stat is read by the shell itself; a process's name may hold blanks,
- * newlines and brackets, so what counts comes after the last ") ". */
-static const char script[] =
-	"exec 2>/dev/null;cd /proc||exit 1;K=' ';T=' ';E=' ';L=;"
-	"st(){ l=;while IFS= read -r q;do l=$l$q;done<$1/stat||return 1;l=${l##*') '};"
-	"set -- $l;z=$1 pp=$2 ss=$4;[ \"$ss\" ];};"
-	"p=$$;while [ \"$p\" -gt 0 ]&&st $p;do E=\"$E$p \";p=$pp;done;"
-	"grep -qszxF \"$o\" self/environ;if [ $? -gt 1 ];then "
-	"mk(){ for f in [0-9]*;do tr '\\0' '\\n'<$f/environ|grep -qxF \"$o\"&&"
-	"echo $f/environ;done;};"
-	"else mk(){ grep -lszxF \"$o\" [0-9]*/environ;};fi;"
-	"ad(){ case $E in *\" $1 \"*)return;;esac;K=\"$K$1 \";g=1;"
-	"eval \"ss=\\$S_$1\";case $E in *\" $ss \"*);;*)T=\"$T$ss \";;esac;};"
-	"sc(){ for p in [0-9]*;do eval \"pp=\\$P_$p\";[ \"$pp\" ]&&continue;"
-	"st $p&&eval \"P_$p=$pp S_$p=$ss\"&&L=\"$L $p\";done;"
-	"for p in $(mk);do p=${p%/*};case $K in *\" $p \"*);;*)ad $p;;esac;done;"
-	"g=1;while [ \"$g\" ];do g=;for p in $L;do case $K in *\" $p \"*)continue;;esac;"
-	"eval \"pp=\\$P_$p ss=\\$S_$p\";case $K in *\" $pp \"*|*\" $ss \"*)ad $p;continue;;esac;"
-	"case $T in *\" $ss \"*)ad $p;;esac;done;done;};"
-	"r=0;while [ $r -lt 20 ];do r=$((r+1));b=$K;sc;[ \"$K\" = \"$b\" ]&&break;"
-	"[ \"$w\" ]||kill -STOP $K;done;"
-	"r=0;while [ $r -lt 30 ];do r=$((r+1));[ \"$K\" = ' ' ]||kill -KILL $K;sc;a=0;n=0;"
-	"for p in $K;do n=$((n+1));st $p&&[ \"$z\" != Z ]&&[ \"$z\" != X ]&&a=$((a+1));done;"
-	"[ $a = 0 ]&&break;sleep .1||sleep 1;done;"
-	"echo \"exed-kill $n $a\"\n";
 
 struct ssh_kill {
 	struct ssh_exec *x;      /* NULL: dropped */
@@ -70,8 +37,8 @@ static void kill_free(struct ssh_kill *k)
 	free(k);
 }
 
-/* The command's own end follows at once, or within AFTER_MS. */
-static void kill_over(struct ssh_kill *k, int survivors)
+/* The command's own end follows at once, or within AFTER_MS. Without an answer nobody knows. */
+static void kill_over(struct ssh_kill *k, const struct kill_answer *a)
 {
 	struct ssh_exec *x = k->x;
 
@@ -79,9 +46,11 @@ static void kill_over(struct ssh_kill *k, int survivors)
 	if (!x || x->kill_over)
 		return;
 	x->kill_over = true;
-	x->r.killed = true;
-	x->r.survivors = survivors;
-	x->r.killed_by = survivors < 0 ? "not verified" : "session, tree, op id";
+	x->conn->alone = false;
+	x->r.killed = a && a->left >= 0;
+	x->r.survivors = x->r.killed ? a->left : -1;
+	x->r.possible = x->r.killed ? a->possible : -1;
+	x->r.killed_by = x->r.killed ? KILLED_BY : KILL_UNVERIFIED;
 	ssh_exec_pause(x, false);
 	x->lingering = true;
 	ssh_arm(&x->linger, AFTER_MS);
@@ -96,17 +65,6 @@ static void on_output(void *arg, enum ssh_stream stream, const char *data, size_
 
 	if (stream == SSH_STDOUT && k->answer.len + n <= ANSWER_MAX)
 		buf_add(&k->answer, data, n);
-}
-
-/* "exed-kill 7 0": found, still alive. A profile may have printed something before it. */
-static int answer_read(struct buf *answer)
-{
-	const char *s = buf_str(answer);
-	unsigned found;
-	int alive;
-
-	s = s ? strstr(s, "exed-kill ") : NULL;
-	return s && sscanf(s, "exed-kill %u %d", &found, &alive) == 2 ? alive : -1;
 }
 
 static void on_reached(void *arg)
@@ -129,7 +87,7 @@ static void on_failed(void *arg, enum ssh_phase phase, const struct err *err)
 	(void)phase;
 	(void)err;
 	k->own = NULL;
-	kill_over(k, -1);
+	kill_over(k, NULL);
 }
 
 static void kill_move(struct ssh_kill *k)
@@ -140,12 +98,13 @@ static void kill_move(struct ssh_kill *k)
 	k->moved = true;
 	k->own = ssh_use_start(c->client, c->host, c->settings, KILL_MS, true, &ops, k);
 	if (!k->own)
-		kill_over(k, -1);
+		kill_over(k, NULL);
 }
 
 static void on_end(void *arg, const struct ssh_result *r)
 {
 	struct ssh_kill *k = arg;
+	struct kill_answer answer;
 
 	k->runner = NULL;
 	if (k->own) {
@@ -156,10 +115,12 @@ static void on_end(void *arg, const struct ssh_result *r)
 		kill_free(k);
 		return;
 	}
-	if (r->err.code == ERR_REFUSED && !k->moved)
+	if (r->err.code == ERR_REFUSED && !k->moved) {
 		kill_move(k);
-	else
-		kill_over(k, answer_read(&k->answer));
+		return;
+	}
+	answer = kill_text_read(&k->answer);
+	kill_over(k, &answer);
 }
 
 static void kill_run(struct ssh_kill *k, struct ssh_use *u)
@@ -168,20 +129,21 @@ static void kill_run(struct ssh_kill *k, struct ssh_use *u)
 
 	k->runner = exec_new(u, &k->cmd, true, &ops, k);
 	if (!k->runner)
-		kill_over(k, -1);
+		kill_over(k, NULL);
 }
 
 static void on_timer(evutil_socket_t fd, short what, void *arg)
 {
 	(void)fd;
 	(void)what;
-	kill_over(arg, -1);
+	kill_over(arg, NULL);
 }
 
 /* ---- the command's side ---- */
 
 void kill_drop(struct ssh_kill *k)
 {
+	k->x->conn->alone = false;
 	k->x->kill = NULL;
 	k->x = NULL;
 	event_del(&k->timer);
@@ -203,26 +165,42 @@ void kill_drop(struct ssh_kill *k)
 	kill_free(k);
 }
 
+/* Whether x is all that runs on its connection. No other command may start there then until the kill is
+ * over: what has no op id yet would be taken for x's. */
+static bool is_alone(const struct ssh_exec *x)
+{
+	const struct ssh_conn *c = x->conn;
+
+	return TAILQ_FIRST(&c->execs) == x && !TAILQ_NEXT(x, link) && !c->closing_chans &&
+	       !c->opening && !c->opening_orphan && !c->let_go;
+}
+
 static int kill_start(struct ssh_exec *x)
 {
 	struct ssh_kill *k = calloc(1, sizeof(*k));
 	const struct ssh_become *become = x->cmd->become;
+	struct kill_text text = {
+		.op_id = x->cmd->op_id,
+		.as_other = become && strcmp(become->user, "root") != 0,
+		.alone = is_alone(x),
+		.age_ms = loop_now_ms() - x->sent_ms,
+	};
 
 	if (!k)
 		return -ERR_MEMORY;
 	k->x = x;
 	x->kill = k;
+	x->conn->alone = text.alone;
 	evtimer_assign(&k->timer, x->conn->client->base, on_timer, k);
 	ssh_arm(&k->timer, KILL_MS);
-	buf_printf(&k->input, "o='EXED_OP=%s';w=%s;", x->cmd->op_id,
-		   become && strcmp(become->user, "root") ? "1" : "");
-	buf_puts(&k->input, script);
-	k->cmd.command = "exec sh -c 'IFS= read -r s; eval \"$s\"'";
+	kill_text_put(&k->input, &text);
+	/* With a mark of its own, so that no other kill takes it for a process without one. */
+	k->cmd.command = "exec env EXED_OP=- sh -c 'IFS= read -r s; eval \"$s\"'";
 	k->cmd.become = become;
 	k->cmd.input = k->input.data;
 	k->cmd.input_len = k->input.len;
 	if (k->input.failed)
-		kill_over(k, -1);
+		kill_over(k, NULL);
 	else if (x->conn->requesting)
 		kill_move(k); /* a request that was not answered holds up the next one */
 	else
@@ -246,10 +224,11 @@ static void exec_stop(struct ssh_exec *x)
 	if (!x->cmd->op_id || ssh_host_raw(x->conn->host)) {
 		x->r.survivors = -1;
 		x->r.killed_by = "closed, not verified";
+		x->conn->let_go = true;
 		exec_end(x);
 	} else if (kill_start(x)) {
 		x->r.survivors = -1;
-		x->r.killed_by = "not verified";
+		x->r.killed_by = KILL_UNVERIFIED;
 		exec_end(x);
 	}
 }

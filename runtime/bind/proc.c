@@ -7,7 +7,7 @@
  *     max = bytes         of stdout and of stderr that are kept (1 MiB); the rest is counted
  *     op = text           EXED_OP, by which a kill finds what left the session
  *   result: code (nil when a signal ended it), signal, stdout, stderr, stdout_bytes, stderr_bytes,
- *     truncated, timed_out, killed, survivors, killed_by, output_open
+ *     truncated, timed_out, killed, survivors, survivors_unknown, killed_by, output_open
  * What cannot be started is nil, err. Over its time limit it is killed, with all that it started;
  * that is a result, too. A fiber that is ended while it waits kills it. */
 #include "proc.h"
@@ -112,10 +112,14 @@ static void set_end(lua_State *L, const struct ssh_result *res)
 	set_flag(L, res->timed_out, "timed_out");
 	set_flag(L, res->output_open, "output_open");
 	set_flag(L, res->killed, "killed");
-	if (!res->killed)
+	if (!res->killed_by)
 		return;
 	lua_pushinteger(L, res->survivors);
 	lua_setfield(L, -2, "survivors");
+	if (res->possible > 0) {
+		lua_pushinteger(L, res->possible);
+		lua_setfield(L, -2, "survivors_unknown");
+	}
 	lua_pushstring(L, res->killed_by);
 	lua_setfield(L, -2, "killed_by");
 }

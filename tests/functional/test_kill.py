@@ -31,6 +31,8 @@ NASTY = {
     "setsid, orphaned": "(setsid sh -c 'sleep @ & sleep @' </dev/null >/dev/null 2>&1 &) ; sleep @",
     "nohup": "nohup sleep @ >/dev/null 2>&1 & sleep @",
     "no environment": "env -i sleep @ & sleep @",
+    "no environment at all": "exec env -i sleep @",
+    "no environment, own session, orphaned, its output open": "(env -i setsid sh -c 'sleep @; true' &) ; sleep @",
     "no environment, own session": "env -i setsid sh -c 'sleep @; true' & sleep @",
     "stopped": "sleep @ & kill -STOP $!; sleep @",
     "starts new ones": "while :; do sleep @ & sleep 0.02; done",
@@ -104,6 +106,22 @@ class Limits(unittest.TestCase):
                         finally:
                             put_away(lambda key=name: left(sshd, numbers[key]))
 
+    def test_one_without_a_trace_is_told_as_possible(self):
+        """It has no environment, no parent, a session of its own, and gave its output back."""
+        with Sshd(1) as sshd:
+            path = sshd.write("more.ini", sshd.inventory_text() + "here ansible_connection=local\n")
+            with Exed(sshd, {"inventory": {"path": path}}) as exed:
+                for name, number in (("web01", "31415926"), ("here", "31415927")):
+                    try:
+                        record = one(exed, name, "(env -i setsid sleep %s >/dev/null 2>&1 </dev/null &) ; sleep 600"
+                                     % number, timeout=1.5)
+                        self.assertEqual([record.get(field) for field in (
+                            "status", "rtc", "killed", "survivors")], [FAILED, 124, True, 0], record)
+                        self.assertGreaterEqual(record["survivors_unknown"], 1, record)
+                        self.assertEqual(len(with_marker(number, environ=False)), 1)
+                    finally:
+                        put_away(lambda key=number: with_marker(key, environ=False))
+
     def test_a_command_that_ended_in_time_is_not_killed_for_its_children(self):
         for cmd in ("sleep 300301 & echo x", "yes & exit 0"):
             with self.subTest(cmd=cmd), Sshd(1) as sshd:
@@ -154,8 +172,8 @@ class Limits(unittest.TestCase):
             with Exed(sshd, {"inventory": {"path": path}}) as exed:
                 record = one(exed, "web01", "sleep 31", timeout=1)
             self.assertEqual((record["status"], record["rtc"], record["timed_out"]), (FAILED, 124, True))
-            self.assertNotEqual(record.get("survivors"), 0)
-            self.assertIn("not verified", str(record), record)
+            self.assertEqual((record["killed"], record["killed_by"]), (False, "closed, not verified"), record)
+            self.assertNotIn("survivors", record)
 
     def test_a_host_that_cannot_be_asked_any_more(self):
         """The kill's script does not run there; the record comes within its limit and does not say 0."""
@@ -171,8 +189,8 @@ class Limits(unittest.TestCase):
             self.assertLess(time.monotonic() - began, 30)
             for pid in daemons:
                 os.kill(pid, signal.SIGCONT)
-            self.assertEqual((record["status"], record["timed_out"]), (FAILED, True), record)
-            self.assertNotEqual(record.get("survivors"), 0, record)
+            self.assertEqual([record.get(field) for field in ("status", "timed_out", "killed", "killed_by", "survivors")],
+                             [FAILED, True, False, "not verified", None], record)
             end_pids(sshd.running("300300"))
 
     def test_local_commands(self):

@@ -52,7 +52,7 @@ test("a time limit kills, and that is a result", function()
   local r = proc.run { command = "trap '' TERM; sleep 50 & echo $!; wait", timeout = 0.2 }
   assert(timer.now() - from < 5)
   assert(r.timed_out and r.killed and r.survivors == 0 and r.signal == "KILL")
-  assert(r.killed_by == "session, tree")
+  assert(r.killed_by == "session, tree, output")
   assert(not alive(r.stdout:match "%d+"))
 end)
 

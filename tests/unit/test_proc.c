@@ -514,7 +514,7 @@ static void check_killed(struct seen *s, unsigned want_pids)
 
 	assert_true(s->result.killed);
 	assert_int_equal(s->result.survivors, 0);
-	assert_string_equal(s->result.killed_by, "session, tree, op id");
+	assert_string_equal(s->result.killed_by, "session, tree, op id, output");
 	assert_string_equal(s->result.signal, "KILL");
 	assert_false(s->result.output_open);
 	assert_int_equal(count_alive(s, &listed), 0);
@@ -666,7 +666,7 @@ static void without_an_op_session_and_tree_are_killed(void **state)
 	run(&s, &(struct ssh_command){
 			.command = "setsid sh -c 'echo $$; exec sleep 50' & echo $$; wait",
 			.limit_ms = 500 });
-	assert_string_equal(s.result.killed_by, "session, tree");
+	assert_string_equal(s.result.killed_by, "session, tree, output");
 	assert_int_equal(s.result.survivors, 0);
 	assert_int_equal(count_alive(&s, &listed), 0);
 	assert_int_equal(listed, 2);

@@ -489,9 +489,18 @@ static void a_time_limit_is_124_and_says_what_was_killed(void **state)
 	assert_string_equal(text(&r, "stdout"), "so far");
 	assert_string_equal(text(&r, "error"), "over its time limit of 1 s");
 	reader_deinit(&r);
-	res.survivors = -1; /* not looked */
+	assert_false(has(&r, "survivors_unknown"));
+	res.possible = 3;
 	run(&r, &rules, "", 0, 1, &res);
-	assert_false(has(&r, "survivors"));
+	assert_int_equal(number(&r, "survivors_unknown"), 3);
+	reader_deinit(&r);
+	res.survivors = res.possible = -1; /* not looked */
+	res.killed = false;
+	res.killed_by = KILL_UNVERIFIED;
+	run(&r, &rules, "", 0, 1, &res);
+	assert_true(has(&r, "killed") && !is_true(&r, "killed"));
+	assert_string_equal(text(&r, "killed_by"), "not verified");
+	assert_false(has(&r, "survivors") || has(&r, "survivors_unknown"));
 	reader_deinit(&r);
 }
 

@@ -318,7 +318,7 @@ static void expect_killed(const struct run *r)
 		fail_msg("%s", r->result.err.message);
 	assert_true(r->result.killed);
 	assert_int_equal(r->result.survivors, 0);
-	assert_string_equal(r->result.killed_by, "session, tree, op id");
+	assert_string_equal(r->result.killed_by, "session, tree, op id, output");
 }
 
 /* Each is a way to get away; all of them must be found. The number makes them findable for the
