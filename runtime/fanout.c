@@ -12,6 +12,7 @@
 
 #include "host_run.h"
 #include "log.h"
+#include "metrics.h"
 #include "ring.h"
 
 /* SKIPPED records made in one turn when a fan-out is cancelled. */
@@ -272,7 +273,12 @@ void fanouts_free(struct fanouts *fs)
 
 struct fanouts_counts fanouts_counts(const struct fanouts *fs)
 {
-	return (struct fanouts_counts){ fs->nfanouts, fs->running, fs->finished };
+	struct fanouts_counts counts = { fs->nfanouts, fs->running, fs->options.max_hosts, 0,
+					 fs->finished };
+
+	for (const struct fanout *f = fs->first; f; f = f->next_fanout)
+		counts.waiting += f->ntargets - f->next;
+	return counts;
 }
 
 /* ---- the sink ---- */
@@ -282,11 +288,26 @@ static void flush_soon(struct fanout *f)
 	loop_defer(f->all->loop, &f->flush);
 }
 
+static enum metric metric_of(int status)
+{
+	switch (status) {
+	case STATUS_OK: return METRIC_RECORDS_OK;
+	case STATUS_CHANGED: return METRIC_RECORDS_CHANGED;
+	case STATUS_SKIPPED: return METRIC_RECORDS_SKIPPED;
+	case STATUS_UNREACHABLE: return METRIC_RECORDS_UNREACHABLE;
+	default: return METRIC_RECORDS_FAILED;
+	}
+}
+
 static void queue_entries(struct fanout *f, struct entry *list)
 {
 	for (struct entry *e = list; e; e = e->next) {
 		f->untaken++;
 		f->all->buffered += e->len;
+		metric_add(METRIC_SINK_ENTRIES, 1);
+		metric_add(METRIC_SINK_BYTES, (int64_t)e->len);
+		if (e->kind == ENTRY_RECORD)
+			metric_add(metric_of(e->status), 1);
 		*f->entries_last = e;
 		f->entries_last = &e->next;
 	}
@@ -416,6 +437,8 @@ void fanout_taken(struct fanout *f, struct entry *list)
 
 		f->untaken--;
 		fs->buffered -= list->len;
+		metric_add(METRIC_SINK_ENTRIES, -1);
+		metric_add(METRIC_SINK_BYTES, -(int64_t)list->len);
 		if (list->kind == ENTRY_PART)
 			host_run_part_taken(list);
 		else

@@ -32,7 +32,7 @@ void fanouts_end_all(struct fanouts *fs);
 /* Every fan-out must have ended. */
 void fanouts_free(struct fanouts *fs);
 
-struct fanouts_counts { unsigned fanouts, running; uint64_t finished; };
+struct fanouts_counts { unsigned fanouts, running, places; size_t waiting; uint64_t finished; };
 struct fanouts_counts fanouts_counts(const struct fanouts *fs);
 
 /* Runs may start until this moment (loop_now_ms); the I/O threads look right before each exec request.

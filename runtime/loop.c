@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "metrics.h"
+
 #define LAG_PERIOD_MS 100
 
 struct loop {
@@ -32,6 +34,11 @@ static int64_t clock_us(clockid_t clock)
 int64_t loop_now_ms(void)
 {
 	return clock_us(CLOCK_BOOTTIME) / 1000;
+}
+
+int64_t loop_tick_us(void)
+{
+	return clock_us(CLOCK_MONOTONIC);
 }
 
 int64_t loop_wall_us(void)
@@ -101,6 +108,7 @@ static void measure_lag(void *arg)
 	int64_t now = clock_us(CLOCK_MONOTONIC);
 	double late = (double)(now - loop->lag_due_us) / 1000;
 
+	metric_observe(METRIC_TIME_LOOP_LAG, now - loop->lag_due_us);
 	if (late > loop->worst_ms)
 		loop->worst_ms = late;
 	loop->lag_due_us = now + LAG_PERIOD_MS * 1000;

@@ -12,11 +12,13 @@
 #include <unistd.h>
 
 #include "log.h"
+#include "metrics.h"
 
 struct queue {
 	pthread_mutex_t lock;
 	struct work *first, **last;
 	int fd; /* eventfd, non-blocking */
+	enum metric waiting;
 };
 
 struct io {
@@ -41,8 +43,9 @@ struct pool {
 	struct io *ios;
 };
 
-static int queue_init(struct queue *q)
+static int queue_init(struct queue *q, enum metric waiting)
 {
+	q->waiting = waiting;
 	pthread_mutex_init(&q->lock, NULL);
 	q->last = &q->first;
 	q->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -61,6 +64,7 @@ static void queue_put(struct queue *q, struct work *w)
 	const uint64_t one = 1;
 	bool was_empty;
 
+	metric_add(q->waiting, 1);
 	w->next = NULL;
 	pthread_mutex_lock(&q->lock);
 	was_empty = !q->first;
@@ -92,6 +96,7 @@ static void drain_in(evutil_socket_t fd, short what, void *arg)
 {
 	struct io *io = arg;
 	struct work *w = queue_take(&io->in);
+	int64_t n = 0;
 
 	(void)fd;
 	(void)what;
@@ -100,13 +105,16 @@ static void drain_in(evutil_socket_t fd, short what, void *arg)
 
 		w->run(io, w);
 		w = next;
+		n++;
 	}
+	metric_add(METRIC_QUEUE_IN, -n);
 }
 
 static void drain_out(evutil_socket_t fd, short what, void *arg)
 {
 	struct pool *pool = arg;
 	struct work *w = queue_take(&pool->out);
+	int64_t n = 0;
 
 	(void)fd;
 	(void)what;
@@ -115,7 +123,9 @@ static void drain_out(evutil_socket_t fd, short what, void *arg)
 
 		w->done(w);
 		w = next;
+		n++;
 	}
+	metric_add(METRIC_QUEUE_OUT, -n);
 }
 
 static void stop_thread(struct io *io, struct work *w)
@@ -148,7 +158,7 @@ static int start_thread(struct io *io, struct err *err)
 	event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK);
 	io->base = event_base_new_with_config(config);
 	event_config_free(config);
-	if (!io->base || queue_init(&io->in))
+	if (!io->base || queue_init(&io->in, METRIC_QUEUE_IN))
 		return err_errno(err, "cannot make an I/O thread's event base");
 	io->wake = event_new(io->base, io->in.fd, EV_READ | EV_PERSIST, drain_in, io);
 	if (!io->wake || event_add(io->wake, NULL))
@@ -177,7 +187,7 @@ struct pool *pool_new(struct loop *loop, int n, struct err *err)
 	pool->n = n;
 	for (int i = 0; i < n; i++)
 		pool->ios[i].in.fd = -1;
-	if (queue_init(&pool->out)) {
+	if (queue_init(&pool->out, METRIC_QUEUE_OUT)) {
 		err_errno(err, "cannot make the queue from the I/O threads");
 		goto fail;
 	}

@@ -9,6 +9,7 @@
 
 #include "facts.h"
 #include "loop.h"
+#include "metrics.h"
 
 /* Of output that was to be facts and is none, a person gets this much. */
 #define NO_FACTS_MAX 4096
@@ -134,6 +135,7 @@ struct entry *record_output(struct record *r, enum ssh_stream stream, const char
 		cap = stream == SSH_STDOUT ? FACTS_MAX : NO_FACTS_MAX;
 	room = cap > s->kept ? cap - s->kept : 0;
 	keep = n < room ? n : (size_t)room;
+	metric_add(stream == SSH_STDOUT ? METRIC_OUTPUT_STDOUT : METRIC_OUTPUT_STDERR, (int64_t)n);
 	s->bytes += n;
 	s->kept += keep;
 	buf_add(&s->held, data, keep);
@@ -382,6 +384,8 @@ struct entry *record_end(struct record *r, const struct ssh_result *res)
 	unsigned parts = 0;
 	bool told;
 
+	if (r->start_ms)
+		metric_observe(METRIC_TIME_EXEC, (loop_now_ms() - r->start_ms) * 1000);
 	if (r->rules->facts && res->sent)
 		status = read_facts(r, status, &facts, &no_facts);
 	told = r->rules->command && res->sent && !(r->rules->quiet_record && is_good(status));

@@ -10,6 +10,7 @@
 
 #include "buf.h"
 #include "log.h"
+#include "metrics.h"
 #include "redis_hub.h"
 #include "redis_link.h"
 
@@ -27,6 +28,7 @@ struct request {
 	void *arg;
 	size_t bytes;
 	int64_t due_ms;
+	int64_t sent_us; /* loop_tick_us */
 };
 
 struct redis {
@@ -64,6 +66,7 @@ static void take_out(struct redis *r, struct request *q)
 	else
 		r->last = q->link;
 	r->pending--;
+	metric_add(METRIC_REDIS_PENDING, -1);
 	r->bytes -= q->bytes;
 	q->redis = NULL;
 }
@@ -75,6 +78,7 @@ static void answer_err(struct redis *r, struct request *q, int code, const char 
 	struct err err;
 
 	take_out(r, q);
+	metric_add(code == ERR_TIMEOUT ? METRIC_REDIS_TIMEOUT : METRIC_REDIS_LOST, 1);
 	err_set(&err, code, "%s", text);
 	if (cb)
 		cb(q->arg, NULL, &err);
@@ -101,6 +105,16 @@ static void count_reply(const redisAsyncContext *ac)
 	r->silent_ms = loop_now_ms();
 }
 
+static void count_end(const struct request *q, const redisReply *reply)
+{
+	if (!reply) {
+		metric_add(METRIC_REDIS_LOST, 1);
+		return;
+	}
+	metric_add(reply->type == REDIS_REPLY_ERROR ? METRIC_REDIS_ERROR : METRIC_REDIS_OK, 1);
+	metric_observe(METRIC_TIME_REDIS, loop_tick_us() - q->sent_us);
+}
+
 static void on_reply(redisAsyncContext *ac, void *reply, void *privdata)
 {
 	struct request *q = privdata;
@@ -119,6 +133,7 @@ static void on_reply(redisAsyncContext *ac, void *reply, void *privdata)
 		return;
 	}
 	take_out(q->redis, q);
+	count_end(q, reply);
 	cb = q->cb;
 	arg = q->arg;
 	free(q);
@@ -223,6 +238,7 @@ static void put_in(struct redis *r, struct request *q)
 	*r->last = q;
 	r->last = &q->next;
 	r->pending++;
+	metric_add(METRIC_REDIS_PENDING, 1);
 	r->bytes += q->bytes;
 }
 
@@ -241,6 +257,7 @@ static int send_text(struct redis *r, const char *resp, size_t len, redis_cb *cb
 	q->cb = cb;
 	q->arg = arg;
 	q->bytes = len + sizeof(*q);
+	q->sent_us = loop_tick_us();
 	q->due_ms = loop_now_ms() + (timeout_ms > 0 ? timeout_ms : r->setup.command_ms);
 	if (redisAsyncFormattedCommand(r->link.ac, on_reply, q, resp, len) != REDIS_OK) {
 		free(q);

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "log.h"
+#include "metrics.h"
 #include "redis.h"
 
 #define BATCH_ENTRIES 256
@@ -313,11 +314,13 @@ static void on_appended(void *arg, const struct redisReply *reply, const struct 
 	if (reply && reply->type != REDIS_REPLY_ERROR && call.batch == s->first && !s->resend) {
 		s->complained = false;
 		read_answer(s, reply);
+		metric_add(METRIC_SINK_APPENDED, (int64_t)call.batch->n);
 		batch_taken(s, call.batch);
 	} else if (reply && reply->type == REDIS_REPLY_ERROR && is_lost(reply)) {
 		lose(s, reply);
 	} else {
 		complain(s, "records wait", reply, err);
+		metric_add(METRIC_SINK_RETRIES, 1);
 		s->resend = true;
 	}
 	pump_soon(s);

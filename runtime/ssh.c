@@ -9,6 +9,7 @@
 
 #include "log.h"
 #include "loop.h"
+#include "metrics.h"
 #include "ssh_conn.h"
 
 /* ---- uses ---- */
@@ -118,6 +119,9 @@ void client_conn_reached(struct ssh_conn *c)
 void client_conn_ready(struct ssh_conn *c)
 {
 	c->client->counts.connecting--;
+	metric_add(METRIC_CONNS_CONNECTING, -1);
+	metric_add(METRIC_CONNS_BUSY, 1);
+	metric_add(METRIC_CONNS_READY, 1);
 	places_give(c->client);
 	tell_uses(c, true);
 	if (!c->closing && !c->idle && TAILQ_EMPTY(&c->uses))
@@ -196,7 +200,16 @@ static void idle_leave(struct ssh_conn *c)
 	TAILQ_REMOVE(&c->client->idle, c, idle_link);
 	c->idle = false;
 	c->client->counts.idle--;
+	metric_add(METRIC_CONNS_IDLE, -1);
+	metric_add(METRIC_CONNS_BUSY, 1);
 	event_del(&c->timer);
+}
+
+static void wait_leave(struct ssh_conn *c)
+{
+	TAILQ_REMOVE(&c->client->waiting, c, idle_link);
+	c->waiting = false;
+	metric_add(METRIC_CONNS_WAITING, -1);
 }
 
 static void place_take(struct ssh_conn *c)
@@ -206,6 +219,8 @@ static void place_take(struct ssh_conn *c)
 	c->counted = true;
 	c->client->counts.connections++;
 	c->client->counts.connecting++;
+	metric_add(METRIC_CONNS_CONNECTING, 1);
+	c->step_us = loop_tick_us();
 	TAILQ_FOREACH(u, &c->uses, link)
 		use_arm(u);
 	conn_kick(c);
@@ -223,8 +238,7 @@ static void places_give(struct ssh_client *client)
 
 	while (!client->stopping && (c = TAILQ_FIRST(&client->waiting)) &&
 	       !is_full(client, c->settings) && client->counts.connecting < SSH_CONNECTING_MAX) {
-		TAILQ_REMOVE(&client->waiting, c, idle_link);
-		c->waiting = false;
+		wait_leave(c);
 		place_take(c);
 	}
 }
@@ -238,16 +252,17 @@ void client_conn_gone(struct ssh_conn *c)
 	if (c->idle)
 		idle_leave(c);
 	if (c->waiting)
-		TAILQ_REMOVE(&client->waiting, c, idle_link);
+		wait_leave(c);
 	if (c->kicked)
 		TAILQ_REMOVE(&client->kicked, c, kick_link);
-	c->waiting = c->kicked = false;
+	c->kicked = false;
 	if (!c->counted)
 		return;
 	c->counted = false;
 	client->counts.connections--;
 	if (c->phase != SSH_READY)
 		client->counts.connecting--;
+	metric_add(c->phase == SSH_READY ? METRIC_CONNS_BUSY : METRIC_CONNS_CONNECTING, -1);
 	places_give(client);
 }
 
@@ -335,6 +350,7 @@ static struct ssh_conn *conn_make(struct ssh_client *client, struct ssh_host *h,
 	TAILQ_INSERT_HEAD(bucket_of(client, h), c, bucket_link);
 	c->waiting = true;
 	TAILQ_INSERT_TAIL(&client->waiting, c, idle_link);
+	metric_add(METRIC_CONNS_WAITING, 1);
 	old = TAILQ_FIRST(&client->idle);
 	if (old && is_full(client, s))
 		conn_close(old);
@@ -370,13 +386,13 @@ static struct ssh_use *use_start(struct ssh_client *client, struct ssh_host *h,
 		idle_leave(c);
 	if (c->phase == SSH_READY) {
 		u->warm = u->late = true;
+		metric_add(METRIC_CONNS_REUSED, 1);
 		TAILQ_INSERT_TAIL(&client->late, u, late_link);
 		client_soon(client);
 	} else if (c->counted) {
 		use_arm(u);
 	} else if (lane) {
-		TAILQ_REMOVE(&client->waiting, c, idle_link);
-		c->waiting = false;
+		wait_leave(c);
 		place_take(c);
 	}
 	places_give(client);
@@ -407,6 +423,8 @@ static void conn_unused(struct ssh_conn *c)
 		c->idle = true;
 		TAILQ_INSERT_TAIL(&client->idle, c, idle_link);
 		client->counts.idle++;
+		metric_add(METRIC_CONNS_BUSY, -1);
+		metric_add(METRIC_CONNS_IDLE, 1);
 		conn_idle(c);
 	}
 }

@@ -12,6 +12,7 @@
 
 #include "log.h"
 #include "loop.h"
+#include "metrics.h"
 #include "ssh_tunnel.h"
 
 /* A peer that vanished is noticed by the kernel within 30 s: the first probe after 15 s of silence,
@@ -85,6 +86,8 @@ void conn_fail(struct ssh_conn *c, int code, const char *fmt, ...)
 	err_vset(&c->err, code, fmt, ap);
 	va_end(ap);
 	log_debug("ssh", "%s: %s", ssh_host_name(c->host), c->err.message);
+	if (c->phase < SSH_READY)
+		metric_add(METRIC_FAILED_RESOLVE + c->phase, 1);
 	c->closing = true;
 	c->busy++;
 	client_conn_failed(c);
@@ -215,9 +218,19 @@ static void connect_failed(struct ssh_conn *c, int error)
 		  conn_say_errno(error), address);
 }
 
+/* A connection is made step by step; each takes its time. */
+static void end_step(struct ssh_conn *c, enum metric_time step)
+{
+	int64_t now = loop_tick_us();
+
+	metric_observe(step, now - c->step_us);
+	c->step_us = now;
+}
+
 static void handshake_start(struct ssh_conn *c)
 {
 	event_del(&c->timer);
+	end_step(c, METRIC_TIME_CONNECT);
 	c->phase = SSH_HANDSHAKE;
 	if (conn_io_open(c))
 		conn_fail(c, ERR_MEMORY, "out of memory");
@@ -314,6 +327,7 @@ static void host_key_check(struct ssh_conn *c)
 	/* `off` is about keys that are not known; a revoked one is known to be bad. */
 	if (v == KNOWN_HOSTS_OK ||
 	    (c->settings->checking == SSH_CHECK_OFF && v != KNOWN_HOSTS_REVOKED)) {
+		end_step(c, METRIC_TIME_HANDSHAKE);
 		c->phase = SSH_LOGIN;
 		client_conn_reached(c);
 		return;
@@ -350,6 +364,7 @@ static void login(struct ssh_conn *c)
 	if (conn_auth_step(c) != 0)
 		return;
 	conn_auth_free(c);
+	end_step(c, METRIC_TIME_LOGIN);
 	c->phase = SSH_READY;
 	client_conn_ready(c);
 }

@@ -157,6 +157,7 @@ struct ssh_conn {
 	bool counted;   /* has a place */
 	bool idle, kicked, thick;
 	int64_t born_ms;
+	int64_t step_us; /* when the current part of being made began (loop_tick_us) */
 	bool keep;      /* false: some use did not want it kept */
 	bool closing;   /* broken or not needed: freed when its turn ends and nobody uses it */
 	bool gone;      /* closed and out of all lists; only uses still hold it */

@@ -12,6 +12,7 @@ local errors = require "exed.api.errors"
 local guard = require "exed.guard"
 local json = require "exed.json"
 local log = require "exed.log"
+local numbers = require "exed.api.numbers"
 local out = require "exed.api.out"
 local router = require "exed.api.router"
 local schema = require "exed.schema"
@@ -32,7 +33,7 @@ function api.new(node)
   local config = node.config.api
   return setmetatable({
     node = node, allowed = checks.allowed_hosts(config),
-    tokens = checks.read_tokens(config.token_file),
+    tokens = checks.read_tokens(config.token_file), numbers = numbers.new(),
     limit = config.handler_timeout > 0 and config.handler_timeout or NONE,
   }, api)
 end
@@ -91,9 +92,7 @@ local function run(self, req, method, request)
 end
 
 -- status, answer (table, function or nil) and headers; or nil, err and the dialect.
-local function judge(self, req)
-  local dialects = dialects_of(self, req)
-  local handler, params = routes(self):find(dialects, req.path)
+local function judge(self, req, dialects, handler, params)
   local dialect = handler and handler.dialect or dialects[1]
   local allow = handler and router.allow(handler)
   local method = handler and handler.methods[req.method == "HEAD" and "GET" or req.method]
@@ -129,49 +128,68 @@ local function respond_error(req, dialect, err)
     log.error("api", "%s %s: %s", req.method, req.path, tostring(err.message))
   end
   req:respond(status, headers, json.encode(body))
+  return status
 end
 
 local SWITCHING <const> = 101 -- the status of an answer that is a WebSocket
 
-local function body_of(self, req, status, headers)
-  if status ~= SWITCHING then return out.new(req, status, headers) end
+local function body_of(self, req, status, headers, call)
+  local function on_start() call:answered() end
+  if status ~= SWITCHING then return out.new(req, status, headers, on_start) end
+  on_start()
   local config = self.node.config.api
   return socket.new(req, { ping = config.heartbeat, silence = config.send_timeout })
 end
 
 -- Writes the answer that a function makes. What fails before the first byte has gone is answered;
--- later the stream is cut, so that the client sees that something is missing.
-local function stream(self, req, status, make, headers)
-  local body = body_of(self, req, status, headers)
+-- later the stream is cut, so that the client sees that something is missing. Returns the status,
+-- nil when the client has gone.
+local function stream(self, req, status, make, headers, call)
+  local body = body_of(self, req, status, headers, call)
   local ok, made, err = xpcall(make, function(raised)
     return type(raised) == "table" and raised or debug.traceback(tostring(raised), 2)
   end, body)
   if ok and made then
     ok, err = pcall(body.finish, body)
-    if ok then return end
+    if ok then return status end
   elseif not ok then
     err = made
   end
-  if err == out.GONE then return end
-  if type(err) == "string" and err:find("cancelled: ", 1, true) then return body:cut() end
+  if err == out.GONE then return nil end
+  if type(err) == "string" and err:find("cancelled: ", 1, true) then
+    body:cut()
+    return not err:find("cancelled: client left", 1, true) and "cut" or nil
+  end
   if type(err) ~= "table" then err = { code = 500, message = tostring(err) } end
   if not body.started then return respond_error(req, "exed", err) end
   local level = err.code == "leaving" and log.info or log.warn
   level("api", "%s %s is cut: %s", req.method, req.path, tostring(err.message))
   body:cut(err)
+  return "cut"
 end
 
 -- Answers one request of the server. Waits; runs in the request's fiber.
 function api:handle(req)
-  local status, answer, headers = judge(self, req)
-  if not status then return respond_error(req, headers, answer) end
+  local dialects = dialects_of(self, req)
+  local handler, params = routes(self):find(dialects, req.path)
+  local call <close> = self.numbers:call(handler, req.method)
+  local status, answer, headers = judge(self, req, dialects, handler, params)
+  if not status then
+    call.status = respond_error(req, headers, answer)
+    return
+  end
   headers = headers or {}
   if type(answer) == "function" then
     headers["Content-Type"] = headers["Content-Type"] or "application/json"
-    if req.method == "HEAD" then return req:start(status, headers) and req:finish() end
-    return stream(self, req, status, answer, headers)
+    if req.method ~= "HEAD" then
+      call.status = stream(self, req, status, answer, headers, call) or call.status
+      return
+    end
+    if req:start(status, headers) then req:finish() end
+  else
+    req:respond(status, headers, answer and json.encode(answer) or "")
   end
-  req:respond(status, headers, answer and json.encode(answer) or "")
+  call.status = status
 end
 
 -- ---- listening ----------------------------------------------------------------------------------

@@ -47,6 +47,13 @@ function hub:open(job, after)
   }, reader)
 end
 
+-- How many readers there are, of all jobs.
+function hub:readers()
+  local n = 0
+  for _, found in pairs(self.feeds) do n = n + found.readers end
+  return n
+end
+
 -- The job as load() reads it (nil, err when it cannot), or as another follower has just read it.
 function hub:job(jid, load)
   local found = self.feeds[jid]

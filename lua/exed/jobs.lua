@@ -3,6 +3,7 @@
 -- when submit answers with its jid, and then it ends, whatever happens to this node.
 
 local json = require "exed.json"
+local metrics = require "exed.metrics"
 local plan = require "exed.plan"
 local sys = require "exed.sys"
 local timer = require "exed.timer"
@@ -123,6 +124,12 @@ local function explain(err, jid)
   return err
 end
 
+local function count_submitted(request, no_match, state)
+  metrics.count("exed_jobs_submitted_total", ('operation="%s"'):format(request.operation))
+  metrics.count("exed_records_total", 'status="no_match"', no_match)
+  if state == "ended" then metrics.count("exed_jobs_ended_total", 'result="failure"') end
+end
+
 -- Makes a job of a request: operation, targets (text or list), args, and optionally executor, lock,
 -- priority, timeout (seconds), window, lines, max_hosts, listed (false: a sync GET), who, idem_key,
 -- idem_hash. Returns { jid, replay }, or nil, err.
@@ -154,6 +161,7 @@ function jobs.submit(node, request)
     max_memory = math.floor(node.config.store.memory * 0.8),
   }, node)
   if not answer then return nil, explain(err, jid) end
+  if answer.how == "CREATED" then count_submitted(request, #targets - known, answer.state) end
   node.runner:kick()
   return { jid = answer.jid, replay = answer.how == "REPLAY" }
 end

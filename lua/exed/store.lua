@@ -5,6 +5,7 @@
 -- mismatch, stopped) or one of the runtime's (away, unreachable, timeout).
 
 local json = require "exed.json"
+local metrics = require "exed.metrics"
 local timer = require "exed.timer"
 
 local store = {}
@@ -222,10 +223,17 @@ function store:marks(slice, effect)
   return answer[3]
 end
 
+local function count_end(answer)
+  if answer[4] ~= 1 then return end
+  local result = answer[2] == 0 and 'result="done"' or 'result="failure"'
+  metrics.count("exed_jobs_ended_total", result)
+end
+
 -- Ends the slice, and with the last one the job. Returns true, or nil, err.
 function store:slice_end(slice)
   local answer, err = self:insist("slice_end", slice.jid, slice.k, slice.epoch, store.now())
   if not answer then return nil, err end
+  count_end(answer)
   self:release(slice.jid, answer[3])
   return true
 end
@@ -235,6 +243,7 @@ function store:finish(slice, result, text)
   local answer, err = self:insist("finish", slice.jid, slice.k, slice.epoch, store.now(), result,
     text)
   if not answer then return nil, err end
+  count_end(answer)
   self:release(slice.jid, answer[3])
   return true
 end

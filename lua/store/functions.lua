@@ -26,7 +26,7 @@
 -- create_commit jid now S (from to)*S -> {"CREATED", jid, state}
 -- create_undo   jid -> 1 (then remove, until it answers 0)
 -- accepting     -> {{jid, node, incarnation}, ...}
--- ready         -> {slices that wait, used_memory, jobs}
+-- ready         -> {slices that wait, used_memory, jobs, those that ended, those being accepted}
 -- take          node incarnation max jid... -> {SLICE, ...}, none of these jobs
 -- reclaim       node incarnation max -> {SLICE, ...}; call until empty
 -- owned         node max -> {SLICE, ...}
@@ -37,8 +37,9 @@
 -- mark          jid k epoch n index... -> 1
 -- append        jid k epoch n seq (index kind status bytes entry)... -> {added, last id, output
 --               bytes of the job, stop, tight}
--- slice_end     jid k epoch now -> {slices left, result, more}
--- finish        jid k epoch now result error -> {0, result, more}: ends the job as its owner says
+-- slice_end     jid k epoch now -> {slices left, result, more [, 1]}; 1: this call ended the job
+-- finish        jid k epoch now result error -> {0, result, more [, 1]}: ends the job as its owner
+--               says
 -- cancel        jid now reason node incarnation -> {phase, SLICE, ...}; call until no SLICE comes
 -- release       jid -> 1 when leases are left to free (call again), else 0
 -- remove        jid -> 1 when there is more to do (call again), else 0
@@ -81,7 +82,7 @@
 -- (not possible while it runs), CONFLICT {host: [jid, ...]}, FULL why, MISMATCH jid
 -- (Idempotency-Key with another body), GAP last (append with a number too high), INVALID why.
 
-local REVISION = 6 -- raised with every change: a node loads its file over an older one
+local REVISION = 7 -- raised with every change: a node loads its file over an older one
 local HOSTS = 2000 -- hosts that one call may walk
 local CHUNK = 500 -- names in a chunk of targets
 local BATCH = 100 -- slices in one answer
@@ -309,7 +310,7 @@ local function judge(jid)
 end
 
 -- Writes the final state, wakes followers, frees up to 2,000 hosts. Answers {slices left, result,
--- more}.
+-- more, 1}.
 local function finish_job(jid, now, result, text)
   local key = job_key(jid)
   local listed = redis.call('HGET', key, 'listed')
@@ -318,7 +319,7 @@ local function finish_job(jid, now, result, text)
   redis.call('ZADD', listed == '1' and ENDED or ENDED_SYNC, now, jid)
   local more = release_some(jid)
   redis.call('PUBLISH', 'exed:wake:' .. jid, 'end')
-  return { 0, tonumber(result), more }
+  return { 0, tonumber(result), more, 1 }
 end
 
 -- ---- records ------------------------------------------------------------------------------------
@@ -764,7 +765,10 @@ end
 -- ---- functions: who runs what -------------------------------------------------------------------
 
 local function ready()
-  return { redis.call('ZCARD', READY), used_memory(), redis.call('ZCARD', JOBS_ALL) }
+  return {
+    redis.call('ZCARD', READY), used_memory(), redis.call('ZCARD', JOBS_ALL),
+    redis.call('ZCARD', ENDED) + redis.call('ZCARD', ENDED_SYNC), redis.call('SCARD', ACCEPTING),
+  }
 end
 
 -- Gives the slice, whose place was `score`, if its job still runs.

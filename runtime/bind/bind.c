@@ -13,6 +13,7 @@ const luaL_Reg bind_modules[] = {
 	{ "exed.json", luaopen_exed_json },
 	{ "cjson", luaopen_exed_json },
 	{ "exed.log", luaopen_exed_log },
+	{ "exed.metrics", luaopen_exed_metrics },
 	{ "exed.proc", luaopen_exed_proc },
 	{ "exed.redis", luaopen_exed_redis },
 	{ "exed.redis_child", luaopen_exed_redis_child },

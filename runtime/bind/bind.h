@@ -27,6 +27,7 @@ int luaopen_exed_http_client(lua_State *L);
 int luaopen_exed_http_server(lua_State *L);
 int luaopen_exed_json(lua_State *L);
 int luaopen_exed_log(lua_State *L);
+int luaopen_exed_metrics(lua_State *L);
 int luaopen_exed_proc(lua_State *L);
 int luaopen_exed_redis(lua_State *L);
 int luaopen_exed_redis_child(lua_State *L);

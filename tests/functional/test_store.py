@@ -169,7 +169,9 @@ class LifeTest(StoreTest):
         self.assertEqual(self.store.append(*piece.own, 0, 1, *rows([3, 0])), [2, 2, 24, b"", 0])
         self.assertEqual(self.store.marks(jid, 0, 0), [0, 7, b"2002001"])
         self.store.append(*piece.own, 0, 2, *rows([1, 2, 4, 5, 6], status=5))
-        self.assertEqual(self.store.slice_end(*piece.own, self.now()), [0, 0, 0])
+        self.assertEqual(self.store.ready()[2:], [1, 0, 0])
+        self.assertEqual(self.store.slice_end(*piece.own, self.now()), [0, 0, 0, 1])
+        self.assertEqual(self.store.ready()[2:], [1, 1, 0])
         job = self.store.job(jid)
         self.assertEqual((job["state"], job["result"], job["error"], job["c:1"], job["c:5"], job["records"]),
                          ("ended", "0", "", "2", "5", "7"))
@@ -238,7 +240,7 @@ class LifeTest(StoreTest):
     def test_finish_ends_the_job_as_its_owner_says(self):
         jid = self.create(["a"])
         piece = self.store.take_one(self.node)
-        self.assertEqual(self.store.finish(*piece.own, self.now(), 2, "gate failed"), [0, 2, 0])
+        self.assertEqual(self.store.finish(*piece.own, self.now(), 2, "gate failed"), [0, 2, 0, 1])
         self.assertEqual(self.store.finish(*piece.own, self.now(), 0, ""), [0, 2, 0])
         job = self.store.job(jid)
         self.assertEqual((job["state"], job["result"], job["error"]), ("ended", "2", "gate failed"))

@@ -13,10 +13,12 @@ local PIECE <const> = 64 << 10 -- bytes in a chunk, when nobody flushes
 -- What is raised when the client has gone: no mistake of anybody.
 out.GONE = setmetatable({}, { __tostring = function() return "the client has gone" end })
 
--- req is the server's request; status and headers as for its respond.
-function out.new(req, status, headers)
+-- req is the server's request; status and headers as for its respond; on_start (or nil) is called
+-- when the first byte of a stream goes.
+function out.new(req, status, headers, on_start)
   return setmetatable({
     req = req, status = status, headers = headers, started = false, parts = {}, size = 0,
+    on_start = on_start,
   }, out)
 end
 
@@ -42,6 +44,7 @@ function out:begin() self:flush() end
 function out:flush()
   if not self.started then
     self.started = true
+    if self.on_start then self.on_start() end
     if not self.req:start(self.status, self.headers) then error(out.GONE, 0) end
   end
   if self.size == 0 then return end
