@@ -213,12 +213,26 @@ static void set_dialects(const struct config *c, struct listener_text *t, const 
 	}
 }
 
-static int make_listeners(struct config *c)
+/* A mapped address is served as the IPv4 address that it stands for. */
+static void unmap(char *address, size_t cap)
+{
+	struct in6_addr v6;
+	char v4[INET_ADDRSTRLEN];
+
+	if (inet_pton(AF_INET6, address, &v6) == 1 && IN6_IS_ADDR_V4MAPPED(&v6) &&
+	    inet_ntop(AF_INET, &v6.s6_addr[12], v4, sizeof(v4)))
+		snprintf(address, cap, "%s", v4);
+}
+
+int config_make_listeners(struct config *c)
 {
 	const struct config_value *v = setting_value(c, "api", "listen");
 	const char *address = setting_value(c, "api", "listen_addr")->text, *rest;
 	size_t n = v->count ? v->count : 1;
 
+	free(c->listeners);
+	free(c->listener_texts);
+	c->listener_count = 0;
 	c->listeners = calloc(n, sizeof(*c->listeners));
 	c->listener_texts = calloc(n, sizeof(*c->listener_texts));
 	if (!c->listeners || !c->listener_texts)
@@ -233,12 +247,14 @@ static int make_listeners(struct config *c)
 		if (v->count) {
 			config_value_address(v->items[i], t->address, sizeof(t->address), &l->port,
 					     &rest);
+			unmap(t->address, sizeof(t->address));
 			set_dialects(c, t, rest);
 			continue;
 		}
 		address += *address == '[';
 		snprintf(t->address, sizeof(t->address), "%.*s", (int)strcspn(address, "]"),
 			 address);
+		unmap(t->address, sizeof(t->address));
 		l->port = (int)setting_value(c, "api", "listen_port")->number;
 		set_default_dialects(c, t);
 	}
@@ -255,21 +271,39 @@ bool config_is_loopback(const char *address)
 	if (inet_pton(AF_INET6, address, &v6) == 1)
 		return IN6_IS_ADDR_LOOPBACK(&v6) ||
 		       (IN6_IS_ADDR_V4MAPPED(&v6) && v6.s6_addr[12] == 127);
-	return !strcasecmp(address, "localhost");
+	return !strcasecmp(address, "localhost") || !strncmp(address, "unix:", 5);
+}
+
+/* As config_where, for one of the listeners. */
+static void where_listener(const struct config *c, size_t i, char *out, size_t cap)
+{
+	const struct config_value *v = setting_value(c, "api", "listen");
+
+	if (!v->count)
+		config_where(c, "api", "listen_addr", out, cap);
+	else if (v->env || !v->lines)
+		config_where(c, "api", "listen", out, cap);
+	else
+		snprintf(out, cap, "%s:%d: [api] listen", c->path, v->lines[i]);
 }
 
 int config_check(const struct config *c, struct err *err)
 {
+	char where[160];
+
 	if (config_bool(c, "api", "open") || config_str(c, "api", "token_file") ||
-	    config_str(c, "api", "tls_client_ca"))
+	    config_str(c, "api", "tls_client_ca") ||
+	    !strcmp(config_str(c, "runner", "role"), "worker"))
 		return 0;
-	for (size_t i = 0; i < c->listener_count; i++)
-		if (!config_is_loopback(c->listeners[i].address))
-			return err_set(err, ERR_INVALID,
-				       "listening on %.64s, which is not loopback, needs [api] "
-				       "token_file or tls_client_ca; or open = true to let "
-				       "anybody in",
-				       c->listeners[i].address);
+	for (size_t i = 0; i < c->listener_count; i++) {
+		if (config_is_loopback(c->listeners[i].address))
+			continue;
+		where_listener(c, i, where, sizeof(where));
+		return err_set(err, ERR_INVALID,
+			       "%s: %.50s is not loopback: it needs [api] token_file, or "
+			       "tls_client_ca, or open = true to let anybody in", where,
+			       c->listeners[i].address);
+	}
 	return 0;
 }
 
@@ -292,29 +326,79 @@ static int load_defaults(struct config *c, struct err *err)
 
 /* What no single value shows. Strings that must have a form are looked at here, once for the file
  * and the environment; the store's address may hold a password, so it is not repeated. */
-static int check_together(struct config *c, struct err *err)
+static void check_forms(struct config *c)
 {
 	static const char *const stores[] = { "redis://", "rediss://", "unix:///" };
 	const char *url = config_str(c, "runner", "redis_url");
 	bool known = !strcmp(url, "embedded");
+	char where[160];
 
 	for (size_t i = 0; i < sizeof(stores) / sizeof(*stores); i++)
 		known = known || !strncmp(url, stores[i], strlen(stores[i]));
 	if (!known)
-		return err_set(err, ERR_INVALID,
-			       "[runner] redis_url: want embedded, redis://host:port/db, "
-			       "unix:///path or rediss://host:port/db");
-	if (!config_str(c, "api", "tls_cert") != !config_str(c, "api", "tls_key"))
-		return err_set(err, ERR_INVALID, "[api] tls_cert and tls_key go together");
-	if (config_str(c, "api", "tls_client_ca") && !config_str(c, "api", "tls_cert"))
-		return err_set(err, ERR_INVALID, "[api] tls_client_ca needs tls_cert and tls_key");
-	if (config_str(c, "runner", "broker_url") &&
-	    config_warn(c, "[runner] broker_url is not needed: jobs go through Redis"))
-		return no_memory(err);
-	return make_listeners(c) ? no_memory(err) : 0;
+		config_problem(c, "%s: want embedded, redis://host:port/db, unix:///path or "
+				  "rediss://host:port/db",
+			       config_where(c, "runner", "redis_url", where, sizeof(where)));
 }
 
-struct config *config_load(const char *path, struct err *err)
+static void check_address(struct config *c)
+{
+	const char *address = config_str(c, "api", "listen_addr");
+	char where[160], bare[64];
+	struct in6_addr ip;
+
+	snprintf(bare, sizeof(bare), "%s", address + (*address == '['));
+	bare[strcspn(bare, "]")] = '\0';
+	if (inet_pton(AF_INET6, bare, &ip) != 1 && strpbrk(address, ":/[] \t"))
+		config_problem(c, "%s: \"%.40s\" will not do; want an address without a port, such "
+				  "as 127.0.0.1 or ::1",
+			       config_where(c, "api", "listen_addr", where, sizeof(where)),
+			       address);
+}
+
+static void check_tls(struct config *c)
+{
+	const char *cert = config_str(c, "api", "tls_cert"), *key = config_str(c, "api", "tls_key");
+	char where[160];
+
+	if (!cert != !key)
+		config_problem(c, "%s needs [api] %s beside it",
+			       config_where(c, "api", cert ? "tls_cert" : "tls_key", where,
+					    sizeof(where)), cert ? "tls_key" : "tls_cert");
+	else if (!cert && config_str(c, "api", "tls_client_ca"))
+		config_problem(c, "%s needs [api] tls_cert and tls_key",
+			       config_where(c, "api", "tls_client_ca", where, sizeof(where)));
+}
+
+static int warn_together(struct config *c)
+{
+	static const char *const addresses[] = { "listen_addr", "listen_port" };
+	char where[160];
+	int rc = 0;
+
+	if (config_str(c, "runner", "broker_url"))
+		rc = config_warn(c, "%s is not needed: jobs go through Redis",
+				 config_where(c, "runner", "broker_url", where, sizeof(where)));
+	if (!rc && config_bool(c, "api", "open") &&
+	    (config_str(c, "api", "token_file") || config_str(c, "api", "tls_client_ca")))
+		rc = config_warn(c, "%s lets nobody in whom token_file and tls_client_ca keep out",
+				 config_where(c, "api", "open", where, sizeof(where)));
+	for (size_t i = 0; i < 2 && !rc; i++)
+		if (setting_value(c, "api", "listen")->count && config_given(c, "api", addresses[i]))
+			rc = config_warn(c, "%s does not count beside listen",
+					 config_where(c, "api", addresses[i], where, sizeof(where)));
+	return rc;
+}
+
+static int check_together(struct config *c, struct err *err)
+{
+	check_forms(c);
+	check_address(c);
+	check_tls(c);
+	return warn_together(c) || config_make_listeners(c) ? no_memory(err) : 0;
+}
+
+struct config *config_read(const char *path, config_report_fn *report, void *arg, struct err *err)
 {
 	struct config *c = calloc(1, sizeof(*c));
 
@@ -324,14 +408,29 @@ struct config *config_load(const char *path, struct err *err)
 		no_memory(err);
 		goto fail;
 	}
+	c->report = report;
+	c->report_arg = arg;
 	c->foreign_last = &c->foreign;
 	if (load_defaults(c, err) || config_read_file(c, path, err) ||
 	    config_read_environment(c, err) || check_together(c, err))
-		goto fail;
-	return c;
+		goto fail_reading;
+	if (!c->problems)
+		return c;
+	err_set(err, c->first.code, "%s", c->first.message);
+	goto fail;
+fail_reading:
+	if (report)
+		report(arg, err->message);
 fail:
 	config_free(c);
 	return NULL;
+}
+
+struct config *config_load(const char *path, struct err *err)
+{
+	struct err unwanted;
+
+	return config_read(path, NULL, NULL, err ? err : &unwanted);
 }
 
 void config_free(struct config *c)

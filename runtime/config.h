@@ -17,12 +17,22 @@
 struct buf;
 struct config;
 
+/* Is told each thing that is wrong, as a line without its end. */
+typedef void config_report_fn(void *arg, const char *line);
+
 /* Reads path; NULL is ./exed.conf, which may be missing. Returns the settings, owned by the
  * caller, or NULL with *err: ERR_INVALID with "file:line: what, and what would be right",
- * ERR_NOT_FOUND when a named file is missing, ERR_SYSTEM, ERR_MEMORY. A message never holds a
- * secret. Blocking: at start and reload only; not in two threads at once. */
-struct config *config_load(const char *path, struct err *err);
+ * ERR_NOT_FOUND when a named file is missing, ERR_SYSTEM, ERR_MEMORY. All that is wrong with the
+ * settings goes to report (which may be NULL), the first of it also to *err. A message never holds
+ * a secret. Blocking: at start and reload only; not in two threads at once. */
+struct config *config_read(const char *path, config_report_fn *report, void *arg,
+			   struct err *err);
+struct config *config_load(const char *path, struct err *err); /* with no report */
 void config_free(struct config *c);
+
+/* For a reload: gives to `fresh` the values of `old` of those settings that only a restart can
+ * change, and calls fn for each of them that differs. -ERR_MEMORY or 0. */
+int config_keep(struct config *fresh, const struct config *old, config_report_fn *fn, void *arg);
 
 /* The file that was read; NULL when there was none. Borrowed from c, as all below. */
 const char *config_path(const struct config *c);
@@ -32,6 +42,11 @@ const char *const *config_warnings(const struct config *c);
 /* What a node that serves HTTP needs beside: a listener that is not loopback needs tls_client_ca,
  * token_file or open. 0 or -ERR_INVALID. */
 int config_check(const struct config *c, struct err *err);
+
+/* Where a setting comes from, to begin a message with: "exed.conf:12: [api] token_file",
+ * "environment variable EXED_API_TOKEN_FILE" or "[api] token_file" (its default). Returns out. */
+const char *config_where(const struct config *c, const char *section, const char *key, char *out,
+			 size_t cap);
 
 /* ---- values. A name or kind that is not in the table aborts the program ---- */
 
@@ -54,13 +69,13 @@ int64_t config_command_ms(const struct config *c, const char *operation);
 bool config_given(const struct config *c, const char *section, const char *key);
 
 struct config_listener {
-	const char *address; /* IPv4, IPv6 without brackets, or a name */
-	int port;            /* 0: one that is free */
+	const char *address; /* IPv4, IPv6 without brackets, a name, or "unix:/path" */
+	int port;            /* 0: one that is free; or none, for a unix socket */
 	const char *const *dialects; /* ended by NULL; never empty */
 };
 /* [api] listen, or listen_addr:listen_port when there is none; at least one. */
 const struct config_listener *config_listeners(const struct config *c, size_t *n);
-/* True for 127.0.0.0/8, ::1 and the name localhost. */
+/* True for 127.0.0.0/8 (mapped into IPv6 also), ::1, the name localhost and unix sockets. */
 bool config_is_loopback(const char *address);
 
 /* ---- all of them ---- */
@@ -74,7 +89,7 @@ enum config_kind {
 	CONFIG_SIZE,     /* bytes */
 	CONFIG_CHOICE,
 	CONFIG_LIST,     /* texts */
-	CONFIG_LISTEN,   /* "ADDRESS:PORT dialect,dialect", as often as wanted */
+	CONFIG_LISTEN,   /* "ADDRESS:PORT dialect,dialect" or "unix:/path ...", as often as wanted */
 	CONFIG_LIMITS,   /* a duration per operation */
 };
 

@@ -17,6 +17,7 @@
 
 #define LINE_BYTES 65536
 #define DEFAULT_FILE "exed.conf"
+#define MOST_PROBLEMS 20 /* that are told one by one */
 
 extern char **environ;
 
@@ -25,7 +26,9 @@ struct loading {
 	FILE *file;
 	const char *path;
 	int line;
-	int rc;
+	bool in_section;
+	bool skip; /* the section is none of ours: its keys would only repeat that */
+	int rc;    /* what ends the reading: no memory, no file */
 	struct err *err;
 };
 
@@ -122,19 +125,37 @@ static void variable_name(const struct setting *s, char *out, size_t cap)
 
 /* ---- what went wrong ---- */
 
-static int fail(struct loading *l, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-static int fail(struct loading *l, const char *fmt, ...)
+static void tell(struct config *c, const char *line)
 {
-	char text[224];
+	if (c->problems++ == 0)
+		err_set(&c->first, ERR_INVALID, "%s", line);
+	if (c->report && c->problems <= MOST_PROBLEMS)
+		c->report(c->report_arg, line);
+	else if (c->report && c->problems == MOST_PROBLEMS + 1)
+		c->report(c->report_arg, "and more");
+}
+
+void config_problem(struct config *c, const char *fmt, ...)
+{
+	char text[768];
 	va_list ap;
 
-	if (l->rc)
-		return l->rc;
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	l->rc = err_set(l->err, ERR_INVALID, "%s:%d: %s", l->path, l->line, text);
-	return l->rc;
+	tell(c, text);
+}
+
+static void fail(struct loading *l, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static void fail(struct loading *l, const char *fmt, ...)
+{
+	char text[512];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	config_problem(l->c, "%s:%d: %s", l->path, l->line, text);
 }
 
 static int no_memory(struct err *err)
@@ -161,33 +182,37 @@ int config_warn(struct config *c, const char *fmt, ...)
 	return text ? 0 : -ERR_MEMORY;
 }
 
-static int unknown_section(struct loading *l, const char *section)
+static void unknown_section(struct loading *l, const char *section)
 {
 	struct nearest n = nearest_to(section);
 
-	if (!*section)
-		return fail(l, "a setting before the first [section]");
 	for (size_t i = 0; i < config_table_size; i++)
 		consider(&n, config_table[i].section);
 	if (n.name)
-		return fail(l, "unknown section [%.40s]; is it [%s]?", section, n.name);
-	return fail(l, "unknown section [%.40s]", section);
+		fail(l, "unknown section [%.40s]; is it [%s]?", section, n.name);
+	else
+		fail(l, "unknown section [%.40s]; there are api, runner, store, ssh, runtime, "
+			"inventory, tasks, log and ansible", section);
 }
 
-static int unknown_key(struct loading *l, const char *section, const char *key)
+static void unknown_key(struct loading *l, const char *section, const char *key)
 {
 	struct nearest n = nearest_to(key);
 
 	for (size_t i = 0; i < config_table_size; i++)
+		if (!strcmp(config_table[i].key, key)) {
+			fail(l, "`%s` is not a key of [%s] but of [%s]", key, section,
+			     config_table[i].section);
+			return;
+		}
+	for (size_t i = 0; i < config_table_size; i++)
 		if (!strcmp(config_table[i].section, section))
 			consider(&n, config_table[i].key);
 	if (n.name)
-		return fail(l, "unknown key `%.60s` in [%s]; is it `%s`?", key, section, n.name);
-	for (size_t i = 0; i < config_table_size; i++)
-		if (!strcmp(config_table[i].key, key))
-			return fail(l, "`%s` is not a key of [%s] but of [%s]", key, section,
-				    config_table[i].section);
-	return fail(l, "unknown key `%.60s` in [%s]", key, section);
+		fail(l, "unknown key `%.60s` in [%s]; is it `%s`?", key, section, n.name);
+	else
+		fail(l, "unknown key `%.60s` in [%s]; conf/exed.conf shows all of them", key,
+		     section);
 }
 
 static void bad_value(const struct setting *s, const char *text, char *out, size_t cap)
@@ -245,6 +270,23 @@ static int add_foreign(struct loading *l, const char *section, const char *key, 
 	return 0;
 }
 
+/* Each item of a list remembers its line. */
+static int note_lines(struct config_value *v, int line)
+{
+	int *lines = realloc(v->lines, (v->count + 1) * sizeof(*lines));
+	size_t known = 0;
+
+	if (!lines)
+		return -ERR_MEMORY;
+	while (v->lines && lines[known])
+		known++;
+	for (; known < v->count; known++)
+		lines[known] = line;
+	lines[v->count] = 0;
+	v->lines = lines;
+	return 0;
+}
+
 static int set_value(struct loading *l, size_t i, const char *text)
 {
 	const struct setting *s = &config_table[i];
@@ -258,64 +300,114 @@ static int set_value(struct loading *l, size_t i, const char *text)
 			l->line, s->key, v->line))
 		return l->rc = no_memory(l->err);
 	rc = config_value_parse(s, text, v->line != 0, v);
+	if (!rc && list && *text)
+		rc = note_lines(v, l->line);
 	if (rc == -ERR_MEMORY)
 		return l->rc = no_memory(l->err);
 	if (rc) {
 		bad_value(s, text, why, sizeof(why));
-		return fail(l, "%s", why);
+		fail(l, "%s", why);
 	}
 	v->line = l->line;
 	v->given = true;
 	return 0;
 }
 
-static int set_line(struct loading *l, const char *section, const char *key, const char *value)
+/* Keys may be written in any case, as EXEd's reader of files took them. */
+static void lower(char *key)
 {
-	char *copy = strdup(value), *text = copy ? clean_value(copy) : NULL;
+	for (; *key; key++)
+		if (*key >= 'A' && *key <= 'Z')
+			*key = (char)(*key - 'A' + 'a');
+}
+
+static int set_line(struct loading *l, const char *section, char *key, char *value)
+{
+	char *text = clean_value(value);
 	size_t i;
 
-	if (!strcmp(section, "api_server"))
-		section = "api";
-	i = find_setting(section, key);
-	if (!copy)
-		l->rc = no_memory(l->err);
-	else if (!text)
+	if (!text) {
 		fail(l, "[%.40s] %.60s: a quote is not closed, or something stands behind it",
 		     section, key);
-	else if (is_foreign(section))
-		add_foreign(l, section, key, text);
-	else if (!is_section(section))
-		unknown_section(l, section);
-	else if (i == config_table_size)
-		unknown_key(l, section, key);
-	else
-		set_value(l, i, text);
-	free(copy);
-	return l->rc;
-}
-
-static int on_line(void *user, const char *section, const char *key, const char *value)
-{
-	return set_line(user, section, key, value) == 0;
-}
-
-/* What inih would pass over: a NUL, and text behind a section's bracket. */
-static int check_line(struct loading *l, const char *text, size_t n)
-{
-	const char *end;
-
-	if (memchr(text, '\0', n))
-		return fail(l, "a NUL byte; this is no text file");
-	text += strspn(text, " \t");
-	if (*text != '[')
 		return 0;
-	end = strchr(text, ']');
-	if (!end)
-		return fail(l, "a section needs a closing bracket");
-	end += 1 + strspn(end + 1, " \t\r\n");
-	if (*end && *end != '#' && *end != ';')
-		return fail(l, "something stands behind the section's name");
+	}
+	if (is_foreign(section))
+		return add_foreign(l, section, key, text);
+	if (!strcmp(section, "api_server"))
+		section = "api";
+	lower(key);
+	i = find_setting(section, key);
+	if (i < config_table_size)
+		return set_value(l, i, text);
+	unknown_key(l, section, key);
 	return 0;
+}
+
+static int on_line(void *user, const char *section, const char *name, const char *value)
+{
+	struct loading *l = user;
+	char *key, *text;
+
+	if (l->skip || l->rc)
+		return l->rc == 0;
+	key = strdup(name);
+	text = strdup(value);
+	if (!key || !text)
+		l->rc = no_memory(l->err);
+	else
+		set_line(l, section, key, text);
+	free(key);
+	free(text);
+	return l->rc == 0;
+}
+
+/* A section's line. */
+static bool check_section(struct loading *l, const char *text)
+{
+	const char *end = strchr(text, ']'), *after;
+	char name[64];
+
+	l->skip = true;
+	if (!end) {
+		fail(l, "a section needs a closing bracket");
+		return false;
+	}
+	after = end + 1 + strspn(end + 1, " \t\r\n");
+	if (*after && *after != '#' && *after != ';') {
+		fail(l, "something stands behind the section's name");
+		return false;
+	}
+	snprintf(name, sizeof(name), "%.*s", (int)(end - text - 1), text + 1);
+	l->skip = !is_section(name) && !is_foreign(name) && strcmp(name, "api_server") != 0;
+	l->in_section = true;
+	if (l->skip)
+		unknown_section(l, name);
+	return !l->skip;
+}
+
+/* What inih would pass over or not tell with its line. False: it must not see the line. */
+static bool check_line(struct loading *l, const char *text, size_t n)
+{
+	if (memchr(text, '\0', n)) {
+		fail(l, "a NUL byte; this is no text file");
+		return false;
+	}
+	if (l->line == 1 && !strncmp(text, "\xef\xbb\xbf", 3))
+		text += 3;
+	text += strspn(text, " \t\r\n");
+	if (*text == '[')
+		return check_section(l, text);
+	if (!*text || *text == '#' || *text == ';' || l->skip)
+		return true;
+	if (!strpbrk(text, "=:")) {
+		fail(l, "neither [section] nor key = value");
+		return false;
+	}
+	if (!l->in_section) {
+		l->skip = true;
+		fail(l, "a setting before the first [section]; is it in [api]?");
+	}
+	return !l->skip;
 }
 
 /* One whole line per call, so that l->line is the line that on_line is called for. */
@@ -335,9 +427,13 @@ static char *read_line(char *out, int cap, void *stream)
 	l->line++;
 	if (ch != '\n' && ch != EOF) {
 		fail(l, "this line is longer than %d bytes", LINE_BYTES - 3);
-		return NULL;
+		while (ch != '\n' && ch != EOF)
+			ch = getc(l->file);
+		strcpy(out, "\n");
+	} else if (!check_line(l, out, n)) {
+		strcpy(out, "\n");
 	}
-	return check_line(l, out, n) ? NULL : out;
+	return out;
 }
 
 static int parse_file(struct loading *l)
@@ -351,7 +447,7 @@ static int parse_file(struct loading *l)
 	ini_initial_alloc = LINE_BYTES;
 	ini_allow_multiline = false;
 	ini_allow_inline_comments = false;
-	ini_stop_on_first_error = true;
+	ini_stop_on_first_error = false;
 	line = ini_parse_stream(read_line, l, on_line, l);
 	ini_use_stack = stack;
 	ini_max_line = most;
@@ -359,8 +455,6 @@ static int parse_file(struct loading *l)
 	ini_allow_multiline = multi;
 	ini_allow_inline_comments = comments;
 	ini_stop_on_first_error = stop;
-	if (line > 0)
-		fail(l, "neither [section] nor key = value");
 	if (line < 0 && !l->rc)
 		l->rc = no_memory(l->err);
 	if (!l->rc && ferror(l->file))
@@ -395,13 +489,31 @@ static int set_variable(struct config *c, size_t i, const char *name, const char
 	char why[512];
 	int rc = config_value_parse(s, text, false, &c->values[i]);
 
-	c->values[i].given = true;
-	if (!rc)
-		return 0;
+	c->values[i].given = c->values[i].env = true;
 	if (rc == -ERR_MEMORY)
 		return no_memory(err);
-	bad_value(s, text, why, sizeof(why));
-	return err_set(err, ERR_INVALID, "environment variable %s: %s", name, why);
+	if (rc) {
+		bad_value(s, text, why, sizeof(why));
+		config_problem(c, "environment variable %s: %s", name, why);
+	}
+	return 0;
+}
+
+const char *config_where(const struct config *c, const char *section, const char *key, char *out,
+			 size_t cap)
+{
+	size_t i = find_setting(section, key);
+	const struct config_value *v = &c->values[i];
+	char name[96];
+
+	variable_name(&config_table[i], name, sizeof(name));
+	if (v->env)
+		snprintf(out, cap, "environment variable %s", name);
+	else if (v->line)
+		snprintf(out, cap, "%s:%d: [%s] %s", c->path, v->line, section, key);
+	else
+		snprintf(out, cap, "[%s] %s", section, key);
+	return out;
 }
 
 /* What exed and its tests use themselves: EXED_OP marks a command's processes. */

@@ -6,6 +6,7 @@
 
 #include "buf.h"
 
+#define RESTART SETTING_RESTART
 #define SECONDS(n) ((int64_t)(n) * 1000)
 #define HOURS(n) SECONDS((n) * 3600)
 #define KIB(n) ((int64_t)(n) << 10)
@@ -20,35 +21,38 @@ static const char *const operations[] = { "execute", "facter", "service", "deplo
 
 /* section, key, kind, default, least, most, choices, flags, unit, reason */
 const struct setting config_table[] = {
-	{ "api", "listen_addr", CONFIG_STRING, "127.0.0.1", 0, 0, NULL, 0, "address",
+	{ "api", "listen_addr", CONFIG_STRING, "127.0.0.1", 0, 0, NULL, RESTART, "address",
 	  "Loopback, so that nobody else can reach the API before access is settled." },
-	{ "api", "listen_port", CONFIG_INTEGER, "16808", 0, 65535, NULL, 0, "TCP port",
+	{ "api", "listen_port", CONFIG_INTEGER, "16808", 0, 65535, NULL, RESTART, "TCP port",
 	  "The port that clients know; 0 takes one that is free." },
-	{ "api", "listen", CONFIG_LISTEN, NULL, 0, 0, dialects, 0,
-	  "ADDRESS:PORT dialect,dialect; as often as wanted",
+	{ "api", "listen", CONFIG_LISTEN, NULL, 0, 0, dialects, RESTART,
+	  "ADDRESS:PORT dialect,dialect or unix:/path ...; as often as wanted",
 	  "Replaces listen_addr and listen_port: old clients keep their ports. IPv6 in brackets. "
-	  "Without dialects: those of `dialects`." },
-	{ "api", "dialects", CONFIG_LIST, "exed", 0, 0, dialects, 0, "names",
+	  "Without dialects: those of `dialects`. A unix socket is for exed's user and root only." },
+	{ "api", "dialects", CONFIG_LIST, "exed", 0, 0, dialects, RESTART, "names",
 	  "Which predecessors' clients are answered; each adds paths, so only what is used." },
-	{ "api", "pid_file", CONFIG_PATH, NULL, 0, 0, NULL, 0, "file",
+	{ "api", "pid_file", CONFIG_PATH, NULL, 0, 0, NULL, RESTART, "file",
 	  "For service managers that want one." },
 	{ "api", "state_alias", CONFIG_BOOLEAN, "false", 0, 0, NULL, 0, "true or false",
 	  "Adds `state` beside `status` in a host's answer, for clients of early EXEd versions." },
-	{ "api", "server_header", CONFIG_STRING, NULL, 0, 0, NULL, 0, "text",
+	{ "api", "server_header", CONFIG_STRING, NULL, 0, 0, NULL, RESTART, "text",
 	  "The Server header. Unset: exed and its version." },
 	{ "api", "allowed_hosts", CONFIG_LIST, NULL, 0, 0, NULL, 0, "names and addresses",
 	  "What a Host header may say, against DNS rebinding. Unset: localhost, the listening "
 	  "addresses, and off loopback this machine's addresses and names." },
 	{ "api", "token_file", CONFIG_PATH, NULL, 0, 0, NULL, 0, "file",
-	  "Bearer tokens that let a client in, one a line." },
+	  "Bearer tokens that let a client in, one a line: TOKEN, or NAME: TOKEN for a name in logs "
+	  "and jobs. Others than its owner and group must not read it." },
 	{ "api", "open", CONFIG_BOOLEAN, "false", 0, 0, NULL, 0, "true or false",
 	  "Lets anybody in who reaches a listener that is not loopback." },
 	{ "api", "tls_cert", CONFIG_PATH, NULL, 0, 0, NULL, 0, "PEM file",
-	  "Certificate and chain; with tls_key it turns TLS on." },
+	  "Certificate and chain; with tls_key every listener but unix sockets speaks TLS, 1.2 or "
+	  "newer." },
 	{ "api", "tls_key", CONFIG_PATH, NULL, 0, 0, NULL, 0, "PEM file",
 	  "The certificate's private key." },
 	{ "api", "tls_client_ca", CONFIG_PATH, NULL, 0, 0, NULL, 0, "PEM file",
-	  "Only clients with a certificate of this authority are let in." },
+	  "Only clients with a certificate of this authority are let in; its CN is their name. With "
+	  "token_file both are asked for." },
 	{ "api", "max_body", CONFIG_SIZE, "8m", KIB(1), GIB(1), NULL, 0, "bytes",
 	  "A request's body is held in memory whole; 8 MiB hold 100,000 host names." },
 	{ "api", "max_json_values", CONFIG_INTEGER, "250000", 1000, 100000000, NULL, 0, "values",
@@ -81,17 +85,17 @@ const struct setting config_table[] = {
 	{ "api", "peer_connections", CONFIG_INTEGER, "64", 1, 1000000, NULL, 0, "connections",
 	  "From one address, so that one client cannot take all. Loopback has no such limit." },
 
-	{ "runner", "role", CONFIG_CHOICE, "both", 0, 0, roles, 0, NULL,
+	{ "runner", "role", CONFIG_CHOICE, "both", 0, 0, roles, RESTART, NULL,
 	  "What this node does: answer the API, run jobs, or both." },
 	{ "runner", "executor", CONFIG_STRING, "ssh", 0, 0, NULL, 0, "name",
 	  "Who does operations when a request names none; ssh needs nothing on hosts but sh." },
 	{ "runner", "concurrency", CONFIG_INTEGER, "0", 0, 10000, NULL, SETTING_CORES,
 	  "processes; 0: one per core",
 	  "Parallelism of the executor's own tool (Ansible's forks)." },
-	{ "runner", "modules", CONFIG_PATH, "./modules", 0, 0, NULL, 0, "directory",
+	{ "runner", "modules", CONFIG_PATH, "./modules", 0, 0, NULL, RESTART, "directory",
 	  "Your tasks/, executors/ and handlers/. They come before those of the same name that "
 	  "are shipped. It may be missing." },
-	{ "runner", "redis_url", CONFIG_STRING, "embedded", 0, 0, NULL, SETTING_SECRET,
+	{ "runner", "redis_url", CONFIG_STRING, "embedded", 0, 0, NULL, SETTING_SECRET | RESTART,
 	  "embedded, redis://[user:password@]host[:port][/db], unix:///path or rediss://",
 	  "The job store. `embedded` is a private redis-server; nodes that share one share work." },
 	{ "runner", "broker_url", CONFIG_STRING, NULL, 0, 0, NULL, SETTING_SECRET, "URL",
@@ -101,10 +105,10 @@ const struct setting config_table[] = {
 	{ "runner", "drain_timeout", CONFIG_DURATION, "10s", 0, HOURS(24), NULL, 0, "time",
 	  "How long SIGTERM lets running operations end; service managers wait longer than that." },
 
-	{ "store", "dir", CONFIG_PATH, NULL, 0, 0, NULL, 0, "directory",
+	{ "store", "dir", CONFIG_PATH, NULL, 0, 0, NULL, RESTART, "directory",
 	  "Of the private redis-server, exed.sock and the node's lock. Unset: $STATE_DIRECTORY, "
 	  "else /var/lib/exed as root, else exed in the user's state folder." },
-	{ "store", "redis_server", CONFIG_STRING, "redis-server", 0, 0, NULL, 0, "program",
+	{ "store", "redis_server", CONFIG_STRING, "redis-server", 0, 0, NULL, RESTART, "program",
 	  "What the private store runs; 7.0 or newer." },
 	{ "store", "ttl", CONFIG_DURATION, "7d", SECONDS(60), HOURS(24 * 3650), NULL, 0, "time",
 	  "How long an ended job, and its traces on hosts, are kept: a week to look back." },
@@ -112,7 +116,7 @@ const struct setting config_table[] = {
 	  "The first bytes are kept and the rest counted." },
 	{ "store", "job_output", CONFIG_SIZE, "256m", KIB(64), GIB(1024), NULL, 0, "bytes",
 	  "Output of one job over all hosts, so that one job cannot fill the store." },
-	{ "store", "memory", CONFIG_SIZE, "1g", MIB(16), GIB(65536), NULL, 0, "bytes",
+	{ "store", "memory", CONFIG_SIZE, "1g", MIB(16), GIB(65536), NULL, RESTART, "bytes",
 	  "All jobs together. Over 80% new jobs are refused, over 90% outputs are cut." },
 	{ "store", "max_jobs", CONFIG_INTEGER, "10000", 1, 10000000, NULL, 0, "jobs",
 	  "Kept at once; the oldest ended ones go first." },
@@ -120,13 +124,13 @@ const struct setting config_table[] = {
 	  "Jobs of GET requests that are kept; their clients have their answers already." },
 	{ "store", "sync_ttl", CONFIG_DURATION, "10m", SECONDS(1), HOURS(24 * 365), NULL, 0, "time",
 	  "How long those are kept." },
-	{ "store", "buffer", CONFIG_SIZE, "64m", MIB(1), GIB(64), NULL, 0, "bytes",
+	{ "store", "buffer", CONFIG_SIZE, "64m", MIB(1), GIB(64), NULL, RESTART, "bytes",
 	  "Records that wait in memory while Redis is away; when full, reading from hosts "
 	  "pauses." },
-	{ "store", "node_timeout", CONFIG_DURATION, "10s", SECONDS(2), HOURS(1), NULL, 0, "time",
+	{ "store", "node_timeout", CONFIG_DURATION, "10s", SECONDS(2), HOURS(1), NULL, RESTART, "time",
 	  "How long a node must be silent before others take its work; it beats five times in "
 	  "it." },
-	{ "store", "allow_eviction", CONFIG_BOOLEAN, "false", 0, 0, NULL, 0, "true or false",
+	{ "store", "allow_eviction", CONFIG_BOOLEAN, "false", 0, 0, NULL, RESTART, "true or false",
 	  "Accept a Redis that may drop keys when it is full. Jobs can then be lost." },
 
 	{ "ssh", "user", CONFIG_STRING, NULL, 0, 0, NULL, 0, "name",
@@ -155,7 +159,7 @@ const struct setting config_table[] = {
 	  "Of one job at once on one node; each costs about 60 KB and up to 128 KiB of output." },
 	{ "ssh", "keep", CONFIG_DURATION, "60s", 0, HOURS(24), NULL, SETTING_NONE, "time",
 	  "How long an idle connection stays open: the next job saves the handshake." },
-	{ "ssh", "max_connections", CONFIG_INTEGER, "2000", 1, 1000000, NULL, 0, "connections",
+	{ "ssh", "max_connections", CONFIG_INTEGER, "2000", 1, 1000000, NULL, RESTART, "connections",
 	  "Of this node over all jobs, idle ones included; lowered to what descriptors allow." },
 	{ "ssh", "max_sessions", CONFIG_INTEGER, "8", 1, 1000, NULL, 0, "sessions",
 	  "Commands at once on one connection; sshd allows 10, and one is kept for kills." },
@@ -165,29 +169,29 @@ const struct setting config_table[] = {
 	{ "ssh", "service_enable", CONFIG_BOOLEAN, "false", 0, 0, NULL, 0, "true or false",
 	  "Starting a service also enables it at boot and stopping disables it, as EXEd did." },
 
-	{ "runtime", "io_threads", CONFIG_INTEGER, "0", 0, 64, NULL, SETTING_CORES,
+	{ "runtime", "io_threads", CONFIG_INTEGER, "0", 0, 64, NULL, SETTING_CORES | RESTART,
 	  "threads; 0: one per core", "They do SSH: key exchange and encryption use all cores." },
-	{ "runtime", "resolver", CONFIG_LIST, NULL, 0, 0, NULL, SETTING_SERVERS,
+	{ "runtime", "resolver", CONFIG_LIST, NULL, 0, 0, NULL, SETTING_SERVERS | RESTART,
 	  "addresses, with or without a port",
 	  "DNS servers for names of hosts and of Redis, after /etc/hosts. Unset: those of "
 	  "/etc/resolv.conf." },
-	{ "runtime", "http_connections", CONFIG_INTEGER, "200", 1, 10000, NULL, 0, "connections",
+	{ "runtime", "http_connections", CONFIG_INTEGER, "200", 1, 10000, NULL, RESTART, "connections",
 	  "Of exed.http to other servers, at once; further requests wait for one." },
-	{ "runtime", "http_host_connections", CONFIG_INTEGER, "20", 1, 10000, NULL, 0, "connections",
+	{ "runtime", "http_host_connections", CONFIG_INTEGER, "20", 1, 10000, NULL, RESTART, "connections",
 	  "Of these to one server, so that a task's fibers do not overrun it." },
-	{ "runtime", "http_idle", CONFIG_INTEGER, "50", 1, 10000, NULL, 0, "connections",
+	{ "runtime", "http_idle", CONFIG_INTEGER, "50", 1, 10000, NULL, RESTART, "connections",
 	  "Of these kept open when nobody uses them." },
-	{ "runtime", "http_keep", CONFIG_DURATION, "60s", SECONDS(1), HOURS(1), NULL, 0, "time",
+	{ "runtime", "http_keep", CONFIG_DURATION, "60s", SECONDS(1), HOURS(1), NULL, RESTART, "time",
 	  "How old a kept one may be and still be used; servers mostly close them after 75 s." },
-	{ "runtime", "lua_memory", CONFIG_SIZE, "512m", MIB(16), GIB(64), NULL, 0, "bytes",
+	{ "runtime", "lua_memory", CONFIG_SIZE, "512m", MIB(16), GIB(64), NULL, RESTART, "bytes",
 	  "Of the node's Lua state, so that a broken handler cannot eat the machine." },
-	{ "runtime", "lua_budget", CONFIG_INTEGER, "50000000", 100000, 100000000000, NULL, 0,
+	{ "runtime", "lua_budget", CONFIG_INTEGER, "50000000", 100000, 100000000000, NULL, RESTART,
 	  "instructions",
 	  "That a handler may run between two waits (about half a second); over it, it is "
 	  "stopped with its line." },
-	{ "runtime", "executor_budget", CONFIG_INTEGER, "10000000", 100000, 100000000000, NULL, 0,
+	{ "runtime", "executor_budget", CONFIG_INTEGER, "10000000", 100000, 100000000000, NULL, RESTART,
 	  "instructions", "The same for one call of an executor, which is asked once per slice." },
-	{ "runtime", "fibers", CONFIG_INTEGER, "20000", 16, 10000000, NULL, 0, "fibers",
+	{ "runtime", "fibers", CONFIG_INTEGER, "20000", 16, 10000000, NULL, RESTART, "fibers",
 	  "At once in the node; each request and slice has one." },
 
 	{ "inventory", "path", CONFIG_PATH, "./hosts", 0, 0, NULL, 0, "file",
@@ -209,10 +213,12 @@ const struct setting config_table[] = {
 
 	{ "log", "log_level", CONFIG_CHOICE, "info", 0, 0, levels, 0, NULL,
 	  "The least important lines that are written." },
-	{ "log", "error_log", CONFIG_PATH, NULL, 0, 0, NULL, 0, "file",
-	  "Unset, or -: standard error." },
-	{ "log", "access_log", CONFIG_PATH, NULL, 0, 0, NULL, 0, "file",
-	  "One line per request. Unset, or -: none." },
+	{ "log", "error_log", CONFIG_PATH, "-", 0, 0, NULL, SETTING_DASH, "file, or -",
+	  "What happens. -: standard output, where a service manager collects it. Opened again at "
+	  "SIGHUP." },
+	{ "log", "access_log", CONFIG_PATH, "-", 0, 0, NULL, SETTING_DASH, "file, -, or none",
+	  "One line per request: peer, who, method, path without its query, status, bytes, seconds, "
+	  "jid." },
 
 	{ "ansible", "workdir", CONFIG_PATH, ".", 0, 0, NULL, 0, "directory",
 	  "Where the ansible executor runs; Ansible's own settings come from the environment." },
@@ -233,7 +239,8 @@ static const char *const head[] = {
 	"Lists are separated by commas, or given by several lines. `none` turns a limit off where "
 	"that is allowed."),
 	("The environment wins over this file: EXED_SSH_WINDOW=100 sets window in [ssh]. An unknown "
-	"section or key is an error. `exed -t` checks the file."),
+	"section or key is an error. `exed -t` checks the file and the files that it names. SIGHUP "
+	"reads it again; what is marked \"Restart.\" needs one."),
 };
 
 static const struct {
@@ -285,7 +292,7 @@ static void print_setting(struct buf *b, const struct setting *s)
 		buf_puts(&line, s->unit);
 	for (size_t i = 0; !s->unit && s->of[i]; i++)
 		buf_printf(&line, "%s%s", i ? ", " : "", s->of[i]);
-	buf_printf(&line, ". %s", s->reason);
+	buf_printf(&line, ". %s%s", s->reason, s->flags & SETTING_RESTART ? " Restart." : "");
 	buf_putc(b, '\n');
 	if (buf_str(&line))
 		print_text(b, line.data);

@@ -120,7 +120,9 @@ static void free_items(struct config_value *v)
 	for (size_t i = 0; i < v->count; i++)
 		free(v->items[i]);
 	free(v->items);
+	free(v->lines);
 	v->items = NULL;
+	v->lines = NULL;
 	v->count = 0;
 }
 
@@ -175,6 +177,17 @@ int config_value_address(const char *text, char *address, size_t cap, int *port,
 	char *after;
 	long n;
 
+	if (!strncmp(text, "unix:", 5)) {
+		size_t len = strcspn(text, BLANKS);
+
+		/* Longer ones do not fit into a socket's address. */
+		if (text[5] != '/' || len >= cap || len - 5 >= 108)
+			return -ERR_INVALID;
+		snprintf(address, cap, "%.*s", (int)len, text);
+		*port = 0;
+		*rest = text + len + strspn(text + len, BLANKS);
+		return 0;
+	}
 	if (!end || end == start || (size_t)(end - start) >= cap)
 		return -ERR_INVALID;
 	memcpy(address, start, (size_t)(end - start));
@@ -292,7 +305,7 @@ static int parse_text(const struct setting *s, const char *text, struct config_v
 	case CONFIG_STRING:
 		return set_text(v, strdup(text));
 	case CONFIG_PATH:
-		if (strcmp(text, "-") != 0)
+		if (strcmp(text, "-") != 0 || s->flags & SETTING_DASH)
 			return set_text(v, copy_path(text));
 		/* EXEd's table of settings writes "none" so. */
 		free(v->text);
@@ -330,22 +343,32 @@ int config_value_parse(const struct setting *s, const char *text, bool add,
 	return 0;
 }
 
+/* A bound in the largest unit that it is a whole number of: 16m, 500ms, 7d. */
+static void print_bound(const struct setting *s, int64_t n, char *out, size_t cap)
+{
+	static const struct unit times[] = { { "d", 86400000 }, { "h", 3600000 }, { "m", 60000 },
+					     { "s", 1000 },	{ "ms", 1 },	  { NULL, 0 } };
+	static const struct unit bytes[] = { { "t", 1LL << 40 }, { "g", 1 << 30 }, { "m", 1 << 20 },
+					     { "k", 1 << 10 },	 { "", 1 },	   { NULL, 0 } };
+	const struct unit *u = s->kind == CONFIG_SIZE	    ? bytes
+			       : s->kind == CONFIG_DURATION ? times
+							    : plain;
+
+	while (n ? n % u->factor != 0 : u[1].name != NULL)
+		u++;
+	snprintf(out, cap, "%lld%s", (long long)(n / u->factor), n ? u->name : "");
+}
+
 static void want_bounds(const struct setting *s, char *out, size_t cap)
 {
-	int64_t unit = s->kind == CONFIG_DURATION ? 1000 : 1;
-	const char *name = s->kind == CONFIG_DURATION ? " seconds" : "";
+	char least[32], most[32];
 	size_t used = strlen(out);
 
 	if (!s->most || s->kind == CONFIG_LIMITS)
 		return;
-	if (s->kind == CONFIG_SIZE)
-		name = " bytes";
-	if (s->least % unit)
-		snprintf(out + used, cap - used, ", from %lld ms to %lld%s", (long long)s->least,
-			 (long long)(s->most / unit), name);
-	else
-		snprintf(out + used, cap - used, ", from %lld to %lld%s",
-			 (long long)(s->least / unit), (long long)(s->most / unit), name);
+	print_bound(s, s->least, least, sizeof(least));
+	print_bound(s, s->most, most, sizeof(most));
+	snprintf(out + used, cap - used, ", from %s to %s", least, most);
 }
 
 void config_value_want(const struct setting *s, char *out, size_t cap)
@@ -359,7 +382,8 @@ void config_value_want(const struct setting *s, char *out, size_t cap)
 		[CONFIG_SIZE] = "a size such as 4096, 64k, 8m or 1g",
 		[CONFIG_LIST] = "a comma list",
 		[CONFIG_LISTEN] = "ADDRESS:PORT and perhaps dialects, as in "
-				  "`127.0.0.1:16808 exed` or `[::1]:8000 roller,pansible`",
+				  "`127.0.0.1:16808 exed` or `[::1]:8000 roller,pansible`, or "
+				  "unix:/path",
 		[CONFIG_LIMITS] = "one time for all, or a time per operation: "
 				  "`execute none, facter 60s, service 5m, deploy 1h`",
 	};

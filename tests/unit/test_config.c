@@ -135,8 +135,8 @@ static void a_file_of_exed_is_read(void **state)
 			    "redis://:p#w;d@127.0.0.1:6379/0");
 	assert_string_equal(config_str(c, "log", "log_level"), "error");
 	assert_string_equal(config_str(c, "ansible", "workdir"), "/opt/a b # c");
-	assert_string_equal(config_warnings(c)[0],
-			    "[runner] broker_url is not needed: jobs go through Redis");
+	assert_string_equal(config_warnings(c)[0] + strlen(file),
+			    ":10: [runner] broker_url is not needed: jobs go through Redis");
 	assert_null(config_warnings(c)[1]);
 	assert_int_equal(config_check(c, &err), -ERR_INVALID);
 	assert_non_null(strstr(err.message, "token_file"));
@@ -197,6 +197,168 @@ static void listeners_may_be_many(void **state)
 	config_free(c);
 }
 
+/* Which listeners anybody may reach, and what is said of them. */
+static void who_may_come_in_is_settled_off_loopback(void **state)
+{
+	static const char *const near[] = { "127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "localhost:1",
+					    "LOCALHOST:1", "[::ffff:127.0.0.1]:1", "unix:/run/x" };
+	static const char *const far[] = { "0.0.0.0:1", "[::]:1", "10.0.0.1:1", "web01:1",
+					   "[::ffff:10.0.0.1]:1", "[fe80::1]:1", "0:1",
+					   "localhost.example:1", "128.0.0.1:1" };
+	char text[160];
+	struct err err;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(near) / sizeof(*near); i++) {
+		struct config *c;
+
+		snprintf(text, sizeof(text), "[api]\nlisten = %s\n", near[i]);
+		c = load(text);
+		assert_int_equal(config_check(c, NULL), 0);
+		config_free(c);
+	}
+	for (size_t i = 0; i < sizeof(far) / sizeof(*far); i++) {
+		static const char *const ways[] = { "token_file = /t\n", "open = true\n",
+						    "tls_cert = c\ntls_key = k\ntls_client_ca = a\n" };
+		int n = snprintf(text, sizeof(text), "[api]\nlisten = 127.0.0.1:2\nlisten = %s\n",
+				 far[i]);
+		struct config *c = load(text);
+
+		assert_int_equal(config_check(c, &err), -ERR_INVALID);
+		assert_non_null(strstr(err.message, ":3: [api] listen: "));
+		assert_non_null(strstr(err.message, "token_file"));
+		assert_non_null(strstr(err.message, "tls_client_ca"));
+		assert_non_null(strstr(err.message, "open = true"));
+		config_free(c);
+		for (size_t k = 0; k < 3; k++) {
+			strcpy(text + n, ways[k]);
+			c = load(text);
+			assert_int_equal(config_check(c, &err), 0);
+			config_free(c);
+		}
+	}
+}
+
+static void mapped_and_unix_addresses_are_told_apart(void **state)
+{
+	struct config *c = load("[api]\nlisten = [::ffff:127.0.0.2]:80 exed\n"
+				"listen = unix:/run/exed.sock roller\n");
+	const struct config_listener *l;
+	size_t n;
+
+	(void)state;
+	l = config_listeners(c, &n);
+	assert_string_equal(l[0].address, "127.0.0.2");
+	assert_int_equal(l[0].port, 80);
+	assert_string_equal(l[1].address, "unix:/run/exed.sock");
+	assert_string_equal(l[1].dialects[0], "roller");
+	config_free(c);
+	refuse("[api]\nlisten_addr = 127.0.0.1:80\n",
+	       ":2: [api] listen_addr: \"127.0.0.1:80\" will not do; want an address without a port, "
+	       "such as 127.0.0.1 or ::1");
+	c = load("[api]\nlisten_addr = [::1]\n");
+	assert_string_equal(config_listeners(c, &n)->address, "::1");
+	config_free(c);
+}
+
+static void collect(void *arg, const char *line)
+{
+	struct buf *b = arg;
+
+	assert_true(!strncmp(line, file, strlen(file)) || !strncmp(line, "env", 3) ||
+		    !strcmp(line, "and more") || *line == '[');
+	buf_puts(b, *line == *file ? line + strlen(file) : line);
+	buf_putc(b, '\n');
+}
+
+static void all_mistakes_are_told_at_once(void **state)
+{
+	static const char text[] = "[api]\nlisten_prot = 1\nlisten_port = x\nnonsense\n"
+				   "[shs]\nwindow = 1\nkeep = 2\n[ssh\nuser = a\n"
+				   "[ssh]\nwindow = 0\nport = 22\n[api]\ntls_key = k\n";
+	struct buf b = { 0 };
+	struct err err;
+
+	(void)state;
+	write_bytes(text, strlen(text));
+	setenv("EXED_SSH_KEEP", "soon", 1);
+	assert_null(config_read(file, collect, &b, &err));
+	unsetenv("EXED_SSH_KEEP");
+	assert_string_equal(buf_str(&b),
+		":2: unknown key `listen_prot` in [api]; is it `listen_port`?\n"
+		":3: [api] listen_port: \"x\" will not do; want a whole number, from 0 to 65535\n"
+		":4: neither [section] nor key = value\n"
+		":5: unknown section [shs]; is it [ssh]?\n"
+		":8: a section needs a closing bracket\n"
+		":11: [ssh] window: \"0\" will not do; want a whole number, from 1 to 100000\n"
+		"environment variable EXED_SSH_KEEP: [ssh] keep: \"soon\" will not do; want a time "
+		"such as 500ms, 90s, 5m, 4h or 2d or none, from 0 to 1d\n"
+		":14: [api] tls_key needs [api] tls_cert beside it\n");
+	assert_non_null(strstr(err.message, ":2: unknown key `listen_prot`"));
+	buf_deinit(&b);
+}
+
+static void a_thousand_mistakes_are_not_told_one_by_one(void **state)
+{
+	struct buf text = { 0 }, b = { 0 };
+	size_t lines = 0;
+	struct err err;
+
+	(void)state;
+	buf_puts(&text, "[api]\n");
+	for (int i = 0; i < 1000; i++)
+		buf_puts(&text, "x = 1\n");
+	write_bytes(text.data, text.len);
+	assert_null(config_read(file, collect, &b, &err));
+	for (const char *p = buf_str(&b); (p = strchr(p, '\n')); p++)
+		lines++;
+	assert_int_equal(lines, 21);
+	assert_non_null(strstr(b.data, "\nand more\n"));
+	buf_deinit(&b);
+	buf_deinit(&text);
+}
+
+static void keys_may_be_written_in_any_case(void **state)
+{
+	struct config *c = load("[api]\nListen_Port = 1\n[ssh]\nUSER = Me\n");
+
+	(void)state;
+	assert_int_equal(config_int(c, "api", "listen_port"), 1);
+	assert_string_equal(config_str(c, "ssh", "user"), "Me");
+	config_free(c);
+}
+
+static void what_needs_a_restart_is_kept_and_named(void **state)
+{
+	struct config *old = load("[api]\nlisten = 127.0.0.1:1\nmax_hosts = 5\n"
+				  "[runner]\nrole = api\n[store]\nbuffer = 2m\n");
+	struct config *fresh = load("[api]\nlisten = 127.0.0.1:2\nlisten = 127.0.0.1:3\n"
+				    "max_hosts = 6\n[runner]\nrole = both\nmodules = /m\n");
+	struct buf b = { 0 };
+	size_t n;
+
+	(void)state;
+	assert_int_equal(config_keep(fresh, old, collect, &b), 0);
+	assert_string_equal(buf_str(&b), "[api] listen needs a restart\n"
+					 "[runner] role needs a restart\n"
+					 "[runner] modules needs a restart\n"
+					 "[store] buffer needs a restart\n");
+	config_free(old);
+	assert_int_equal(config_listeners(fresh, &n)->port, 1);
+	assert_int_equal(n, 1);
+	assert_int_equal(config_int(fresh, "api", "max_hosts"), 6);
+	assert_string_equal(config_str(fresh, "runner", "role"), "api");
+	assert_string_equal(config_str(fresh, "runner", "modules"), "./modules");
+	assert_int_equal(config_bytes(fresh, "store", "buffer"), 2 << 20);
+	buf_clear(&b);
+	old = load("[api]\nlisten = 127.0.0.1:1\n[runner]\nrole = api\n[store]\nbuffer = 2m\n");
+	assert_int_equal(config_keep(old, fresh, collect, &b), 0);
+	assert_int_equal(b.len, 0);
+	config_free(old);
+	config_free(fresh);
+	buf_deinit(&b);
+}
+
 static void lists_may_be_repeated(void **state)
 {
 	const char *const *items;
@@ -224,11 +386,14 @@ static void mistakes_are_named_with_their_line(void **state)
 {
 	(void)state;
 	refuse("[ssh]\n\n# x\nwindw = 3\n", ":4: unknown key `windw` in [ssh]; is it `window`?");
-	refuse("[sssh]\nwindow = 3\n", ":2: unknown section [sssh]; is it [ssh]?");
-	refuse("[celery]\nx = 3\n", ":2: unknown section [celery]");
+	refuse("[sssh]\nwindow = 3\n", ":1: unknown section [sssh]; is it [ssh]?");
+	refuse("[celery]\nx = 3\n",
+	       ":1: unknown section [celery]; there are api, runner, store, ssh, runtime, "
+	       "inventory, tasks, log and ansible");
 	refuse("[api]\nwindow = 3\n", ":2: `window` is not a key of [api] but of [ssh]");
-	refuse("[api]\nabsolutely_else = 3\n", ":2: unknown key `absolutely_else` in [api]");
-	refuse("window = 3\n", ":1: a setting before the first [section]");
+	refuse("[api]\nabsolutely_else = 3\n", ":2: unknown key `absolutely_else` in [api]; "
+					     "conf/exed.conf shows all of them");
+	refuse("window = 3\n", ":1: a setting before the first [section]; is it in [api]?");
 	refuse("[ssh]\nwindow = many\n",
 	       ":2: [ssh] window: \"many\" will not do; want a whole number, from 1 to 100000");
 	refuse("[ssh]\nwindow = 0\n",
@@ -241,10 +406,9 @@ static void mistakes_are_named_with_their_line(void **state)
 	       "100000");
 	refuse("[ssh]\nkeep = 5 minutes\n", ":2: [ssh] keep: \"5 minutes\" will not do; want a "
 					    "time such as 500ms, 90s, 5m, 4h or "
-					    "2d or none, from 0 to 86400 seconds");
+					    "2d or none, from 0 to 1d");
 	refuse("[store]\nmemory = 1x\n", ":2: [store] memory: \"1x\" will not do; want a size such "
-					 "as 4096, 64k, 8m or 1g, from "
-					 "16777216 to 70368744177664 bytes");
+					 "as 4096, 64k, 8m or 1g, from 16m to 64t");
 	refuse("[api]\nopen = maybe\n",
 	       ":2: [api] open: \"maybe\" will not do; want true or false");
 	refuse("[ssh]\nhost_key_checking = lax\n", ":2: [ssh] host_key_checking: \"lax\" will not "
@@ -277,17 +441,18 @@ static void broken_lines_are_refused(void **state)
 	refuse("[api]\nlisten = ::1:80\n",
 	       ":2: [api] listen: \"::1:80\" will not do; want ADDRESS:PORT and perhaps dialects, "
 	       "as in "
-	       "`127.0.0.1:16808 exed` or `[::1]:8000 roller,pansible`");
+	       "`127.0.0.1:16808 exed` or `[::1]:8000 roller,pansible`, or unix:/path");
 	refuse("[api]\nlisten = [::1]:80 what\n",
 	       ":2: [api] listen: \"[::1]:80 what\" will not do; want ADDRESS:PORT and perhaps "
-	       "dialects, as in `127.0.0.1:16808 exed` or `[::1]:8000 roller,pansible`");
+	       "dialects, as in `127.0.0.1:16808 exed` or `[::1]:8000 roller,pansible`, or "
+	       "unix:/path");
 }
 
 static void bad_addresses_are_refused(void **state)
 {
 	static const char *const bad[] = { "80",     ":80",    "a:",    "a:x", "a:65536",
 					   "[::1:80", "[x]:80", "a:80,b:81", "a:80 ,", ",",
-					   "a:80 exed mesos" };
+					   "a:80 exed mesos", "unix:x", "unix:", "unix:/x what" };
 	char text[64];
 
 	(void)state;
@@ -350,8 +515,10 @@ static void tls_settings_go_together(void **state)
 	struct config *c;
 
 	(void)state;
-	refuse("[api]\ntls_cert = a\n", "[api] tls_cert and tls_key go together");
-	refuse("[api]\ntls_client_ca = a\n", "[api] tls_client_ca needs tls_cert and tls_key");
+	refuse("[api]\ntls_cert = a\n", ":2: [api] tls_cert needs [api] tls_key beside it");
+	refuse("[api]\n\ntls_key = a\n", ":3: [api] tls_key needs [api] tls_cert beside it");
+	refuse("[api]\ntls_client_ca = a\n",
+	       ":2: [api] tls_client_ca needs [api] tls_cert and tls_key");
 	c = load("[api]\ntls_cert = a\ntls_key = b\ntls_client_ca = c\nlisten = 10.0.0.1:80\n");
 	assert_int_equal(config_check(c, NULL), 0);
 	config_free(c);
@@ -572,6 +739,12 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_file_of_exed_is_read),
 		cmocka_unit_test(units_are_understood),
 		cmocka_unit_test(listeners_may_be_many),
+		cmocka_unit_test(who_may_come_in_is_settled_off_loopback),
+		cmocka_unit_test(mapped_and_unix_addresses_are_told_apart),
+		cmocka_unit_test(all_mistakes_are_told_at_once),
+		cmocka_unit_test(a_thousand_mistakes_are_not_told_one_by_one),
+		cmocka_unit_test(keys_may_be_written_in_any_case),
+		cmocka_unit_test(what_needs_a_restart_is_kept_and_named),
 		cmocka_unit_test(lists_may_be_repeated),
 		cmocka_unit_test(mistakes_are_named_with_their_line),
 		cmocka_unit_test(broken_lines_are_refused),
