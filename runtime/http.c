@@ -10,7 +10,7 @@
 #include <sys/resource.h>
 
 #include "http_conn.h"
-#include "log.h"
+#include "tls.h"
 
 #define MAX_CONNECTIONS 10000 /* when descriptors allow more */
 #define LINGER_MS 2000        /* what a client gets to read its last answer */
@@ -50,6 +50,7 @@ static void set_tick(struct http_server *s, int64_t now, int64_t due)
 void http_server_clock(struct http_conn *c, enum http_clock clock)
 {
 	struct http_server *s = c->server;
+	struct http_conn *before;
 	int64_t now;
 
 	if (c->clock != CLOCK_NONE)
@@ -59,7 +60,14 @@ void http_server_clock(struct http_conn *c, enum http_clock clock)
 		return;
 	now = loop_now_ms();
 	c->due = now + s->clock_ms[clock];
-	TAILQ_INSERT_TAIL(&s->clocks[clock], c, timed);
+	/* In the order of ends; only after a clock was made shorter is it not the last. */
+	before = TAILQ_LAST(&s->clocks[clock], http_conn_list);
+	while (before && before->due > c->due)
+		before = TAILQ_PREV(before, http_conn_list, timed);
+	if (before)
+		TAILQ_INSERT_AFTER(&s->clocks[clock], before, c, timed);
+	else
+		TAILQ_INSERT_HEAD(&s->clocks[clock], c, timed);
 	set_tick(s, now, c->due);
 }
 
@@ -147,18 +155,22 @@ static void set_room(struct http_server *s)
 			fds / 2 < MAX_CONNECTIONS ? (unsigned)(fds / 2) : MAX_CONNECTIONS;
 }
 
-static void set_clocks(struct http_server *s)
+static void set_clock_lengths(struct http_server *s)
 {
 	s->clock_ms[CLOCK_IDLE] = s->options.idle_ms;
 	s->clock_ms[CLOCK_HEADER] = s->options.header_ms;
 	s->clock_ms[CLOCK_BODY] = s->options.body_ms;
 	s->clock_ms[CLOCK_STALL] = s->options.stall_ms;
 	s->clock_ms[CLOCK_LINGER] = LINGER_MS;
-	for (int i = 0; i < CLOCK_KINDS; i++) {
-		TAILQ_INIT(&s->clocks[i]);
+	for (int i = 0; i < CLOCK_KINDS; i++)
 		if (s->clock_ms[i] < 1)
 			s->clock_ms[i] = 1;
-	}
+}
+
+static void set_lists(struct http_server *s)
+{
+	for (int i = 0; i < CLOCK_KINDS; i++)
+		TAILQ_INIT(&s->clocks[i]);
 	TAILQ_INIT(&s->conns);
 	TAILQ_INIT(&s->dying);
 }
@@ -176,7 +188,8 @@ struct http_server *http_server_new(struct loop *loop, const struct http_options
 	s->on_request = on_request;
 	s->arg = arg;
 	s->reap.run = reap;
-	set_clocks(s);
+	set_clock_lengths(s);
+	set_lists(s);
 	set_room(s);
 	if ((options->server && !s->options.server) ||
 	    timer_init(&s->tick, loop_base(loop), tick, s) ||
@@ -189,6 +202,26 @@ fail:
 	http_server_free(s);
 	err_set(err, ERR_MEMORY, "out of memory for the HTTP server");
 	return NULL;
+}
+
+void http_server_set_tls(struct http_server *s, struct ssl_ctx_st *ctx)
+{
+	tls_context_ref(ctx);
+	tls_context_unref(s->tls);
+	s->tls = ctx;
+}
+
+void http_server_set_options(struct http_server *s, const struct http_options *options)
+{
+	struct http_options o = *options;
+
+	o.server = s->options.server;
+	o.reserve = s->options.reserve;
+	o.limit_loopback = s->options.limit_loopback;
+	s->options = o;
+	set_clock_lengths(s);
+	set_room(s);
+	http_listen_resume(s);
 }
 
 void http_server_stop_accepting(struct http_server *s)
@@ -221,6 +254,7 @@ void http_server_free(struct http_server *s)
 	timer_deinit(&s->tick);
 	timer_deinit(&s->retry);
 	buf_deinit(&s->scratch);
+	tls_context_unref(s->tls);
 	free((char *)s->options.server);
 	free(s);
 }

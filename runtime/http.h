@@ -15,6 +15,7 @@
 #include "loop.h"
 
 struct http_server;
+struct ssl_ctx_st;
 
 struct http_options {
 	struct http_limits limits;
@@ -42,10 +43,14 @@ struct http_request {
 	const char *method, *target, *path, *query, *host;
 	const char *peer; /* "127.0.0.1:4711", "[::1]:4711" or "unix" */
 	const char *tag;  /* of the listener */
+	const char *certificate; /* the name in the client's certificate; NULL: it has shown none */
 	const char *body;
 	size_t body_len;
 	uint64_t id;      /* grows; never the same in one process */
 	bool loopback;    /* came over a unix socket or from this machine */
+
+	/* The user's, for the access log; empty at first. */
+	char who[80], jid[40];
 
 	/* The user's, all NULL at first. */
 	void *arg;
@@ -68,9 +73,14 @@ struct http_pair {
 /* The server holds `loop`. on_request is called once per request, one at a time per connection. */
 struct http_server *http_server_new(struct loop *loop, const struct http_options *options,
 				    http_request_fn *on_request, void *arg, struct err *err);
+/* Connections that come from now on over TCP speak TLS with that context (counted); NULL: no TLS. */
+void http_server_set_tls(struct http_server *s, struct ssl_ctx_st *ctx);
+/* The options for what begins from now on: connections, requests, clocks. The Server header, reserve
+ * and limit_loopback stay as they are. */
+void http_server_set_options(struct http_server *s, const struct http_options *options);
 /* Listens on "127.0.0.1:16808", "[::1]:80", "localhost:0" or "unix:/path" (a socket with mode 0600;
- * one that nobody listens on any more is replaced). tag (copied, may be NULL) is handed back in
- * requests. */
+ * one that nobody listens on any more is replaced). Any other name is looked up, which blocks: at
+ * start; its first address counts. tag (copied, may be NULL) is handed back in requests. */
 int http_server_listen(struct http_server *s, const char *address, const char *tag,
 		       struct err *err);
 /* The port of the first TCP listener; 0 when there is none. */

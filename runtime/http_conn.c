@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* http_conn: the life of one connection, from accept to close. Its bufferevent is made in one
- * place, so that another transport can be put in. A closed connection is freed at the end of the
+/* http_conn: the life of one connection, from accept to close; http_wire moves its bytes. A closed connection is freed at the end of the
  * turn: callbacks further up the stack may still look at its state. Owned by its server; loop
  * thread. */
 #include "http_conn.h"
@@ -14,19 +13,9 @@
 #include <unistd.h>
 
 #include "log.h"
+#include "tls.h"
 
-#define READ_HIGH 65536 /* bytes that wait for their turn; then the socket is not read */
 #define TURNS 32        /* requests of one connection in one turn, so that others get theirs */
-
-static size_t pending(const struct http_conn *c)
-{
-	return evbuffer_get_length(bufferevent_get_input(c->bev));
-}
-
-size_t http_conn_unsent(const struct http_conn *c)
-{
-	return evbuffer_get_length(bufferevent_get_output(c->bev));
-}
 
 static void resume_reading(struct http_conn *c)
 {
@@ -38,7 +27,7 @@ static void resume_reading(struct http_conn *c)
 void http_conn_resume(struct http_conn *c)
 {
 	resume_reading(c);
-	if (pending(c))
+	if (http_wire_waiting(c))
 		loop_defer(c->server->loop, &c->again);
 }
 
@@ -46,14 +35,18 @@ void http_conn_resume(struct http_conn *c)
 
 static void write_log(struct http_conn *c)
 {
-	char target[512] = "";
+	char path[512], who[160], text[400];
+	int64_t ms = loop_now_ms() - c->began_ms;
 
 	if (!log_access_on())
 		return;
-	log_access("%s %s %s %d %llu %lld", c->req.peer, c->req.method,
-		   log_quote(target, sizeof(target), c->req.target, strlen(c->req.target)),
-		   c->status, (unsigned long long)c->sent,
-		   (long long)(loop_now_ms() - c->began_ms));
+	/* A query may hold a command line, and that a password. */
+	snprintf(text, sizeof(text), "%.*s", (int)strcspn(c->req.target, "?"), c->req.target);
+	log_access("peer=%s who=%s method=%s path=%s status=%d bytes=%llu seconds=%lld.%03d%s%s",
+		   c->req.peer, *c->req.who ? log_value(who, sizeof(who), c->req.who) : "-",
+		   c->req.method, log_value(path, sizeof(path), text), c->status,
+		   (unsigned long long)c->sent, (long long)(ms / 1000), (int)(ms % 1000),
+		   *c->req.jid ? " jid=" : "", c->req.jid);
 }
 
 /* The body's memory is counted over all connections. */
@@ -87,7 +80,7 @@ void http_conn_close(struct http_conn *c, const char *why)
 	count_body(c, 0);
 	if (c->closed)
 		event_free(c->closed);
-	bufferevent_free(c->bev);
+	http_wire_close(c);
 	if (c->peer)
 		http_peers_give(&s->peers, c->peer);
 	s->counts.connections--;
@@ -137,7 +130,7 @@ static void linger(struct http_conn *c)
 	}
 	c->state = CONN_LINGER;
 	http_server_clock(c, CLOCK_LINGER);
-	evbuffer_drain(bufferevent_get_input(c->bev), pending(c));
+	http_wire_drop(c);
 	resume_reading(c);
 }
 
@@ -152,10 +145,11 @@ static void next_request(struct http_conn *c)
 	c->req.on_gone = NULL;
 	c->req.on_drain = NULL;
 	c->req.on_data = NULL;
+	*c->req.who = *c->req.jid = '\0';
 	c->in_body = c->full = false;
 	http_server_clock(c, CLOCK_IDLE);
 	resume_reading(c);
-	if (!c->advancing && (pending(c) || c->eof))
+	if (!c->advancing && (http_wire_waiting(c) || c->eof))
 		loop_defer(c->server->loop, &c->again);
 }
 
@@ -163,7 +157,7 @@ static void flushed(struct http_conn *c)
 {
 	if (c->keep && !c->server->draining)
 		next_request(c);
-	else
+	else if (!c->tls || c->ended || !http_wire_end(c)) /* else on_write comes back here */
 		linger(c);
 }
 
@@ -178,41 +172,6 @@ void http_conn_answered(struct http_conn *c)
 	bufferevent_setwatermark(c->bev, EV_WRITE, 0, 0);
 	if (!http_conn_unsent(c))
 		flushed(c);
-}
-
-/* Sends what the socket takes now; moves *iov and *n on. With an error nothing is sent: the
- * bufferevent meets it again and tells. */
-static void send_now(struct http_conn *c, struct iovec **iov, int *n)
-{
-	struct msghdr m = { .msg_iov = *iov, .msg_iovlen = (size_t)*n };
-	ssize_t sent = sendmsg(bufferevent_getfd(c->bev), &m, MSG_NOSIGNAL | MSG_DONTWAIT);
-
-	while (*n && sent >= (ssize_t)(*iov)->iov_len) {
-		sent -= (ssize_t)(*iov)->iov_len;
-		++*iov;
-		--*n;
-	}
-	if (*n && sent > 0) {
-		(*iov)->iov_base = (char *)(*iov)->iov_base + sent;
-		(*iov)->iov_len -= (size_t)sent;
-	}
-}
-
-void http_conn_give(struct http_conn *c, struct iovec *iov, int n)
-{
-	struct evbuffer *out = bufferevent_get_output(c->bev);
-
-	if (c->plain && !evbuffer_get_length(out))
-		send_now(c, &iov, &n);
-	for (; n > 0; iov++, n--) {
-		if (evbuffer_add(out, iov->iov_base, iov->iov_len))
-			http_conn_drop_later(c, "out of memory");
-		c->given += iov->iov_len;
-	}
-	if (evbuffer_get_length(out) && c->clock != CLOCK_STALL) {
-		c->taken_mark = c->given - evbuffer_get_length(out);
-		http_server_clock(c, CLOCK_STALL);
-	}
 }
 
 /* The output is at its low mark: nothing, or a quarter of high_water after http_write said wait. */
@@ -254,6 +213,9 @@ static void fill_request(struct http_conn *c)
 	req->body = c->parse.body.len ? c->parse.body.data : "";
 	req->body_len = c->parse.body.len;
 	req->id = ++c->server->next_id;
+	if (c->tls && !req->certificate &&
+	    tls_client_name(c->tls, c->certificate, sizeof(c->certificate)))
+		req->certificate = c->certificate;
 	c->bodiless = !strcmp(req->method, "HEAD");
 	c->chunked = c->upgraded = false;
 	c->status = 0;
@@ -300,7 +262,7 @@ static void head_read(struct http_conn *c)
 
 	c->in_body = true;
 	c->received = c->received_mark = 0;
-	if (c->parse.expect_continue && !pending(c))
+	if (c->parse.expect_continue && !http_wire_pending(c))
 		http_conn_give(c, &iov, 1);
 }
 
@@ -313,10 +275,59 @@ static void wait_for_more(struct http_conn *c)
 		http_server_clock(c, CLOCK_HEADER);
 }
 
+/* ---- TLS ---- */
+
+/* The client does not speak it, or against its rules: what there is to say to that goes out. */
+static void give_up_tls(struct http_conn *c, const char *why)
+{
+	log_debug("http", "TLS with %s failed: %s", c->peer_name, why);
+	if (c->handed) {
+		http_conn_close(c, "TLS failed");
+		return;
+	}
+	c->server->counts.bad++;
+	c->keep = false;
+	c->ended = true;
+	c->state = CONN_FLUSH;
+	http_server_clock(c, CLOCK_NONE);
+	http_wire_watch(c);
+	if (!http_conn_unsent(c))
+		flushed(c);
+}
+
+static void refuse_plain(struct http_conn *c)
+{
+	static const char body[] = "{\"message\": \"this port speaks TLS: use https\"}";
+
+	evbuffer_add_printf(bufferevent_get_output(c->bev),
+			    "HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\n"
+			    "Content-Length: %zu\r\nConnection: close\r\n\r\n%s",
+			    sizeof(body) - 1, body);
+	c->given += http_conn_unsent(c);
+	give_up_tls(c, "it speaks plain HTTP");
+}
+
+static void decrypt(struct http_conn *c)
+{
+	enum tls_state state;
+
+	if (!c->tls || c->state == CONN_LINGER || c->state == CONN_DEAD || c->ended)
+		return;
+	state = http_wire_decrypt(c);
+	if (state == TLS_PLAIN)
+		refuse_plain(c);
+	else if (state == TLS_BROKEN)
+		give_up_tls(c, tls_problem(c->tls));
+	else if (state == TLS_ENDED)
+		c->eof = true;
+}
+
+/* ---- requests ---- */
+
 /* Feeds the next run of bytes. True: there may be more to do. */
 static bool feed(struct http_conn *c)
 {
-	struct evbuffer *in = bufferevent_get_input(c->bev);
+	struct evbuffer *in = c->in;
 	struct evbuffer_iovec run = { "", 0 };
 	enum http_event ev;
 	size_t used;
@@ -339,13 +350,13 @@ static bool feed(struct http_conn *c)
 		return true;
 	case HTTP_DONE:
 		hand_over(c);
-		return pending(c) > 0;
+		return http_wire_waiting(c) > 0;
 	case HTTP_BAD:
 		refuse(c, c->parse.status, c->parse.message);
 		return false;
 	default:
 		wait_for_more(c);
-		return pending(c) > 0;
+		return http_wire_waiting(c) > 0;
 	}
 }
 
@@ -380,33 +391,38 @@ static void feed_user(struct http_conn *c)
 	char data[8192];
 	int n = 0;
 
-	while (c->state == CONN_STREAM && pending(c) > 0 && n >= 0) {
-		n = evbuffer_remove(bufferevent_get_input(c->bev), data, sizeof(data));
+	while (c->state == CONN_STREAM && http_wire_waiting(c) > 0 && n >= 0) {
+		n = evbuffer_remove(c->in, data, sizeof(data));
 		if (n > 0 && c->req.on_data)
 			c->req.on_data(&c->req, data, (size_t)n);
+		decrypt(c);
 	}
 }
 
 void http_conn_advance(struct http_conn *c)
 {
-	bool more = c->state == CONN_READ;
+	bool more;
 	int turns = 0;
 
 	if (c->advancing)
 		return;
 	c->advancing = true;
+	decrypt(c);
+	more = c->state == CONN_READ;
 	while (more && c->state == CONN_READ && turns < TURNS) {
 		uint64_t before = c->server->next_id;
 
 		more = feed(c);
 		turns += c->server->next_id != before;
+		if (more)
+			decrypt(c);
 	}
 	if (c->upgraded)
 		feed_user(c);
 	c->advancing = false;
 	if (c->state == CONN_LINGER)
-		evbuffer_drain(bufferevent_get_input(c->bev), pending(c));
-	else if (c->state != CONN_READ && c->state != CONN_DEAD && pending(c) >= READ_HIGH)
+		http_wire_drop(c);
+	else if (c->state != CONN_READ && c->state != CONN_DEAD && http_wire_waiting(c) >= HTTP_READ_HIGH)
 		pause_reading(c);
 	else if (c->state == CONN_READ && more)
 		loop_defer(c->server->loop, &c->again);
@@ -414,21 +430,27 @@ void http_conn_advance(struct http_conn *c)
 		http_conn_close(c, "the client left");
 }
 
-static void on_read(struct bufferevent *bev, void *arg)
-{
-	(void)bev;
-	http_conn_advance(arg);
-}
-
 /* The client sends no more. An answer that is on its way is still sent. */
 static void read_ended(struct http_conn *c)
 {
 	if (c->state == CONN_FLUSH)
 		return;
-	if (c->state == CONN_READ && pending(c))
+	if (c->state == CONN_READ && http_wire_waiting(c))
 		http_conn_advance(c);
 	else
 		http_conn_close(c, "the client left");
+}
+
+static void on_read(struct bufferevent *bev, void *arg)
+{
+	struct http_conn *c = arg;
+	bool ended = c->eof;
+
+	(void)bev;
+	http_conn_advance(c);
+	/* TLS ends before its connection does. */
+	if (c->eof && !ended && (c->state == CONN_BUSY || c->state == CONN_STREAM))
+		read_ended(c);
 }
 
 static void on_event(struct bufferevent *bev, short what, void *arg)
@@ -518,24 +540,17 @@ static void name_peer(struct http_conn *c, const struct sockaddr *addr)
 	c->req.loopback = http_peers_loopback(addr);
 }
 
-/* The place for another transport: plain is then false. */
-static struct bufferevent *open_transport(struct http_conn *c, int fd)
-{
-	c->plain = true;
-	return bufferevent_socket_new(loop_base(c->server->loop), fd, BEV_OPT_CLOSE_ON_FREE);
-}
-
 bool http_conn_new(struct http_listener *l, int fd, const struct sockaddr *addr,
 		   struct http_peer *peer)
 {
 	struct http_server *s = l->server;
 	struct http_conn *c = calloc(1, sizeof(*c));
 
-	if (c) {
+	bool tls = s->tls && addr->sa_family != AF_UNIX;
+
+	if (c)
 		c->server = s;
-		c->bev = open_transport(c, fd);
-	}
-	if (!c || !c->bev) {
+	if (!c || !http_wire_open(c, fd, tls)) {
 		free(c);
 		close(fd);
 		if (peer)
@@ -551,7 +566,7 @@ bool http_conn_new(struct http_listener *l, int fd, const struct sockaddr *addr,
 	s->counts.connections++;
 	TAILQ_INSERT_TAIL(&s->conns, c, all);
 	bufferevent_setcb(c->bev, on_read, on_write, on_event, c);
-	bufferevent_setwatermark(c->bev, EV_READ, 0, READ_HIGH);
+	bufferevent_setwatermark(c->bev, EV_READ, 0, HTTP_READ_HIGH);
 	bufferevent_enable(c->bev, EV_READ | EV_WRITE);
 	http_server_clock(c, CLOCK_HEADER);
 	return true;

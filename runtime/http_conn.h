@@ -21,6 +21,7 @@
 
 #include "http.h"
 #include "http_peers.h"
+#include "tls.h"
 
 enum http_conn_state {
 	CONN_READ,   /* reads a request, or waits for one */
@@ -42,6 +43,8 @@ struct http_conn {
 	struct http_server *server;
 	TAILQ_ENTRY(http_conn) all, timed;
 	struct bufferevent *bev;
+	struct evbuffer *in; /* what the client said: the bufferevent's input, or with TLS its own */
+	struct tls *tls;     /* NULL: none */
 	struct event *closed; /* tells that the client left while reading pauses; made when needed */
 	struct http_peer *peer;
 	struct http_parse parse;
@@ -51,7 +54,7 @@ struct http_conn {
 	enum http_conn_state state;
 	enum http_clock clock;
 	int64_t due;
-	bool plain;     /* no TLS: bytes may go straight to the socket */
+	bool ended;     /* TLS: we have said that no more comes */
 	bool advancing; /* inside http_conn_advance */
 	bool handed;    /* the user has the request */
 	bool in_body;
@@ -70,7 +73,7 @@ struct http_conn {
 	uint64_t given, taken_mark; /* bytes put into the output; taken when the clock began */
 	uint64_t received, received_mark; /* the same of a body */
 	size_t body_counted; /* part of the server's body_held */
-	char peer_name[64];
+	char peer_name[64], certificate[128];
 };
 
 struct http_listener {
@@ -86,6 +89,7 @@ struct http_listener {
 struct http_server {
 	struct loop *loop;
 	struct http_options options; /* its server is owned */
+	struct ssl_ctx_st *tls;      /* of new connections; NULL: none */
 	http_request_fn *on_request;
 	void *arg;
 	struct http_listener *listeners;
@@ -127,11 +131,23 @@ void http_conn_close(struct http_conn *c, const char *why); /* now; on_gone when
 void http_conn_reset(struct http_conn *c);    /* its close will be a reset */
 void http_conn_free(struct http_conn *c);     /* a closed one */
 void http_conn_expired(struct http_conn *c);  /* its clock has run out */
-size_t http_conn_unsent(const struct http_conn *c);
-void http_conn_give(struct http_conn *c, struct iovec *iov, int n); /* sends or queues */
 void http_conn_answered(struct http_conn *c); /* the answer is whole: logs, and what comes after */
 void http_conn_resume(struct http_conn *c);   /* reads again, what has come first */
 void http_conn_drop_later(struct http_conn *c, const char *why);
+
+/* http_wire.c */
+#define HTTP_READ_HIGH 65536 /* bytes that wait for their turn; then the socket is not read */
+/* Begins; false: out of memory, fd stays the caller's. */
+bool http_wire_open(struct http_conn *c, int fd, bool tls);
+void http_wire_close(struct http_conn *c); /* fd too */
+size_t http_wire_pending(const struct http_conn *c); /* bytes in c->in; of a closed one 0 */
+size_t http_wire_waiting(const struct http_conn *c); /* with those that are not decrypted yet */
+void http_wire_drop(struct http_conn *c); /* what has come is not wanted */
+enum tls_state http_wire_decrypt(struct http_conn *c); /* as far as c->in has room */
+bool http_wire_end(struct http_conn *c); /* the last words of TLS; true: they are to be sent */
+void http_wire_watch(struct http_conn *c); /* the clock of what waits to be sent */
+size_t http_conn_unsent(const struct http_conn *c);
+void http_conn_give(struct http_conn *c, struct iovec *iov, int n); /* sends or queues */
 
 /* http_reply.c: an answer of our own, after which the connection closes. */
 void http_reply_refuse(struct http_conn *c, int status, const char *message);

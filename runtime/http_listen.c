@@ -3,10 +3,12 @@
  * there is no room. A listener belongs to its server. Loop thread. */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <netdb.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -155,10 +157,36 @@ static int parse_unix(const char *path, union address *a, socklen_t *len, struct
 	return 0;
 }
 
+/* Blocking; IPv4 is taken first. */
+static int look_up(const char *name, in_port_t port, union address *a, socklen_t *len,
+		   struct err *err)
+{
+	struct addrinfo hints = { .ai_socktype = SOCK_STREAM }, *found = NULL, *best;
+	int rc = getaddrinfo(name, NULL, &hints, &found);
+
+	if (rc)
+		return err_set(err, ERR_INVALID, "cannot listen on %.100s: %s", name,
+			       gai_strerror(rc));
+	best = found;
+	for (struct addrinfo *i = found; i; i = i->ai_next)
+		if (i->ai_family == AF_INET) {
+			best = i;
+			break;
+		}
+	memcpy(a, best->ai_addr, best->ai_addrlen);
+	*len = best->ai_addrlen;
+	if (a->any.sa_family == AF_INET)
+		a->in.sin_port = port;
+	else
+		a->in6.sin6_port = port;
+	freeaddrinfo(found);
+	return 0;
+}
+
 static int parse_address(const char *text, union address *a, socklen_t *len, struct err *err)
 {
 	const char *colon = strrchr(text, ':');
-	char host[INET6_ADDRSTRLEN + 2];
+	char host[256];
 	size_t n = colon ? (size_t)(colon - text) : 0;
 	in_port_t port;
 
@@ -180,10 +208,12 @@ static int parse_address(const char *text, union address *a, socklen_t *len, str
 	a->in.sin_family = AF_INET;
 	a->in.sin_port = port;
 	*len = sizeof(a->in);
-	if (!strcmp(host, "localhost"))
+	if (!strcasecmp(host, "localhost"))
 		strcpy(host, "127.0.0.1");
 	if (inet_pton(AF_INET, host, &a->in.sin_addr) == 1)
 		return 0;
+	if (!strpbrk(host, ":[]/ \t") && host[strspn(host, "0123456789.")])
+		return look_up(host, port, a, len, err);
 bad:
 	return err_set(err, ERR_INVALID,
 		       "%.100s: ADDRESS:PORT, [ADDRESS]:PORT or unix:/PATH is expected", text);

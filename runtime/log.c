@@ -32,10 +32,24 @@ static struct {
 
 static const char *const level_names[] = { "debug", "info", "warning", "error" };
 
-static int open_log(const char *path, int *fd, struct err *err)
+int log_file(const char *path, int *fd, struct err *err)
 {
-	*fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
-	return *fd < 0 ? err_errno(err, "cannot open log %s", path) : 0;
+	*fd = STDOUT_FILENO;
+	if (!strcmp(path, "-"))
+		return 0;
+	*fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0640);
+	if (*fd >= 0)
+		return 0;
+	if (errno == ENOENT)
+		return err_set(err, ERR_SYSTEM, "cannot open log %s: its directory does not exist",
+			       path);
+	return err_errno(err, "cannot open log %s", path);
+}
+
+void log_discard(int fd)
+{
+	if (fd > STDERR_FILENO)
+		close(fd);
 }
 
 /* Puts fd behind *slot, reusing the number it has so that a writer in another thread is safe. */
@@ -52,28 +66,37 @@ static void replace_fd(atomic_int *slot, int fd)
 		close(fd);
 }
 
+void log_use(int error_fd, int access_fd)
+{
+	int old = logs.access_fd;
+
+	replace_fd(&logs.error_fd, error_fd);
+	if (access_fd >= 0) {
+		replace_fd(&logs.access_fd, access_fd);
+		return;
+	}
+	logs.access_fd = -1;
+	log_discard(old); /* only the loop thread writes it */
+}
+
+void log_set_level(enum log_level level)
+{
+	logs.level = (int)level;
+}
+
 int log_open(const char *error_path, const char *access_path, enum log_level level,
 	     struct err *err)
 {
 	int error_fd = STDERR_FILENO, access_fd = -1;
 
-	if (error_path && open_log(error_path, &error_fd, err))
+	if (error_path && log_file(error_path, &error_fd, err))
 		return -ERR_SYSTEM;
-	if (access_path && open_log(access_path, &access_fd, err)) {
-		if (error_path)
-			close(error_fd);
+	if (access_path && log_file(access_path, &access_fd, err)) {
+		log_discard(error_fd);
 		return -ERR_SYSTEM;
 	}
-	logs.level = (int)level;
-	replace_fd(&logs.error_fd, error_fd);
-	if (access_path) {
-		replace_fd(&logs.access_fd, access_fd);
-	} else {
-		access_fd = logs.access_fd;
-		logs.access_fd = -1;
-		if (access_fd > STDERR_FILENO)
-			close(access_fd); /* only the loop thread writes it */
-	}
+	log_set_level(level);
+	log_use(error_fd, access_fd);
 	return 0;
 }
 
@@ -84,10 +107,8 @@ void log_close(void)
 	logs.error_fd = STDERR_FILENO;
 	logs.access_fd = -1;
 	logs.error_lost.lines = logs.access_lost.lines = 0;
-	if (error_fd > STDERR_FILENO)
-		close(error_fd);
-	if (access_fd > STDERR_FILENO)
-		close(access_fd);
+	log_discard(error_fd);
+	log_discard(access_fd);
 }
 
 enum log_level log_get_level(void)
@@ -116,6 +137,21 @@ const char *log_quote(char *out, unsigned long cap, const void *data, unsigned l
 	}
 	if (cap)
 		out[used] = '\0';
+	return out;
+}
+
+const char *log_value(char *out, unsigned long cap, const char *text)
+{
+	size_t n = strlen(text);
+
+	if (n && n < cap && !text[strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+					       "0123456789-._~!$&()*+,;:@/%[]?#")])
+		return strcpy(out, text);
+	if (cap < 3)
+		return strcpy(out, "");
+	out[0] = '"';
+	log_quote(out + 1, cap - 2, text, n);
+	strcat(out, "\"");
 	return out;
 }
 
@@ -227,6 +263,6 @@ void log_access(const char *fmt, ...)
 	if (logs.access_fd < 0)
 		return;
 	va_start(ap, fmt);
-	emit(logs.access_fd, &logs.access_lost, "", fmt, ap);
+	emit(logs.access_fd, &logs.access_lost, "info access ", fmt, ap);
 	va_end(ap);
 }

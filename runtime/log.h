@@ -12,9 +12,16 @@
 
 enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARNING, LOG_ERROR, LOG_NONE };
 
-/* Opens (or reopens) the logs; NULL path is stderr for errors, and no access log for access. */
+/* Opens (or reopens) the logs; NULL path is stderr for errors, and no access log for access. "-" is
+ * standard output. */
 int log_open(const char *error_path, const char *access_path, enum log_level level,
 	     struct err *err);
+/* The same in two steps, so that several files are put in force together: log_file opens one,
+ * log_use takes both (access_fd -1: no access log), log_discard closes one that is not wanted. */
+int log_file(const char *path, int *fd, struct err *err);
+void log_use(int error_fd, int access_fd);
+void log_discard(int fd);
+void log_set_level(enum log_level level);
 void log_close(void);
 enum log_level log_get_level(void);
 /* LOG_x for "debug", "info", "warning", "error"; -1 when it is none of them. */
@@ -26,8 +33,11 @@ void log_write(enum log_level level, const char *area, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 /* Whether there is an access log, so that a line need not be made for nothing. */
 bool log_access_on(void);
-/* One finished line for the access log. Loop thread. */
+/* One line for the access log: 2026-01-31T12:00:00.123Z info access message. Loop thread. */
 void log_access(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* A value of key=value: as it is when it has only letters, digits and harmless marks, else quoted and
+ * escaped. Cut to cap (always terminated). Returns out. */
+const char *log_value(char *out, unsigned long cap, const char *text);
 /* Appends n bytes escaped as above into out of size cap (always terminated); for values in fmt. */
 const char *log_quote(char *out, unsigned long cap, const void *data, unsigned long n);
 

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,9 +13,7 @@
 #include <unistd.h>
 
 #include "config.h"
-#include "log.h"
 #include "process.h"
-#include "redis.h"
 #include "task_child.h"
 #include "version.h"
 
@@ -23,7 +22,7 @@ static const char usage[] =
 	"       exed worker --exe-conf FILE\n"
 	"  -c, --conf FILE       settings; default ./exed.conf, if there is one\n"
 	"  -d, --daemon          go to the background once it serves\n"
-	"  -t, --test            check the settings and leave\n"
+	"  -t, --test            check the settings and the files that they name, and leave\n"
 	"  -h, --help            this text\n"
 	"  -v, --version         the version\n"
 	"  worker                run jobs and answer no HTTP, as [runner] role = worker\n"
@@ -82,40 +81,6 @@ static void read_args(struct args *a, int argc, char *argv[])
 	a->exit = 2;
 }
 
-/* What the settings mean together, for a node. */
-static int check_config(const struct config *c, struct err *err)
-{
-	const char *url = config_str(c, "runner", "redis_url");
-	struct redis_address address;
-	struct err why;
-
-	if (config_check(c, err))
-		return -err->code;
-	if (!url || !strcmp(url, "embedded"))
-		return 0;
-	if (redis_address_parse(&address, url, &why))
-		return err_set(err, ERR_INVALID, "[runner] %s", why.message);
-	redis_address_deinit(&address);
-	return 0;
-}
-
-static int test_config(const char *path)
-{
-	struct err err;
-	struct config *c = config_load(path, &err);
-
-	if (!c || check_config(c, &err)) {
-		fprintf(stderr, "exed: %s\n", err.message);
-		config_free(c);
-		return 2;
-	}
-	for (const char *const *w = config_warnings(c); w && *w; w++)
-		fprintf(stderr, "exed: warning: %s\n", *w);
-	printf("%s: ok\n", config_path(c) ? config_path(c) : "no file, all defaults");
-	config_free(c);
-	return 0;
-}
-
 struct program {
 	struct runtime rt;
 	struct script *script;
@@ -156,18 +121,35 @@ static int go_to_background(int *ready_fd)
 	return waitpid(pid, &status, 0) == pid && WIFEXITED(status) ? WEXITSTATUS(status) : 1;
 }
 
+/* Runs lua/exed/NAME.lua to its end. */
+static int run_lua(struct program *p, const char *name, struct err *err)
+{
+	char path[4096];
+
+	snprintf(path, sizeof(path), "%s/lua/exed/%s.lua", p->rt.share, name);
+	if (script_run_file(p->script, path, 0, NULL, node_ended, p, err))
+		return 1;
+	return loop_run(p->rt.loop);
+}
+
+static int test_config(struct program *p, const struct args *a, struct err *err)
+{
+	struct process_options o = { .program = "exed", .config = a->config, .test = true };
+
+	if (process_open(&p->rt, &p->script, &o, err) || run_lua(p, "check", err))
+		return 2;
+	printf("%s: ok\n", config_path(p->rt.config) ? config_path(p->rt.config)
+						     : "no exed.conf here, all defaults");
+	return 0;
+}
+
 static int run_node(struct program *p, const struct args *a, int ready_fd, struct err *err)
 {
 	struct process_options o = { .program = "exed", .config = a->config, .bounded = true,
 				     .ready_fd = ready_fd };
-	char path[4096];
 
-	if (process_open(&p->rt, &p->script, &o, err) || check_config(p->rt.config, err))
-		return 2;
-	snprintf(path, sizeof(path), "%s/lua/exed/main.lua", p->rt.share);
-	if (script_run_file(p->script, path, 0, NULL, node_ended, p, err))
-		return 1;
-	return loop_run(p->rt.loop);
+	signal(SIGHUP, SIG_IGN); /* until the node waits for it */
+	return process_open(&p->rt, &p->script, &o, err) ? 2 : run_lua(p, "main", err);
 }
 
 int main(int argc, char *argv[])
@@ -182,12 +164,10 @@ int main(int argc, char *argv[])
 	read_args(&a, argc, argv);
 	if (a.exit >= 0)
 		return a.exit;
-	if (a.test)
-		return test_config(a.config);
-	if (a.daemon && (code = go_to_background(&ready_fd)) >= 0)
+	if (a.daemon && !a.test && (code = go_to_background(&ready_fd)) >= 0)
 		return code;
-	code = run_node(&p, &a, ready_fd, &err);
-	if (err.code)
+	code = a.test ? test_config(&p, &a, &err) : run_node(&p, &a, ready_fd, &err);
+	if (*err.message)
 		fprintf(stderr, "exed: %s\n", err.message);
 	process_close(&p.rt, p.script);
 	return code;

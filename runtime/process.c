@@ -5,20 +5,20 @@
 #include <event2/thread.h>
 #include <libssh2.h>
 #include <signal.h>
-#include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 #include "bind/bind.h"
-#include "buf.h"
 #include "config.h"
 #include "fanout.h"
 #include "http_client.h"
 #include "log.h"
+#include "notify.h"
 #include "pool.h"
 #include "proc.h"
-#include "ssh.h"
+#include "setup.h"
 #include "task_host.h"
 
 /* Descriptors that are not connections to hosts: listeners, clients, Redis, logs, threads. */
@@ -46,83 +46,116 @@ static unsigned fit_connections(const struct config *c, rlim_t descriptors)
 			       ? (int64_t)descriptors - DESCRIPTORS_KEPT
 			       : (int64_t)descriptors / 2;
 
-	if (wanted <= room)
-		return (unsigned)wanted;
-	log_warn("exed", "max_connections=%lld is lowered to %lld: the limit of descriptors is %lld",
-		 (long long)wanted, (long long)room, (long long)descriptors);
-	return (unsigned)room;
-}
-
-/* The items of a list as one text, for free(); NULL when there are none, or memory is out. */
-static char *join(const struct config *c, const char *section, const char *key)
-{
-	struct buf b = {0};
-	size_t n;
-	const char *const *items = config_list(c, section, key, &n);
-
-	for (size_t i = 0; i < n; i++)
-		buf_printf(&b, "%s%s", i ? "," : "", items[i]);
-	return n ? buf_take(&b, &n) : NULL;
-}
-
-static struct ssh_settings *open_ssh(const struct config *c, unsigned max_connections,
-				     struct err *err)
-{
-	size_t nkeys;
-	const char *const *keys = config_list(c, "ssh", "key", &nkeys);
-	const char *checking = config_str(c, "ssh", "host_key_checking");
-	const char *agent = config_str(c, "ssh", "agent");
-	char *resolver = join(c, "runtime", "resolver");
-	struct ssh_settings *s;
-	struct ssh_options o = {
-		.user = config_str(c, "ssh", "user"),
-		.port = (int)config_int(c, "ssh", "port"),
-		.keys = nkeys ? keys : NULL,
-		.key_passphrase_file = config_str(c, "ssh", "key_passphrase_file"),
-		.agent = agent && !strcmp(agent, "none") ? "" : agent,
-		.resolver = resolver,
-		.known_hosts = config_str(c, "ssh", "known_hosts"),
-		.checking = !strcmp(checking, "strict")	      ? SSH_CHECK_STRICT
-			    : !strcmp(checking, "accept-new") ? SSH_CHECK_ACCEPT_NEW
-							      : SSH_CHECK_OFF,
-		.connect_timeout_ms = config_ms(c, "ssh", "connect_timeout"),
-		.keep_ms = config_ms(c, "ssh", "keep"),
-		.max_connections = max_connections,
-		.max_sessions = (unsigned)config_int(c, "ssh", "max_sessions"),
-	};
-
-	s = ssh_settings_new(&o, err);
-	free(resolver);
-	return s;
-}
-
-static int open_log(const struct config *c, bool quiet, struct err *err)
-{
-	int level = log_level_parse(config_str(c, "log", "log_level"));
-
-	if (quiet)
-		return log_open(NULL, NULL, level > LOG_WARNING ? (enum log_level)level : LOG_WARNING,
-				err);
-	return log_open(config_str(c, "log", "error_log"), config_str(c, "log", "access_log"),
-			(enum log_level)level, err);
+	return (unsigned)(wanted <= room ? wanted : room);
 }
 
 static int open_fanout(struct runtime *rt, struct err *err)
 {
-	unsigned connections = fit_connections(rt->config, raise_descriptors());
 	struct fanouts_options o = {
-		.max_hosts = connections,
+		.max_hosts = rt->max_connections,
 		.max_buffered = (size_t)config_bytes(rt->config, "store", "buffer"),
 	};
 
-	rt->ssh = open_ssh(rt->config, connections, err);
-	if (!rt->ssh)
-		return -err->code;
 	rt->pool = pool_new(rt->loop, (int)config_int(rt->config, "runtime", "io_threads"), err);
 	if (!rt->pool)
 		return -err->code;
 	rt->fanouts = fanouts_new(rt->loop, rt->pool, &o, err);
 	return rt->fanouts ? 0 : -err->code;
+}
+
+/* ---- the configuration ---- */
+
+/* Where lines about the configuration go: standard error before there is a log. */
+struct teller {
+	const char *program;
+	bool log;
+};
+
+static void tell_problem(void *arg, const char *line)
+{
+	const struct teller *t = arg;
+
+	if (t->log)
+		log_error("config", "%s", line);
+	else
+		fprintf(stderr, "%s: %s\n", t->program, line);
+}
+
+static void tell_warning(void *arg, const char *line)
+{
+	const struct teller *t = arg;
+
+	if (t->log)
+		log_warn("config", "%s", line);
+	else
+		fprintf(stderr, "%s: warning: %s\n", t->program, line);
+}
+
+/* Messages are told already: the caller has none to add. */
+static int told(struct err *err)
+{
+	return err_set(err, ERR_INVALID, "%s", "");
+}
+
+static int open_config(struct runtime *rt, const struct process_options *o, struct err *err)
+{
+	struct teller t = { .program = o->program };
+	struct config *config = config_read(o->config, tell_problem, &t, err);
+	enum setup_kind kind = o->test			     ? SETUP_TEST
+			       : !strcmp(o->program, "exed") ? SETUP_NODE
+							     : SETUP_SCRIPT;
+	rlim_t descriptors = raise_descriptors();
+	struct setup s;
+
+	if (!config)
+		return told(err);
+	rt->max_connections = fit_connections(config, descriptors);
+	if (setup_open(&s, config, kind, rt->max_connections, tell_problem, tell_warning, &t)) {
+		setup_close(&s);
+		return told(err);
+	}
+	setup_use(&s, rt);
+	t.log = kind == SETUP_NODE;
+	for (const char *const *w = config_warnings(rt->config); *w; w++)
+		tell_warning(&t, *w);
+	if (rt->max_connections < config_int(rt->config, "ssh", "max_connections"))
+		log_warn("exed", "max_connections is lowered to %u: so many descriptors there are",
+			 rt->max_connections);
+	if (o->test)
+		log_set_level(LOG_NONE);
+	else if (o->quiet && log_get_level() < LOG_WARNING)
+		log_set_level(LOG_WARNING);
+	return 0;
+}
+
+int process_reload(struct runtime *rt, int (*accept)(void *arg, const struct config *fresh),
+		   void *arg)
+{
+	struct teller t = { .program = rt->program, .log = true };
+	struct config *fresh;
+	struct setup s = { .error_fd = -1, .access_fd = -1 };
+	struct err err;
+	int rc;
+
+	fresh = config_read(rt->config_file, tell_problem, &t, &err);
+	if (!fresh)
+		return -err.code;
+	rc = config_keep(fresh, rt->config, tell_warning, &t);
+	if (rc)
+		config_free(fresh);
+	else
+		rc = setup_open(&s, fresh, SETUP_NODE, rt->max_connections, tell_problem,
+				tell_warning, &t);
+	if (!rc)
+		rc = accept(arg, fresh);
+	if (rc) {
+		setup_close(&s);
+		return rc;
+	}
+	setup_use(&s, rt);
+	for (const char *const *w = config_warnings(rt->config); *w; w++)
+		tell_warning(&t, *w);
+	return 0;
 }
 
 int process_open(struct runtime *rt, struct script **script, const struct process_options *o,
@@ -133,6 +166,7 @@ int process_open(struct runtime *rt, struct script **script, const struct proces
 	memset(rt, 0, sizeof(*rt));
 	rt->program = o->program;
 	rt->ready_fd = o->ready_fd;
+	rt->config_file = o->config;
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN); /* a log at the limit of a file's size is a log that cannot be written */
 	evthread_use_pthreads();
@@ -143,13 +177,13 @@ int process_open(struct runtime *rt, struct script **script, const struct proces
 	rt->program_fd = task_host_open_program(err);
 	if (rt->program_fd < 0)
 		return -err->code;
-	rt->config = config_load(o->config, err);
-	if (!rt->config || open_log(rt->config, o->quiet, err))
+	if (open_config(rt, o, err))
 		return -err->code;
-	for (const char *const *w = config_warnings(rt->config); w && *w; w++)
-		log_warn("config", "%s", *w);
 	rt->loop = loop_new(err);
-	if (!rt->loop || open_fanout(rt, err))
+	if (!rt->loop)
+		return -err->code;
+	rt->notify = notify_new(rt->loop);
+	if (open_fanout(rt, err))
 		return -err->code;
 	limits = (struct script_limits){
 		.memory = (size_t)config_bytes(rt->config, "runtime", "lua_memory"),
@@ -173,11 +207,12 @@ void process_close(struct runtime *rt, struct script *script)
 		proc_stop_all(rt->loop);
 	pool_free(rt->pool);
 	fanouts_free(rt->fanouts);
-	ssh_settings_unref(rt->ssh);
+	notify_free(rt->notify);
 	loop_free(rt->loop);
-	config_free(rt->config);
 	if (rt->program_fd > 0)
 		close(rt->program_fd);
+	setup_close(&(struct setup){ .config = rt->config, .ssh = rt->ssh, .tokens = rt->tokens,
+				     .tls = rt->tls, .error_fd = -1, .access_fd = -1 });
 	log_close();
 	libssh2_exit();
 	libevent_global_shutdown();

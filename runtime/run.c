@@ -195,7 +195,8 @@ int main(int argc, char *argv[])
 	if (help || (o.quiet && wants_help(argc, argv)))
 		o.config = "/dev/null";
 	if (process_open(&run.rt, &run.script, &o, &err) || start(&run, argc, argv, &err)) {
-		fprintf(stderr, "exed-run: %s\n", err.message);
+		if (*err.message) /* else it is told already */
+			fprintf(stderr, "exed-run: %s\n", err.message);
 		code = 2;
 	} else {
 		code = loop_run(run.rt.loop);

@@ -29,13 +29,17 @@ local UNSENT <const> = 8 << 20 -- bytes that a client may be behind before it is
 schema.json.null = json.null
 schema.json.decode = function(text) return (json.decode(text)) end
 
+-- What is kept of the settings; called again after a reload.
+local function take_settings(self)
+  local config = self.node.config.api
+  self.allowed = checks.allowed_hosts(config)
+  self.limit = config.handler_timeout > 0 and config.handler_timeout or NONE
+end
+
 function api.new(node)
-  local config = node.config.api
-  return setmetatable({
-    node = node, allowed = checks.allowed_hosts(config),
-    tokens = checks.read_tokens(config.token_file), numbers = numbers.new(),
-    limit = config.handler_timeout > 0 and config.handler_timeout or NONE,
-  }, api)
+  local self = setmetatable({ node = node, numbers = numbers.new() }, api)
+  take_settings(self)
+  return self
 end
 
 -- The routes, made again when plugins have changed.
@@ -57,8 +61,9 @@ end
 
 -- What the handler gets: fields of the request, and query and body as they were declared.
 local function read_request(self, req, method, params, upgrade)
-  local who, err = checks.who(req, self.tokens)
+  local who, err = checks.who(req)
   if not who then return nil, err end
+  req:note(who)
   local request = {
     node = self.node, method = req.method, path = req.path, params = params, peer = req.peer,
     headers = req.headers, who = who, socket = upgrade,
@@ -179,6 +184,7 @@ function api:handle(req)
     return
   end
   headers = headers or {}
+  req:note(nil, headers["Exed-Jid"] or type(answer) == "table" and answer.jid or nil)
   if type(answer) == "function" then
     headers["Content-Type"] = headers["Content-Type"] or "application/json"
     if req.method ~= "HEAD" then
@@ -207,32 +213,44 @@ local function server_options(node)
     high_water = limit(config.send_buffer),
     max_unsent = math.max(UNSENT, 2 * config.send_buffer),
     peer_connections = limit(config.peer_connections),
-    max_connections = limit(config.max_connections),
+    max_connections = limit(config.max_connections), tls = true,
   }
 end
 
--- Listens on the configured addresses, and on the unix socket at that path.
+-- "127.0.0.1:16808", "[::1]:16808" or "unix:/path"
+local function full_address(listener)
+  local address = listener.address
+  if address:find "^unix:" then return address end
+  if address:find(":", 1, true) then address = "[" .. address .. "]" end
+  return ("%s:%d"):format(address, listener.port)
+end
+
+-- Listens on the configured addresses (a worker: on none), and on the unix socket at that path.
 local function open(self, path)
+  local config = self.node.config
   self.server = server.new(server_options(self.node))
   self.server:serve(function(req) self:handle(req) end)
-  for _, listener in ipairs(self.node.config.api.listen) do
-    local address = listener.address
-    if address:find(":", 1, true) then address = "[" .. address .. "]" end
-    local ok, err = self.server:listen(("%s:%d"):format(address, listener.port),
+  for _, listener in ipairs(config.runner.role == "worker" and {} or config.api.listen) do
+    local ok, err = self.server:listen(full_address(listener),
       table.concat(listener.dialects, ","))
     if not ok then return nil, err end
   end
-  return self.server:listen("unix:" .. path, table.concat(self.node.config.api.dialects, ","))
+  return self.server:listen("unix:" .. path, table.concat(config.api.dialects, ","))
 end
 
 -- Opens the listeners of the configuration and exed.sock in the node's directory.
 function api.start(node)
-  local made, self = pcall(api.new, node)
-  if not made then return nil, { code = "invalid", message = tostring(self) } end
+  local self = api.new(node)
   local ok, err = open(self, node.dir:path() .. "/exed.sock")
   if ok then return self end
   self.server:close()
   return nil, err
+end
+
+-- After a reload: the new settings hold for requests and connections that come from now on.
+function api:reload()
+  take_settings(self)
+  self.server:configure(server_options(self.node))
 end
 
 -- The port of the first listener.

@@ -2,6 +2,7 @@
 -- A node: one exed process with its store, inventory, plugins, runner and API. It starts in the
 -- order in which things need each other and ends in the reverse.
 
+local api = require "exed.api"
 local child = require "exed.redis_child"
 local config = require "exed.config"
 local fiber = require "exed.fiber"
@@ -215,20 +216,34 @@ function node.start()
   keep_running(self, "control", 1, listen_control)
   keep_running(self, "ready", 1, listen_ready)
   keep_running(self, "inventory", INVENTORY_PERIOD, refresh_inventory)
-  if config.runner.role ~= "worker" then
-    local api = require "exed.api"
-    self.api, err = api.start(self)
-    if not self.api then return nil, err end
-  end
+  self.api, err = api.start(self)
+  if not self.api then return nil, err end
   return self
+end
+
+-- The settings again, whole or not at all; sys.reload tells the log.
+local function reload(self)
+  local path = config.inventory.path
+  log.info("node", "SIGHUP: reading the settings again")
+  sys.notify "reloading"
+  if sys.reload() then
+    self.api:reload()
+    if config.inventory.path ~= path then open_inventory(self) end
+    log.info("node", "the settings are in force")
+  else
+    log.error("node", "the settings are wrong, so the former ones stay in force, all of them")
+  end
+  sys.notify "ready"
 end
 
 -- Until a signal says that it is enough; then lets what runs end within drain_timeout.
 function node:serve()
-  local name
-  repeat
+  local name = signal.wait()
+  while name == "HUP" do
+    reload(self)
     name = signal.wait()
-  until name ~= "HUP"
+  end
+  sys.notify "stopping"
   log.info("node", "SIG%s: ending, at most %g s for what runs", name, config.runner.drain_timeout)
   self:close()
 end

@@ -5,6 +5,7 @@
 #include <math.h>
 
 const luaL_Reg bind_modules[] = {
+	{ "exed.access", luaopen_exed_access },
 	{ "exed.config", luaopen_exed_config },
 	{ "exed.fanout", luaopen_exed_fanout },
 	{ "exed.fiber", luaopen_exed_fiber },

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* exed.config: the settings, as they were loaded; read-only.
+/* exed.config: the settings in force; read-only. After a reload the same tables give the new values;
+ * a list that was taken before stays as it was.
  *   config.SECTION.KEY    text, number or boolean; nil when it is unset and has no default
  *     times are seconds, sizes bytes; 0 is "none"
  *     lists are lists of texts
@@ -14,6 +15,12 @@
 #include "runtime.h"
 #include "script.h"
 
+/* In the registry: section -> { key -> value }, section -> { key -> true } of what is unset, and
+ * section -> the table that Lua sees. */
+#define VALUES "exed.config.values"
+#define UNSET "exed.config.unset"
+#define SECTIONS "exed.config.sections"
+
 static int l_readonly(lua_State *L)
 {
 	return luaL_error(L, "the configuration is read-only");
@@ -23,6 +30,19 @@ static int l_len(lua_State *L)
 {
 	lua_pushinteger(L, (lua_Integer)lua_rawlen(L, lua_upvalueindex(1)));
 	return 1;
+}
+
+/* Pushes what is loaded of a section: its values and the names that are unset, or two nils. */
+static void push_section(lua_State *L, int name)
+{
+	static const char *const parts[] = { VALUES, UNSET };
+
+	for (size_t i = 0; i < 2; i++) {
+		lua_getfield(L, LUA_REGISTRYINDEX, parts[i]);
+		lua_pushvalue(L, name);
+		lua_rawget(L, -2);
+		lua_remove(L, -2);
+	}
 }
 
 static int l_next(lua_State *L)
@@ -39,20 +59,45 @@ static int l_pairs(lua_State *L)
 	return 3;
 }
 
-/* Upvalues: the values, the names of settings that are unset, what the table is called. */
-static int l_index(lua_State *L)
+/* Upvalue: the section's name. */
+static int l_section_pairs(lua_State *L)
+{
+	push_section(L, lua_upvalueindex(1));
+	lua_pop(L, 1);
+	if (lua_isnil(L, -1)) /* a reload has taken its last setting away */
+		lua_newtable(L);
+	lua_pushcfunction(L, l_next);
+	lua_insert(L, -2);
+	lua_pushnil(L);
+	return 3;
+}
+
+static int l_setting(lua_State *L)
+{
+	lua_settop(L, 2);
+	push_section(L, lua_upvalueindex(1));
+	for (int part = 3; part <= 4; part++) {
+		if (lua_isnil(L, part))
+			continue;
+		lua_pushvalue(L, 2);
+		if (lua_rawget(L, part) != LUA_TNIL) {
+			if (part == 4)
+				lua_pushnil(L); /* its name is known, and it is unset */
+			return 1;
+		}
+		lua_pop(L, 1);
+	}
+	return luaL_error(L, "there is no setting '%s'", luaL_tolstring(L, 2, NULL));
+}
+
+static int l_section(lua_State *L)
 {
 	lua_settop(L, 2);
 	lua_pushvalue(L, 2);
 	lua_rawget(L, lua_upvalueindex(1));
 	if (!lua_isnil(L, -1))
 		return 1;
-	lua_pushvalue(L, 2);
-	if (lua_rawget(L, lua_upvalueindex(2)) == LUA_TNIL)
-		return luaL_error(L, "there is no %s '%s'", lua_tostring(L, lua_upvalueindex(3)),
-				  luaL_tolstring(L, 2, NULL));
-	lua_pushnil(L);
-	return 1;
+	return luaL_error(L, "there is no section '%s'", luaL_tolstring(L, 2, NULL));
 }
 
 static void set_with(lua_State *L, const char *name, lua_CFunction fn, int data)
@@ -80,25 +125,21 @@ static void freeze(lua_State *L)
 	lua_replace(L, data);
 }
 
-/* The same for the values and unset names on top; what is in neither raises. */
-static void freeze_strictly(lua_State *L, const char *what)
+/* Pushes a read-only table whose fields and pairs come from functions, which have the value on top as
+ * their upvalue; takes that value. */
+static void push_view(lua_State *L, lua_CFunction index, lua_CFunction pairs)
 {
-	int data = lua_gettop(L) - 1;
+	int upvalue = lua_gettop(L);
 
 	lua_newtable(L);
 	lua_createtable(L, 0, 4);
-	lua_pushvalue(L, data);
-	lua_pushvalue(L, data + 1);
-	lua_pushstring(L, what);
-	lua_pushcclosure(L, l_index, 3);
-	lua_setfield(L, -2, "__index");
-	set_with(L, "__newindex", l_readonly, data);
-	set_with(L, "__pairs", l_pairs, data);
+	set_with(L, "__index", index, upvalue);
+	set_with(L, "__newindex", l_readonly, upvalue);
+	set_with(L, "__pairs", pairs, upvalue);
 	lua_pushboolean(L, 0);
 	lua_setfield(L, -2, "__metatable");
 	lua_setmetatable(L, -2);
-	lua_replace(L, data);
-	lua_pop(L, 1);
+	lua_replace(L, upvalue);
 }
 
 static void push_texts(lua_State *L, const char *const *items)
@@ -187,35 +228,55 @@ static void add_item(void *arg, const struct config_item *item)
 	lua_pop(L, 2);
 }
 
-static void push_config(lua_State *L, const struct config *c)
+/* Puts the values of c in force, all at once: what may fail is done before. */
+static void put_values(lua_State *L, const struct config *c)
 {
 	struct pushing p = { L, c };
-	int data = lua_gettop(L) + 1;
+	int values = lua_gettop(L) + 1;
 
 	luaL_checkstack(L, 16, "configuration");
 	lua_newtable(L);
 	lua_newtable(L);
 	config_each(c, add_item, &p);
-	lua_pushnil(L);
-	while (lua_next(L, data)) {
+	luaL_getsubtable(L, LUA_REGISTRYINDEX, SECTIONS);
+	for (lua_pushnil(L); lua_next(L, values); lua_pop(L, 1)) {
 		lua_pushvalue(L, -2);
-		lua_rawget(L, data + 1);
-		if (lua_isnil(L, -1)) {
-			lua_pop(L, 1);
-			lua_newtable(L);
+		if (lua_rawget(L, values + 2) == LUA_TNIL) {
+			lua_pushvalue(L, -3);
+			lua_pushvalue(L, -4);
+			push_view(L, l_setting, l_section_pairs);
+			lua_rawset(L, values + 2);
 		}
-		freeze_strictly(L, "setting");
-		lua_pushvalue(L, -2);
-		lua_insert(L, -2);
-		lua_rawset(L, data); /* an existing field: allowed while lua_next goes on */
+		lua_pop(L, 1);
 	}
 	lua_pop(L, 1);
-	lua_newtable(L);
-	freeze_strictly(L, "section");
+	lua_setfield(L, LUA_REGISTRYINDEX, UNSET);
+	lua_setfield(L, LUA_REGISTRYINDEX, VALUES);
+}
+
+static int l_put_values(lua_State *L)
+{
+	put_values(L, lua_touserdata(L, 1));
+	return 0;
+}
+
+int bind_config_renew(void *state, const struct config *c)
+{
+	lua_State *L = state;
+	int status;
+
+	lua_pushcfunction(L, l_put_values);
+	lua_pushlightuserdata(L, (void *)c);
+	status = lua_pcall(L, 1, 0, 0);
+	if (status != LUA_OK)
+		lua_pop(L, 1);
+	return status == LUA_OK ? 0 : -ERR_MEMORY;
 }
 
 int luaopen_exed_config(lua_State *L)
 {
-	push_config(L, script_runtime(script_of(L))->config);
+	put_values(L, script_runtime(script_of(L))->config);
+	luaL_getsubtable(L, LUA_REGISTRYINDEX, SECTIONS);
+	push_view(L, l_section, l_pairs);
 	return 1;
 }

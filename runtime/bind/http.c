@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* exed.http.server: the HTTP server for the core's own Lua. Times in seconds.
  *   server.new{ max_body =, ... } -> srv        names: `numbers` below, and server (the header)
+ *     tls = true: TCP listeners speak TLS with the runtime's certificate, when there is one
+ *   srv:configure{ ... }                        the same options, for what begins from now on
  *   srv:listen("127.0.0.1:16808", tag) -> true | nil, err
  *   srv:serve(function(req) ... end)            each request runs it in a fiber of its own
  *   srv:port() -> integer    srv:counts() -> table    srv:stop() no new connections    srv:close()
@@ -13,6 +15,7 @@
 #include "bind.h"
 #include "bind/http_request.h"
 #include "fiber.h"
+#include "runtime.h"
 #include "script.h"
 
 #define SERVER "exed.http.server"
@@ -64,6 +67,8 @@ static void read_option(lua_State *L, struct http_options *o)
 		o->server = lua_tostring(L, -1);
 		return;
 	}
+	if (!strcmp(name, "tls") && lua_isboolean(L, -1))
+		return;
 	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
 		if (!strcmp(name, numbers[i].name)) {
 			read_number(L, i, o);
@@ -81,25 +86,55 @@ static struct bind_http *check_server(lua_State *L)
 	return box;
 }
 
+/* The options at arg, which may be nil. Their strings are borrowed from it. */
+static void read_options(lua_State *L, int arg, struct http_options *o)
+{
+	http_options_init(o);
+	if (lua_isnoneornil(L, arg))
+		return;
+	luaL_checktype(L, arg, LUA_TTABLE);
+	for (lua_pushnil(L); lua_next(L, arg); lua_pop(L, 1))
+		read_option(L, o);
+}
+
+static void set_tls(lua_State *L, int arg, struct bind_http *box)
+{
+	bool tls = lua_istable(L, arg) && lua_getfield(L, arg, "tls") == LUA_TBOOLEAN &&
+		   lua_toboolean(L, -1);
+
+	http_server_set_tls(box->server, tls ? script_runtime(box->script)->tls : NULL);
+}
+
+static int l_configure(lua_State *L)
+{
+	struct bind_http *box = check_server(L);
+	struct http_options o;
+
+	read_options(L, 2, &o);
+	http_server_set_options(box->server, &o);
+	set_tls(L, 2, box);
+	return 0;
+}
+
 static int l_new(lua_State *L)
 {
 	struct http_options o;
 	struct bind_http *box;
 	struct err err;
 
-	http_options_init(&o);
-	if (!lua_isnoneornil(L, 1)) {
-		luaL_checktype(L, 1, LUA_TTABLE);
-		for (lua_pushnil(L); lua_next(L, 1); lua_pop(L, 1))
-			read_option(L, &o);
-	}
+	read_options(L, 1, &o);
 	box = lua_newuserdatauv(L, sizeof(*box), 0);
 	memset(box, 0, sizeof(*box));
 	box->fn = box->self = LUA_NOREF;
 	box->script = script_of(L);
 	luaL_setmetatable(L, SERVER);
 	box->server = http_server_new(script_loop(box->script), &o, bind_http_request, box, &err);
-	return box->server ? 1 : luaL_error(L, "%s", err.message);
+	if (!box->server)
+		return luaL_error(L, "%s", err.message);
+	lua_insert(L, 1);
+	set_tls(L, 2, box);
+	lua_settop(L, 1);
+	return 1;
 }
 
 static int l_listen(lua_State *L)
@@ -173,8 +208,9 @@ static int l_close(lua_State *L)
 }
 
 static const luaL_Reg server_methods[] = {
-	{ "close", l_close }, { "counts", l_counts }, { "listen", l_listen }, { "port", l_port },
-	{ "serve", l_serve }, { "stop", l_stop },     { NULL, NULL },
+	{ "close", l_close },   { "configure", l_configure }, { "counts", l_counts },
+	{ "listen", l_listen }, { "port", l_port },	      { "serve", l_serve },
+	{ "stop", l_stop },	{ NULL, NULL },
 };
 
 int luaopen_exed_http_server(lua_State *L)

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* A request of exed.http.server, which its handler gets:
- *   req.method path target query raw_query headers host body peer tag id loopback
+ *   req.method path target query raw_query headers host body peer tag id loopback certificate
  *     query: name -> list of values in order; headers: name in lower case -> text, several joined
  *   req:header(name) -> text | nil
+ *   req:note(who | nil, jid | nil)          for the access log; before the answer
  *   req:respond(status, headers, body) -> true | nil, err    headers: name -> text or list
  *   req:start(status, headers), req:finish() -> true | nil, err; req:cut()
  *   req:write(text, seconds) -> true | nil, err    waits while the client is behind
@@ -194,7 +195,7 @@ static void set_text(lua_State *L, const char *name, const char *value)
 
 static void push_fields(lua_State *L, const struct http_request *req, struct buf *pairs)
 {
-	lua_createtable(L, 0, 13);
+	lua_createtable(L, 0, 14);
 	set_text(L, "method", req->method);
 	set_text(L, "path", req->path);
 	set_text(L, "target", req->target);
@@ -202,6 +203,8 @@ static void push_fields(lua_State *L, const struct http_request *req, struct buf
 	set_text(L, "host", req->host);
 	set_text(L, "peer", req->peer);
 	set_text(L, "tag", req->tag);
+	if (req->certificate)
+		set_text(L, "certificate", req->certificate);
 	lua_pushlstring(L, req->body, req->body_len);
 	lua_setfield(L, -2, "body");
 	lua_pushinteger(L, (lua_Integer)req->id);
@@ -464,6 +467,18 @@ static int l_cut(lua_State *L)
 	return 0;
 }
 
+static int l_note(lua_State *L)
+{
+	struct request_box *box = bind_http_check(L);
+	const char *who = luaL_optstring(L, 2, NULL), *jid = luaL_optstring(L, 3, NULL);
+
+	if (box->req && who)
+		snprintf(box->req->who, sizeof(box->req->who), "%s", who);
+	if (box->req && jid)
+		snprintf(box->req->jid, sizeof(box->req->jid), "%s", jid);
+	return 0;
+}
+
 static int l_header(lua_State *L)
 {
 	const char *name = luaL_checkstring(L, 2);
@@ -496,9 +511,10 @@ static int l_index(lua_State *L)
 static const luaL_Reg request_methods[] = {
 	{ "close", bind_http_ws_close },     { "cut", l_cut },
 	{ "finish", l_finish },              { "header", l_header },
-	{ "message", bind_http_ws_message }, { "respond", l_respond },
-	{ "start", l_start },                { "upgrade", bind_http_ws_upgrade },
-	{ "write", l_write },                { NULL, NULL },
+	{ "message", bind_http_ws_message }, { "note", l_note },
+	{ "respond", l_respond },            { "start", l_start },
+	{ "upgrade", bind_http_ws_upgrade }, { "write", l_write },
+	{ NULL, NULL },
 };
 
 void bind_http_request_class(lua_State *L)

@@ -8,7 +8,10 @@
  *   list(path) -> { name, ... } | nil, err                          sorted, without . and ..
  *   version() -> text            of exed
  *   share() -> text              the directory with lua/, executors/, tasks/
- *   ready()                      the node serves: who started it with -d may go */
+ *   reload() -> boolean          the configuration and its files again: all of it, or nothing (the log
+ *                                says why)
+ *   ready()                      the node serves: who started it with -d may go
+ *   notify("ready" | "reloading" | "stopping")   tells the service manager, when there is one */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -27,6 +30,8 @@
 #include "bind.h"
 #include "fiber.h"
 #include "log.h"
+#include "notify.h"
+#include "process.h"
 #include "runtime.h"
 #include "script.h"
 #include "version.h"
@@ -172,6 +177,7 @@ static int l_ready(lua_State *L)
 	struct runtime *rt = script_runtime(script_of(L));
 	int nowhere;
 
+	notify_ready(rt->notify);
 	if (!rt->ready_fd)
 		return 0;
 	/* In the background nobody reads what is printed; whoever has our output open may end it. */
@@ -185,6 +191,22 @@ static int l_ready(lua_State *L)
 	close(rt->ready_fd);
 	rt->ready_fd = 0;
 	return 0;
+}
+
+static int l_notify(lua_State *L)
+{
+	static const char *const words[] = { "ready", "reloading", "stopping", NULL };
+	static void (*const say[])(struct notify *n) = { notify_ready, notify_reloading,
+							 notify_stopping };
+
+	say[luaL_checkoption(L, 1, NULL, words)](script_runtime(script_of(L))->notify);
+	return 0;
+}
+
+static int l_reload(lua_State *L)
+{
+	lua_pushboolean(L, !process_reload(script_runtime(script_of(L)), bind_config_renew, L));
+	return 1;
 }
 
 static int l_version(lua_State *L)
@@ -202,7 +224,9 @@ static const luaL_Reg functions[] = {
 	{ "stat", l_stat },
 	{ "list", l_list },
 	{ "share", l_share },
+	{ "notify", l_notify },
 	{ "ready", l_ready },
+	{ "reload", l_reload },
 	{ NULL, NULL },
 };
 

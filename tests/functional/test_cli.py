@@ -24,6 +24,7 @@ class Options(unittest.TestCase):
         where = tempfile.TemporaryDirectory(prefix="exedtest-")
         self.addCleanup(where.cleanup)
         self.dir = where.name
+        self.conf("web01\n", "hosts")
 
     def conf(self, text, name="exed.conf"):
         path = os.path.join(self.dir, name)
@@ -161,9 +162,6 @@ class CannotStart(unittest.TestCase):
     def test_an_outside_redis_that_is_too_careless(self):
         with Redis(maxmemory_policy="allkeys-lru") as redis:
             self.refused({"runner": {"redis_url": redis.url}}, "noeviction")
-
-    def test_the_token_file_cannot_be_read(self):
-        self.refused({"api": {"token_file": "/nosuch/tokens"}}, "/nosuch/tokens")
 
 
 class Running(unittest.TestCase):

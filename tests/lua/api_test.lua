@@ -3,6 +3,7 @@
 -- come back. Tags: R the predecessor's README says it, S only its source did, F a fault of it that
 -- stays fixed, X exed's own.
 
+local access = require "exed.access"
 local api = require "exed.api"
 local fiber = require "exed.fiber"
 local follow = require "exed.follow"
@@ -150,6 +151,7 @@ local function new_request(method, target, body, headers)
     return true
   end
   function req:cut() self.was_cut = true end
+  function req:note(who, jid) self.who, self.jid = who or self.who, jid or self.jid end
   return req
 end
 
@@ -425,17 +427,20 @@ t.test("X pages of other sites can ask for nothing but by a link", function()
   t.eq(ask(node, "GET", "/target", nil, link).status, 403)
 end)
 
-t.test("X with a token file only those with a token come in", function()
-  local path = os.tmpname()
-  local file = assert(io.open(path, "w"))
-  file:write "# of the deploy robot\nsecret-1\n"
-  file:close()
-  local node = new_node { token_file = path }
+t.test("X where tokens are asked for only those with a token come in", function()
+  local asks, name = access.asks, access.name
+  access.asks = function() return true end
+  access.name = function(token) return token == "secret-1" and "robot" or nil end
+  local _ <close> = setmetatable({}, {
+    __close = function() access.asks, access.name = asks, name end,
+  })
+  local node = new_node()
   local req = ask(node, "GET", "/jobs")
-  os.remove(path)
-  t.eq({ req.status, req.answer["WWW-Authenticate"] }, { 401, "Bearer" })
-  t.eq(ask(node, "GET", "/jobs", nil, { authorization = "Bearer secret-2" }).status, 401)
-  t.eq(ask(node, "GET", "/jobs", nil, { authorization = "Bearer secret-1" }).status, 200)
+  t.eq({ req.status, req.answer["WWW-Authenticate"], req.who }, { 401, "Bearer", nil })
+  req = ask(node, "GET", "/jobs", nil, { authorization = "Bearer secret-2" })
+  t.eq({ req.status, req.who }, { 401, nil })
+  req = ask(node, "GET", "/jobs", nil, { authorization = "Bearer secret-1" })
+  t.eq({ req.status, req.who }, { 200, "robot" })
 end)
 
 t.test("X a handler that breaks or hangs costs only its own request", function()

@@ -454,8 +454,8 @@ static void bodies_together_have_a_bound(void **state)
 
 static void each_request_is_one_line_of_the_access_log(void **state)
 {
-	char log[100], line[512], peer[64], method[16], target[256];
-	int status, bytes, ms, fd;
+	char log[100], line[512], peer[64], who[16], method[16], path[256];
+	int status, bytes, s, ms, fd;
 	struct answer a;
 	FILE *f;
 
@@ -472,15 +472,17 @@ static void each_request_is_one_line_of_the_access_log(void **state)
 	close(fd);
 	f = fopen(log, "r");
 	assert_non_null(fgets(line, sizeof(line), f));
-	assert_int_equal(sscanf(line, "%*s %63s %15s %255s %d %d %d", peer, method, target, &status,
-				&bytes, &ms), 6);
+	assert_int_equal(sscanf(line, "%*s info access peer=%63s who=%15s method=%15s path=%255s "
+				      "status=%d bytes=%d seconds=%d.%3d", peer, who, method, path,
+				&status, &bytes, &s, &ms), 8);
 	assert_memory_equal(peer, "127.0.0.1:", 10);
 	assert_string_equal(method, "GET");
-	assert_string_equal(target, "/");
+	assert_string_equal(who, "-");
+	assert_string_equal(path, "/");
 	assert_int_equal(status, 200);
 	assert_int_equal(bytes, 3);
 	assert_non_null(fgets(line, sizeof(line), f));
-	assert_non_null(strstr(line, " 400 "));
+	assert_non_null(strstr(line, " status=400 "));
 	assert_null(fgets(line, sizeof(line), f));
 	fclose(f);
 	unlink(log);

@@ -3,12 +3,16 @@
 -- browser got it from, who sends it, and that its body is JSON. Each returns true or a value, or
 -- nil and an err.
 
+local access = require "exed.access"
+local fiber = require "exed.fiber"
 local json = require "exed.json"
+local proc = require "exed.proc"
 local sys = require "exed.sys"
-local text = require "exed.text"
 local words = require "exed.words"
 
 local checks = {}
+
+local FQDN_LIMIT <const> = 30 -- seconds for the look-up of this machine's own name
 
 local function fail(code, message, ...)
   return nil, { code = code, message = message:format(...) }
@@ -20,13 +24,20 @@ local function is_loopback(address)
   return address == "localhost" or address == "::1" or address:find "^127%." ~= nil
 end
 
+-- This machine's name with its domain, or nil. Asked of a program, since looking it up blocks.
+local function find_fqdn()
+  local done = proc.run { argv = { "getent", "hosts", sys.hostname() }, timeout = FQDN_LIMIT }
+  return done and done.stdout:match "^%S+%s+(%S+)"
+end
+
 -- "[::1]:80" -> "::1", "web01.:80" -> "web01"
 local function bare_host(host)
   local name = host:match "^%[(.*)%]" or host:match "^([^:]*):?%d*$" or host
   return (name:lower():gsub("%.$", ""))
 end
 
--- The names that a Host header may have: a set.
+-- The names that a Host header may have: a set. On a listener that is not loopback this machine's
+-- full name comes into it as soon as it is found.
 function checks.allowed_hosts(config)
   local allowed = {}
   if config.allowed_hosts and #config.allowed_hosts > 0 then
@@ -34,13 +45,20 @@ function checks.allowed_hosts(config)
     return allowed
   end
   allowed.localhost = true
+  local far = false
   for _, listener in ipairs(config.listen) do
-    allowed[bare_host(listener.address)] = true
-    if not is_loopback(listener.address) then
-      for _, address in ipairs(sys.addresses()) do allowed[address] = true end
-      allowed[bare_host(sys.hostname())] = true
+    if not listener.address:find "^unix:" then
+      allowed[bare_host(listener.address)] = true
+      far = far or not is_loopback(listener.address)
     end
   end
+  if not far then return allowed end
+  for _, address in ipairs(sys.addresses()) do allowed[address] = true end
+  allowed[bare_host(sys.hostname())] = true
+  fiber.spawn("fqdn", function()
+    local name = find_fqdn()
+    if name then allowed[bare_host(name)] = true end
+  end)
   return allowed
 end
 
@@ -79,30 +97,23 @@ end
 
 -- ---- who ----------------------------------------------------------------------------------------
 
--- The bearer tokens of a file, by their SHA-256; nil without a file. Raises when it cannot be read:
--- a server must not start open by mistake.
-function checks.read_tokens(path)
-  if not path or path == "" then return nil end
-  local tokens = {}
-  for line in io.lines(path) do
-    local token = line:match "^%s*(.-)%s*$"
-    if token ~= "" and not token:find "^#" then tokens[text.sha256(token)] = true end
-  end
-  if not next(tokens) then error(path .. ": has no token", 0) end
-  return tokens
+local function unauthorized(message, challenge)
+  return nil, {
+    code = "unauthorized", message = message, headers = { ["WWW-Authenticate"] = challenge },
+  }
 end
 
--- Who asks, for the job's record: a text.
-function checks.who(req, tokens)
+-- Who asks, for logs, jobs and leases: the name of the bearer token, else that in the client's
+-- certificate, else the address; "local" over a unix socket, which the file system guards.
+function checks.who(req)
   if req.peer == "unix" then return "local" end
-  if not tokens then return (req.peer:gsub(":%d+$", "")) end
-  local given = (req.headers.authorization or ""):match "^[bB]earer +(%S+)$"
-  local hash = given and text.sha256(given)
-  if hash and tokens[hash] then return "token " .. hash:sub(1, 8) end
-  return nil, {
-    code = "unauthorized", message = "a bearer token is needed",
-    headers = { ["WWW-Authenticate"] = "Bearer" },
-  }
+  if not access.asks() then return req.certificate or (req.peer:gsub(":%d+$", "")) end
+  local given = req.headers.authorization
+  if not given then return unauthorized("a bearer token is needed", "Bearer") end
+  local token = given:match "^[bB][eE][aA][rR][eE][rR] +(%S+) *$"
+  local name = token and access.name(token)
+  if name then return name end
+  return unauthorized("this bearer token is not known", 'Bearer error="invalid_token"')
 end
 
 -- ---- bodies -------------------------------------------------------------------------------------

@@ -1,0 +1,43 @@
+-- SPDX-License-Identifier: MIT
+-- What `exed -t` checks besides the settings: the inventory and the plugins. Says all that is
+-- wrong on standard error. Opens no store and listens nowhere.
+
+local config = require "exed.config"
+local inventory = require "exed.inventory"
+local inventory_holder = require "exed.inventory.holder"
+local json = require "exed.json"
+local plugins = require "exed.plugins"
+local sys = require "exed.sys"
+
+local problems = {}
+
+local function problem(text, ...) problems[#problems + 1] = "exed: " .. text:format(...) end
+
+local function warn(text, ...) io.stderr:write("exed: warning: ", text:format(...), "\n") end
+
+-- A file that is not there is no error: exed starts, and takes it as soon as it is.
+local function check_inventory()
+  local path = config.inventory.path
+  if not sys.stat(path) then
+    return warn("[inventory] path: there is no %s yet, so there are no hosts", path)
+  end
+  inventory.use_json(json)
+  local holder, err = inventory_holder.open(path, { stat = sys.stat })
+  if err then return problem("[inventory] path: %s", err.message) end
+  for _, warning in ipairs(holder.inventory.warnings) do warn("%s", warning) end
+end
+
+local function check_plugins()
+  local found = plugins.open { config = config }
+  for _, kind in ipairs { "executor", "handler" } do
+    for _, file in ipairs(found:list(kind)) do
+      if file.error then problem("[runner] modules: %s", file.error) end
+    end
+  end
+  local _, err = found:executor(config.runner.executor)
+  if err then problem("[runner] executor: %s", err.message) end
+end
+
+check_inventory()
+check_plugins()
+if #problems > 0 then error { code = "invalid", message = table.concat(problems, "\n") } end
