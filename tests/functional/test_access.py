@@ -126,6 +126,7 @@ class Listeners(unittest.TestCase):
     def test_a_worker_listens_on_its_own_socket_only(self):
         node = Exed(conf={"runner": {"role": "worker"}})
         with node:
+            wait_until(lambda: os.path.exists(node.state + "/exed.sock"), 10, "its socket is there")
             self.assertEqual(over_unix(node.state + "/exed.sock", "/healthz"), 200)
             with self.assertRaises(ConnectionRefusedError):
                 node.get("/healthz")
