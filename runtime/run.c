@@ -172,7 +172,7 @@ static bool wants_help(int argc, char *argv[])
 	for (int i = 0; i < argc && strcmp(argv[i], "--"); i++)
 		if (!strcmp(argv[i], "--help"))
 			return true;
-	return false;
+	return !strcmp(argv[0], "help");
 }
 
 int main(int argc, char *argv[])
@@ -192,7 +192,7 @@ int main(int argc, char *argv[])
 	argv = help ? help_args : argv + optind;
 	argc = help ? 1 : argc - optind;
 	o.quiet = !is_script(argv[0]);
-	if (help || (o.quiet && wants_help(argc, argv)))
+	if (o.quiet && wants_help(argc, argv))
 		o.config = "/dev/null";
 	if (process_open(&run.rt, &run.script, &o, &err) || start(&run, argc, argv, &err)) {
 		if (*err.message) /* else it is told already */

@@ -12,7 +12,7 @@ PKGS_build="gcc libc6-dev make pkg-config liblua5.4-dev libevent-dev libhiredis-
 	redis-server patch xz-utils"
 PKGS_demo="openssh-server openssh-client curl"
 PKGS_test="libcmocka-dev openssh-server openssh-client openssl python3 procps golang-go golang-golang-x-crypto-dev
-	ansible-core busybox dash fish tcsh"
+	ansible-core busybox clustershell dash fish tcsh"
 PKGS_lint="lua-check clang clang-tidy"
 PKGS_fuzz="clang libclang-rt-14-dev"
 
@@ -21,7 +21,7 @@ LIBS_build="lua5.4 libevent libevent_pthreads libevent_openssl hiredis jansson i
 LIBS_test="cmocka"
 PROGRAMS_build="cc pkg-config redis-server"
 PROGRAMS_demo="ssh-keygen curl"
-PROGRAMS_test="ssh-keygen openssl python3 go ansible-inventory busybox"
+PROGRAMS_test="ssh-keygen openssl python3 go ansible-inventory busybox clush"
 PROGRAMS_lint="luacheck clang-tidy"
 PROGRAMS_fuzz="clang"
 

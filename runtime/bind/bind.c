@@ -21,6 +21,7 @@ const luaL_Reg bind_modules[] = {
 	{ "exed.signal", luaopen_exed_signal },
 	{ "exed.sink", luaopen_exed_sink },
 	{ "exed.state", luaopen_exed_state },
+	{ "exed.stdio", luaopen_exed_stdio },
 	{ "exed.sys", luaopen_exed_sys },
 	{ "exed.task_host", luaopen_exed_task_host },
 	{ "exed.text", luaopen_exed_text },

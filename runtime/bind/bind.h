@@ -39,6 +39,7 @@ int luaopen_exed_redis_child(lua_State *L);
 int luaopen_exed_signal(lua_State *L);
 int luaopen_exed_sink(lua_State *L);
 int luaopen_exed_state(lua_State *L);
+int luaopen_exed_stdio(lua_State *L);
 int luaopen_exed_sys(lua_State *L);
 int luaopen_exed_task_host(lua_State *L);
 int luaopen_exed_text(lua_State *L);

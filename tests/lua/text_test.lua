@@ -2,6 +2,7 @@
 -- exed.text: escapes, base64 and digests are those of the standards.
 
 local json = require "exed.json"
+local proc = require "exed.proc"
 local t = require "support"
 local text = require "exed.text"
 
@@ -18,6 +19,32 @@ end)
 t.test("base64 has the test vectors of RFC 4648", function()
   local vectors = { [""] = "", f = "Zg==", fo = "Zm8=", foo = "Zm9v", foobar = "Zm9vYmFy" }
   for plain, coded in pairs(vectors) do t.eq(text.base64(plain), coded) end
+end)
+
+t.test("unbase64 gives back what base64 made, and refuses what is none", function()
+  for n = 0, 50 do
+    local bytes = {}
+    for i = 1, n do bytes[i] = string.char((i * 37 + n) % 256) end
+    local all = table.concat(bytes)
+    t.eq(text.unbase64(text.base64(all)), all)
+  end
+  for _, wrong in ipairs { "Zg", "Z===x", "!!!!", "Zm9" } do
+    t.eq(text.unbase64(wrong), nil, wrong)
+  end
+end)
+
+t.test("escape leaves nothing that a terminal would obey", function()
+  t.eq(text.escape "a\27[2Jb\r\n\u{e9}\u{9b}", "a\\x1b[2Jb\n\u{e9}\\u{9b}")
+end)
+
+t.test("quote gives sh the very words", function()
+  t.eq(text.quote { "ls", "-l", "a b", "" }, "ls -l 'a b' ''")
+  t.eq(text.quote {}, "")
+  local words = { "printf", "%s|", "it's", "$HOME `x` \\", "a\nb", "*", "\u{e9}\xff", "if" }
+  local result = proc.run { command = text.quote(words) }
+  t.eq(result.stdout, table.concat(words, "|", 3) .. "|")
+  t.raises(function() text.quote { "a\0b" } end, "word 1: text without NUL")
+  t.raises(function() text.quote { "a", 5 } end, "word 2")
 end)
 
 t.test("sha256 has the test vector of FIPS 180-2", function()

@@ -171,6 +171,56 @@ static void any_bytes_make_a_json_string(void **state)
 	}
 }
 
+static void check_escape(const char *bytes, size_t n, const char *want)
+{
+	struct buf b = { 0 };
+
+	buf_escape(&b, bytes, n);
+	assert_string_equal(buf_str(&b) ? buf_str(&b) : "", want);
+	buf_deinit(&b);
+}
+
+static void a_terminal_gets_no_control_characters(void **state)
+{
+	(void)state;
+	check_escape("plain\ttext\n", 11, "plain\ttext\n");
+	check_escape("\x1b[31mred\x07", 9, "\\x1b[31mred\\x07");
+	check_escape("a\0b\x7f", 4, "a\\x00b\\x7f");
+	check_escape("line\r\nbar\rfoo", 13, "line\nbar\\x0dfoo");
+	check_escape("end\r", 4, "end\\x0d");
+	check_escape("\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80", 11, "\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80");
+	check_escape("\xc2\x9b" "31m", 5, "\\u{9b}31m");                 /* CSI as one character */
+	check_escape("a\xe2\x80\xae" "b", 5, "a\\u{202e}b");             /* right to left override */
+	check_escape("\xff\xc3", 2, "\\xff\\xc3");
+	check_escape("\xc0\x9b", 2, "\\xc0\\x9b");                      /* overlong */
+	check_escape("", 0, "");
+}
+
+/* Whatever comes in: printable ASCII, newline, tab and whole UTF-8 come out. */
+static void any_bytes_are_escaped_to_text(void **state)
+{
+	unsigned char bytes[64];
+
+	(void)state;
+	srand(11);
+	for (int round = 0; round < 20000; round++) {
+		struct buf b = { 0 };
+
+		for (size_t i = 0; i < sizeof(bytes); i++)
+			bytes[i] = (unsigned char)rand();
+		buf_escape(&b, bytes, sizeof(bytes));
+		assert_true(buf_is_utf8(b.data, b.len));
+		for (size_t i = 0; i < b.len; i++) {
+			unsigned char c = (unsigned char)b.data[i];
+
+			assert_true(c >= 0x20 || c == '\n' || c == '\t');
+			assert_true(c != 0x7f);
+			assert_false(c == 0xc2 && (unsigned char)b.data[i + 1] < 0xa0);
+		}
+		buf_deinit(&b);
+	}
+}
+
 /* RFC 4648, 10. */
 static void base64_is_that_of_the_rfc(void **state)
 {
@@ -200,6 +250,8 @@ int main(void)
 		cmocka_unit_test(json_text_is_escaped),
 		cmocka_unit_test(what_is_no_utf8_is_replaced),
 		cmocka_unit_test(any_bytes_make_a_json_string),
+		cmocka_unit_test(a_terminal_gets_no_control_characters),
+		cmocka_unit_test(any_bytes_are_escaped_to_text),
 		cmocka_unit_test(base64_is_that_of_the_rfc),
 	};
 

@@ -407,6 +407,24 @@ static void whom_sudo_cannot_be_asked_for_is_refused(void **state)
 	}
 }
 
+static void words_are_bare_where_that_means_the_same(void **state)
+{
+	static const struct { const char *word, *want; } cases[] = {
+		{ "ls", "ls" }, { "-la", "-la" }, { "/var/log/x.y", "/var/log/x.y" }, { "", "''" },
+		{ "a b", "'a b'" }, { "it's", "'it'\\''s'" }, { "*", "'*'" }, { "if", "'if'" },
+		{ "A=b", "'A=b'" }, { "~", "'~'" }, { "a\nb", "'a\nb'" }, { "\xc3\xa9", "'\xc3\xa9'" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		struct buf b = {0};
+
+		ssh_quote_word(&b, cases[i].word);
+		assert_string_equal(buf_str(&b), cases[i].want);
+		buf_deinit(&b);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -420,6 +438,7 @@ int main(void)
 		cmocka_unit_test(long_commands_come_through),
 		cmocka_unit_test(a_password_is_for_sudo_alone_whether_it_asks_or_not),
 		cmocka_unit_test(whom_sudo_cannot_be_asked_for_is_refused),
+		cmocka_unit_test(words_are_bare_where_that_means_the_same),
 	};
 
 	signal(SIGPIPE, SIG_IGN);
