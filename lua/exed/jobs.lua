@@ -4,6 +4,7 @@
 
 local json = require "exed.json"
 local metrics = require "exed.metrics"
+local pins = require "exed.tasks.pins"
 local plan = require "exed.plan"
 local sys = require "exed.sys"
 local timer = require "exed.timer"
@@ -130,6 +131,25 @@ local function count_submitted(request, no_match, state)
   if state == "ended" then metrics.count("exed_jobs_ended_total", 'result="failure"') end
 end
 
+-- The job in the store; found: targets, known, lock, fields, slices.
+local function create(node, request, found)
+  local jid = sys.uuid()
+  local answer, err = node.store:create({
+    jid = jid, fields = found.fields, targets = found.targets, known = found.known,
+    no_match = NO_MATCH, slices = found.slices, lock = found.lock,
+    listed = request.listed ~= false, priority = request.priority,
+    idem_key = request.idem_key, idem_hash = request.idem_hash,
+    max_jobs = node.config.store.max_jobs,
+    max_memory = math.floor(node.config.store.memory * 0.8),
+  }, node)
+  if not answer then return nil, explain(err, jid) end
+  if answer.how == "CREATED" then
+    count_submitted(request, #found.targets - found.known, answer.state)
+  end
+  node.runner:kick()
+  return { jid = answer.jid, replay = answer.how == "REPLAY" }
+end
+
 -- Makes a job of a request: operation, targets (text or list), args, and optionally executor, lock,
 -- priority, timeout (seconds), window, lines, max_hosts, listed (false: a sync GET), who, idem_key,
 -- idem_hash. Returns { jid, replay }, or nil, err.
@@ -140,7 +160,7 @@ function jobs.submit(node, request)
   local targets, known = resolve(node, request)
   if not targets then return nil, known end
   request.count = #targets
-  local made, lock, answer, err
+  local made, lock, err
   made, err = plan.ask(node, request)
   if not made then return nil, err end
   lock, err = lock_of(request)
@@ -151,19 +171,55 @@ function jobs.submit(node, request)
     ok, err = check_fence(node, targets, known)
     if not ok then return nil, err end
   end
-  local jid = sys.uuid()
-  answer, err = node.store:create({
-    jid = jid, fields = job_fields(request, #targets), targets = targets, known = known,
-    no_match = NO_MATCH, slices = make_slices(known, request.window), lock = lock,
-    listed = request.listed ~= false, priority = request.priority,
-    idem_key = request.idem_key, idem_hash = request.idem_hash,
-    max_jobs = node.config.store.max_jobs,
-    max_memory = math.floor(node.config.store.memory * 0.8),
-  }, node)
-  if not answer then return nil, explain(err, jid) end
-  if answer.how == "CREATED" then count_submitted(request, #targets - known, answer.state) end
-  node.runner:kick()
-  return { jid = answer.jid, replay = answer.how == "REPLAY" }
+  return create(node, request, {
+    targets = targets, known = known, lock = lock, fields = job_fields(request, #targets),
+    slices = make_slices(known, request.window),
+  })
+end
+
+-- A job of a task: request.task is of exed.tasks.registry, request.values its args, and the rest as
+-- above. What the task needs is kept with the job.
+function jobs.submit_task(node, request)
+  if not node.incarnation then
+    return nil, { code = "away", message = "the node has not reached its store yet" }
+  end
+  local task = request.task
+  local targets, known = resolve(node, request)
+  if not targets then return nil, known end
+  if task.max_hosts and #targets > task.max_hosts then
+    return bad(("%d targets are more than max_hosts of task %s, %d"):format(#targets, task.name,
+      task.max_hosts))
+  end
+  local lock = request.lock or task.lock
+  if STRENGTH[lock] < STRENGTH[task.lock] then
+    return bad(("lock of task %s may not be less than %s"):format(task.name, task.lock))
+  end
+  local pinned, err = pins.make(node, task, targets, known)
+  if not pinned then return nil, err end
+  local fields = {
+    operation = "task", executor = request.executor or "", startat = math.floor(timer.wall()),
+    who = request.who or "", parent = request.parent or "", pins = pinned, task = task.name,
+    args = json.encode {
+      taskname = task.name, tasktype = "task", taskopts = request.given,
+    },
+    request = json.encode {
+      operation = "task", task = task.name, args = request.values,
+      executor = request.executor, time_limit = request.timeout or task.time_limit,
+      cleanup_limit = task.cleanup_limit,
+    },
+  }
+  return create(node, request, {
+    targets = targets, known = known, lock = lock, fields = fields,
+    slices = known > 0 and { 0, known } or {},
+  })
+end
+
+-- Approves, pauses or resumes. verb: approve (answer: { approved, who, note }), pause, resume.
+-- Returns { jid, state, phase }, or nil, err.
+function jobs.tell(node, jid, verb, answer)
+  local phase, err = node.store:call("ask_task", jid, verb, answer and json.encode(answer) or "")
+  if not phase then return nil, err end
+  return { jid = jid, state = 1, phase = phase }
 end
 
 -- Stops a job: what runs is killed, what has not started is skipped. Returns { jid, state }.

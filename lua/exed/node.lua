@@ -20,6 +20,7 @@ local signal = require "exed.signal"
 local state = require "exed.state"
 local store = require "exed.store"
 local sys = require "exed.sys"
+local tasks = require "exed.tasks.registry"
 local timer = require "exed.timer"
 
 local node = {}
@@ -126,9 +127,11 @@ end
 -- What other nodes ask of all: "cancel JID".
 local function listen_control(self)
   listen(self, "exed:control", function(message)
-    local jid = message:match "^cancel (.+)$"
-    if jid then
+    local verb, jid = message:match "^(%a+) (.+)$"
+    if verb == "cancel" then
       self.runner:stop_if_asked(jid)
+    elseif verb then
+      self.runner:told(jid)
     else
       for _, running in ipairs(self.runner:jobs()) do self.runner:stop_if_asked(running) end
     end
@@ -179,6 +182,7 @@ local function open(self)
   local ok, err = open_state(self)
   if not ok then return nil, err end
   self.plugins = plugins.open(self)
+  self.tasks = tasks.open(self)
   open_inventory(self)
   ok, err = open_store(self)
   if not ok then return nil, err end

@@ -43,7 +43,15 @@ end
 
 -- A POST: a job, 201 with its jid.
 function operate.post(req, operation, args)
-  local request = to_request(req, req.body, operation, args)
+  return operate.post_job(req, operation, function(request)
+    request.args = args
+    return jobs.submit(req.node, request)
+  end)
+end
+
+-- The same with a function that makes the job of the request.
+function operate.post_job(req, operation, submit)
+  local request = to_request(req, req.body, operation, nil)
   local key = req.headers["idempotency-key"]
   if key then
     if #key > KEY_BYTES or key == "" then
@@ -55,7 +63,7 @@ function operate.post(req, operation, args)
     request.idem_key = key
     request.idem_hash = text.sha256(operation .. "\n" .. json.encode(req.document))
   end
-  local made, err = jobs.submit(req.node, request)
+  local made, err = submit(request)
   if not made then return nil, err end
   return 201, { jid = made.jid }, {
     Location = "/jobs/" .. made.jid, ["Idempotent-Replay"] = made.replay and "true" or nil,

@@ -9,6 +9,7 @@ local log = require "exed.log"
 local plan = require "exed.plan"
 local store = require "exed.store"
 local targets = require "exed.targets"
+local tasks_run = require "exed.tasks.run"
 local timer = require "exed.timer"
 
 local runner = {}
@@ -119,7 +120,12 @@ local function run_slice(self, slice)
     slice.windowed = job.request.window ~= nil
     if slice.windowed then self:kick() end -- it may have looked like enough of the job
     stop_poisoned(self, slice)
-    ok, err = run_targets(self, slice, job)
+    if job.operation == "task" then
+      ok, err = tasks_run.slice(self.node, slice, job)
+      if ok then return end -- the task has said how its job ended
+    else
+      ok, err = run_targets(self, slice, job)
+    end
   end
   finish(self, slice, ok, err)
 end
@@ -211,6 +217,7 @@ function runner:drain(limit)
   self.event:notify()
   for _, slice in pairs(self.slices) do
     if slice.run then slice.run:drain() end
+    if slice.task then slice.task:abandon() end
   end
   local deadline = timer.now() + limit
   while self.count > 0 and timer.now() < deadline do self.event:wait(deadline - timer.now()) end
@@ -242,6 +249,7 @@ end
 function runner:abandon()
   for _, slice in pairs(self.slices) do
     if slice.run then slice.run:abandon() end
+    if slice.task then slice.task:abandon() end
   end
 end
 
@@ -255,6 +263,13 @@ function runner:jobs()
   return list
 end
 
+-- Somebody answered a question of a task, paused it or let it go on.
+function runner:told(jid)
+  for _, slice in pairs(self.slices) do
+    if slice.jid == jid and slice.task then slice.task:told() end
+  end
+end
+
 -- Stops a job's fan-outs here if the store says so; their records tell what became of each host.
 function runner:stop_if_asked(jid)
   local job = self.node.store:get(jid)
@@ -263,6 +278,7 @@ function runner:stop_if_asked(jid)
     if slice.jid == jid then
       slice.stop = slice.stop or job.stop
       if slice.run then slice.run:cancel(job.stop) end
+      if slice.task then slice.task:stop("cancelled", job.stop) end
     end
   end
 end

@@ -238,10 +238,10 @@ function store:slice_end(slice)
   return true
 end
 
--- Ends the job with this result whatever its other slices say.
-function store:finish(slice, result, text)
+-- Ends the job with this result whatever its other slices say. value: what a task returned, or nil.
+function store:finish(slice, result, text, value)
   local answer, err = self:insist("finish", slice.jid, slice.k, slice.epoch, store.now(), result,
-    text)
+    text, value ~= nil and json.encode(value) or "")
   if not answer then return nil, err end
   count_end(answer)
   self:release(slice.jid, answer[3])

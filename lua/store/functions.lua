@@ -38,8 +38,8 @@
 -- append        jid k epoch n seq (index kind status bytes entry)... -> {added, last id, output
 --               bytes of the job, stop, tight}
 -- slice_end     jid k epoch now -> {slices left, result, more [, 1]}; 1: this call ended the job
--- finish        jid k epoch now result error -> {0, result, more [, 1]}: ends the job as its owner
---               says
+-- finish        jid k epoch now result error [value] -> {0, result, more [, 1]}: ends the job as
+--               its owner says
 -- cancel        jid now reason node incarnation -> {phase, SLICE, ...}; call until no SLICE comes
 -- release       jid -> 1 when leases are left to free (call again), else 0
 -- remove        jid -> 1 when there is more to do (call again), else 0
@@ -82,7 +82,7 @@
 -- (not possible while it runs), CONFLICT {host: [jid, ...]}, FULL why, MISMATCH jid
 -- (Idempotency-Key with another body), GAP last (append with a number too high), INVALID why.
 
-local REVISION = 7 -- raised with every change: a node loads its file over an older one
+local REVISION = 8 -- raised with every change: a node loads its file over an older one
 local HOSTS = 2000 -- hosts that one call may walk
 local CHUNK = 500 -- names in a chunk of targets
 local BATCH = 100 -- slices in one answer
@@ -1103,13 +1103,14 @@ local function slice_end(_, args)
 end
 
 local function finish(_, args)
-  local jid, k, epoch, now, result, text = unpack(args, 1, 6)
+  local jid, k, epoch, now, result, text, value = unpack(args, 1, 7)
   local slice, refused = slice_own(jid, k, epoch)
   if not slice then return refused end
   if not count(now) or (result ~= '0' and result ~= '2') then return fail('INVALID arguments') end
   local state, was = unpack(redis.call('HMGET', job_key(jid), 'state', 'result'))
   if slice.state ~= 'ended' then slice_close(jid, k, slice.owner) end
   if state ~= 'running' then return { 0, tonumber(was), 0 } end
+  if value and value ~= '' then redis.call('HSET', job_key(jid), 'value', value) end
   return finish_job(jid, now, result, text or '')
 end
 

@@ -252,7 +252,7 @@ class LifeTest(StoreTest):
         self.store.append(*piece.own, 7, 1, *rows([0], status=3))
         self.assertEqual(self.store.marks(jid, 0, 7)[2], b"20")
         self.assertEqual(self.store.marks(jid, 0, 0)[2], b"00")
-        self.store.append(*piece.own, 0, 2, *rows([0, 1]))
+        self.store.append(*piece.own, 0, 1, *rows([0, 1]))
         self.store.slice_end(*piece.own, self.now())
         job = self.store.job(jid)
         self.assertEqual((job["result"], job["records"], job["effects"]), ("0", "2", "7"))

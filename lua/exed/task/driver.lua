@@ -18,8 +18,8 @@
 --   entries                             the journal, oldest first
 --   max_effects, max_bytes              of the journal
 --
--- Entries: { ask = { n, path, kind, args, note } }, { ans = n, at, ... }, { event = { code,
--- message } }.
+-- Entries: { ask = { n, path, kind, args, note, at } }, { ans = n, at, ... }, { event = { code,
+-- message } }, { limit = { code, message } }: after that only deferred functions went on.
 
 local json = require "exed.json"
 
@@ -40,6 +40,12 @@ local function read_journal(self, entries)
     if entry.ask then
       self.asks[entry.ask.n] = entry.ask
       self.known = entry.ask.n
+    elseif entry.limit then
+      -- From the last answer on the task did not go on; what it asked after it is void, and its
+      -- numbers are not used again.
+      local last = self.feed[#self.feed]
+      last.raise = { code = entry.limit.code, message = entry.limit.message, n = self.known }
+      self.jump = self.known
     else
       if entry.ans then self.answered[entry.ans] = true end
       self.feed[#self.feed + 1] = entry
@@ -60,7 +66,7 @@ end
 -- Something came: a message of the task, or { answer = {...}, effect }, or { event = ... }.
 function driver:push(item)
   self.inbox[#self.inbox + 1] = item
-  self.o.event.notify()
+  self.o.event:notify()
 end
 
 -- Cancels: the task sees it at one place of the order of its answers, also when it is run again.
@@ -120,6 +126,9 @@ end
 
 local function on_effect(self, effect)
   self.asked = self.asked + 1
+  if self.jump and self.asked <= self.jump and effect.n == self.jump + 1 then
+    self.asked = effect.n
+  end
   if effect.n ~= self.asked then
     self.result = { ok = false, error = { code = "failed", message = "effects out of order" } }
     return
@@ -128,6 +137,7 @@ local function on_effect(self, effect)
   if was then
     if not is_same(was, effect) then return conflict(self, was, effect) end
     if not effect.note and not self.answered[effect.n] then
+      effect.at = was.at
       self.waiting[#self.waiting + 1] = { effect = effect, settle = true }
     end
     return
@@ -149,8 +159,10 @@ local function on_message(self, item)
     if is_live(self) then self.o.print(item.print) end
   elseif item.done then
     on_done(self, item.done)
-  elseif item.died then
-    self.result = { ok = false, died = true, error = item.died }
+  elseif item.died and not self.done then
+    self.result = { ok = false, died = true, error = item.died, fed = #self.feed > 0 }
+  elseif item.lost then
+    self.lost = item.lost
   end
 end
 
@@ -185,6 +197,7 @@ local function ready_effects(self, entries)
       local e = one.effect
       entries[#entries + 1] = { ask = {
         n = e.n, path = e.path, kind = e.kind, args = e.args, note = e.note, cleanup = e.cleanup,
+        at = self.o.now(),
       } }
       self.asks[e.n], self.known = e, e.n
     end
@@ -227,6 +240,7 @@ function driver:run()
   while true do
     local answers = take_items(self)
     local entries = table.move(answers, 1, #answers, 1, {})
+    if self.lost then return nil, self.lost end
     local ready = ready_effects(self, entries)
     if #entries > 0 then
       local ok, err, bytes = self.o.write(entries)
@@ -237,11 +251,13 @@ function driver:run()
     for _, one in ipairs(ready) do start(self, one) end
     local limit = over_limits(self)
     if limit and not self.result then
-      self.result = { ok = false, limit = true, error = { code = "limit", message = limit } }
+      self.result = {
+        ok = false, limit = true, fed = true, error = { code = "limit", message = limit },
+      }
     end
     if self.result then return self.result end
     if self.done and #self.waiting == 0 then return self.done end
-    if #self.inbox == 0 then self.o.event.wait() end
+    if #self.inbox == 0 then self.o.event:wait() end
   end
 end
 

@@ -60,7 +60,10 @@ function session:start() go_on(self) end
 function session:deliver(message)
   self.taken = self.taken + 1
   local over = message.event or message.raise
-  if over then self.rt:end_with(fail.new(over.code, over.message)) end
+  if over then
+    self.rt.n = over.n or self.rt.n
+    self.rt:end_with(fail.new(over.code, over.message))
+  end
   if message.ans then
     local thread = self.pending[message.ans]
     if not thread then

@@ -1,0 +1,74 @@
+-- SPDX-License-Identifier: MIT
+-- What a job is pinned to: the task's source, the modules that it may require, exed's own modules
+-- for tasks, and its hosts' inventory variables, as they were when the job was accepted. Each is
+-- kept in the store by its hash; the job's hash has the list.
+
+local json = require "exed.json"
+local process = require "exed.tasks.process"
+local text = require "exed.text"
+
+local pins = {}
+
+-- Kept longer than any job may be: a task runs for days at most, and is kept for [store] ttl.
+local function keep_seconds(node) return math.floor(2 * node.config.store.ttl + 30 * 86400) end
+
+local function put(node, what)
+  local sha = text.sha256(what)
+  local ok, err = node.store:call("source_put", sha, what, keep_seconds(node))
+  if not ok then return nil, err end
+  return sha
+end
+
+local function get(node, sha)
+  local found, err = node.store:insist("source_get", sha)
+  if not found then return nil, err end
+  if found == "" then
+    return nil, { code = "gone", message = "the store has lost a source of this task: " .. sha }
+  end
+  return found
+end
+
+-- What the inventory says of the hosts of a job, for the task. Secrets are not among it.
+local function describe_hosts(node, names, known)
+  local list = {}
+  for i, name in ipairs(names) do
+    local host = i <= known and node.holder.inventory.by_name[name]
+    local one = host and node.holder.inventory.describe(host)
+      or { name = name, address = name, groups = {}, vars = {} }
+    list[i] = { name = name, address = one.address, groups = one.groups, vars = one.vars }
+  end
+  return list
+end
+
+-- Stores the pins. file: of the plugins (sources: name -> { path, text }). Returns the text for the
+-- job's hash, or nil, err.
+function pins.make(node, file, names, known)
+  local hosts = table.move(describe_hosts(node, names, known), 1, known, 1, {})
+  local kept, err = {}
+  for key, what in pairs {
+    modules = process.modules(), sources = file.sources, hosts = json.array(hosts),
+  } do
+    kept[key], err = put(node, json.encode(what))
+    if not kept[key] then return nil, err end
+  end
+  kept.protocol = pins.PROTOCOL
+  return json.encode(kept)
+end
+
+-- Of the effects between a task and its node; a job of another one is left to other nodes.
+pins.PROTOCOL = 1
+
+-- Reads them back: { modules, sources, hosts }, or nil, err.
+function pins.load(node, kept)
+  local list = json.decode(kept or "")
+  if not list then return nil, { code = "invalid", message = "the job's pins cannot be read" } end
+  local found = { protocol = list.protocol }
+  for _, key in ipairs { "modules", "sources", "hosts" } do
+    local what, err = get(node, list[key])
+    if not what then return nil, err end
+    found[key] = json.decode(what)
+  end
+  return found
+end
+
+return pins
