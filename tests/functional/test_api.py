@@ -308,6 +308,9 @@ class Inventory(unittest.TestCase):
             wait_until(lambda: "error" in health(), 10, "it is broken")
             self.assertEqual(health()["hosts"], 3)
             self.assertRegex(health()["error"], r"hosts\.ini:\d+")
+            answer = node.get("/healthz")
+            self.assertEqual((answer.status, answer.body["status"]), (200, "degraded"))
+            self.assertRegex(answer.body["degraded"][0], r"^inventory, .*hosts\.ini:\d+")
             self.assertEqual(node.get("/target?pattern=b").body, ["three"])
             os.unlink(path)
             wait_until(lambda: "No such file" in health()["error"], 10, "it is gone")
@@ -315,6 +318,18 @@ class Inventory(unittest.TestCase):
             node.write("hosts.ini", "four\n")
             wait_until(lambda: node.get("/target").body == ["four"], 10, "it is back")
             self.assertEqual(health(), {"hosts": 1})
+            self.assertEqual((node.get("/healthz").body["status"], node.get("/healthz").body["degraded"]), ("ok", []))
+
+    def test_a_plugin_that_does_not_load_is_told(self):
+        node = Exed()
+        os.makedirs(node.path("modules", "executors"))
+        node.write("modules/executors/broken.lua", "return {\n")
+        node.conf["runner"] = {"modules": node.path("modules")}
+        node.conf["inventory"]["path"] = node.write("hosts.ini", "one\n")
+        with node:
+            body = node.get("/healthz").body
+            self.assertEqual((body["status"], len(body["degraded"])), ("degraded", 1))
+            self.assertIn("executors/broken.lua", body["degraded"][0])
 
     def test_without_a_file_there_are_no_hosts(self):
         with Exed() as node:

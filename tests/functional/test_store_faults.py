@@ -90,7 +90,9 @@ class Outside(unittest.TestCase):
             self.assertEqual(exed.records(jid)["web01"][0]["stdout"], "hello\n")
             self.assertIsNone(exed.redis_pid())
             health = exed.get("/healthz").body
-            self.assertEqual(health["status"], "ok")
+            full = health["store"]["durability"] == "full"
+            self.assertEqual(health["status"], "ok" if full else "degraded")
+            self.assertEqual(health["degraded"], [] if full else ["durability: " + health["store"]["durability"]])
             exed.term()
             self.assertNotIn(SECRET, exed.log())
             exed.start()  # the same Redis has it all

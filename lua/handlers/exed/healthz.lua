@@ -1,5 +1,12 @@
 -- SPDX-License-Identifier: MIT
--- GET /healthz: whether this node can take work, and if not, why.
+-- GET /healthz: whether this node can take work, and what is not as it should be. 503 only when
+-- it can take none; what is degraded leaves it at 200, or a load balancer would stop a node that
+-- works.
+
+local json = require "exed.json"
+
+local MOST <const> = 20 -- plugins that are told of
+local KINDS <const> = { "executor", "handler" }
 
 local function store_health(node)
   local err = node:store_error()
@@ -12,6 +19,30 @@ local function inventory_health(holder)
   }
 end
 
+local function add_plugins(found, list)
+  for _, kind in ipairs(KINDS) do
+    for _, file in ipairs(list:list(kind)) do
+      if file.error and #found < MOST then
+        local told = file.error:find(file.path, 1, true)
+        found[#found + 1] = "plugin " .. (told and "" or file.path .. ": ") .. file.error
+      end
+    end
+  end
+end
+
+-- What works, and not as it should: texts for people.
+local function degraded_of(node, store, inventory)
+  local found = {}
+  if not store.error and store.durability ~= "full" then
+    found[#found + 1] = "durability: " .. tostring(store.durability)
+  end
+  if inventory.error then
+    found[#found + 1] = ("inventory, the last good one is in force: %s"):format(inventory.error)
+  end
+  add_plugins(found, node.plugins)
+  return json.array(found)
+end
+
 return {
   type = "handler",
   path = "/healthz",
@@ -21,13 +52,15 @@ return {
       summary = "the health of this node",
       run = function(req)
         local node = req.node
-        local store = store_health(node)
+        local store, inventory = store_health(node), inventory_health(node.holder)
+        local degraded = degraded_of(node, store, inventory)
         return store.error and 503 or 200, {
-          status = store.error and "away" or "ok",
+          status = store.error and "away" or #degraded > 0 and "degraded" or "ok",
+          degraded = degraded,
           version = node.version,
           node = { id = node.id, incarnation = node.incarnation, role = node.config.runner.role },
           store = store,
-          inventory = inventory_health(node.holder),
+          inventory = inventory,
         }
       end,
     },
