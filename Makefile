@@ -39,6 +39,9 @@ FLOOR_SRC := $(wildcard tests/support/floor.c)
 SUPPORT := $(if $(FLEET_SRC),build/support/fleet) $(if $(FLOOR_SRC),build/support/floor) \
 	$(if $(LOGINS_SRC),build/support/logins)
 
+# Without scdoc there are no man pages.
+MAN := $(if $(shell command -v scdoc),$(addprefix $(BUILD)/man/,exed.8 exed-run.1 exed.conf.5))
+
 # ---- flags ---------------------------------------------------------------------------------------------
 
 # A package stands here once a source uses it; --as-needed leaves out what a program does not call.
@@ -69,7 +72,7 @@ ALL_LIBS = $(SSH2_LIBS) $(PKG_LIBS) $(PLAIN_LIBS) -lm -ldl
 # ---- build ---------------------------------------------------------------------------------------------
 
 .PHONY: all
-all: $(LIB) $(PROGRAMS) ## build exed and exed-run (needs `make deps` once)
+all: $(LIB) $(PROGRAMS) $(MAN) ## build exed and exed-run (needs `make deps` once)
 	@:
 
 # Holds the compiler and its flags; changes only when they do, and then everything is compiled again.
@@ -106,6 +109,13 @@ $(BUILD)/exed: $(BUILD)/obj/main.o $(LIB) $(OWN_SSH2)
 $(BUILD)/exed-run: $(BUILD)/obj/run.o $(LIB) $(OWN_SSH2)
 	$(if $(V),,@echo "link $@")
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $< $(LIB) $(ALL_LIBS)
+
+$(BUILD)/man/exed.conf.5: conf/exed.conf tools/conf_man.sh
+	$(Q)mkdir -p $(@D)
+	$(Q)sh tools/conf_man.sh $< >$@.scd && scdoc <$@.scd >$@
+$(BUILD)/man/%: doc/%.scd
+	$(Q)mkdir -p $(@D)
+	$(Q)scdoc <$< >$@
 
 .PHONY: unit-build
 unit-build: $(UNIT)
@@ -261,6 +271,8 @@ install: ## install under PREFIX (/usr/local), in DESTDIR when given
 	$(Q)install -d $(DESTDIR)$(PREFIX)/bin $(SHARE)
 	$(Q)install -m 755 $(BUILD)/exed $(BUILD)/exed-run $(DESTDIR)$(PREFIX)/bin
 	$(Q)sh tools/install_tree.sh $(SHARE) lua executors tasks
+	$(Q)for page in $(MAN); do \
+		install -D -m 644 $$page $(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/}; done
 	$(Q)if [ -f conf/exed.conf ] && [ ! -e $(DESTDIR)$(SYSCONFDIR)/exed/exed.conf ]; then \
 		install -D -m 644 conf/exed.conf $(DESTDIR)$(SYSCONFDIR)/exed/exed.conf; fi
 

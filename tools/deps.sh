@@ -9,7 +9,7 @@ set -eu
 
 PKGS_build="gcc libc6-dev make pkg-config liblua5.4-dev libevent-dev libhiredis-dev libjansson-dev
 	libinih-dev libssl-dev libseccomp-dev libssh2-1-dev libcurl4-openssl-dev libwslay-dev lua-yaml
-	redis-server patch xz-utils"
+	redis-server patch scdoc xz-utils"
 PKGS_demo="openssh-server openssh-client curl"
 PKGS_test="libcmocka-dev openssh-server openssh-client openssl python3 procps golang-go golang-golang-x-crypto-dev
 	ansible-core busybox clustershell dash fish tcsh"

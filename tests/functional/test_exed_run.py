@@ -19,7 +19,8 @@ import termios
 import time
 import unittest
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.join(ROOT, "tests", "support"))
 
 from exedtest import BUILD, Fleet, Sshd, alive, free_port, wait_until  # noqa: E402
 from exedtest.procs import SLOW  # noqa: E402
@@ -318,6 +319,43 @@ class Troubles(Hosts):
                               timeout=LIMIT, env=clean_env())
         self.assertEqual(done.returncode, 2)
         self.assertIn("nosuch", done.stderr)
+
+
+class Manual(Case):
+    """The man pages say what the programs take."""
+
+    @staticmethod
+    def read(*path):
+        with open(os.path.join(ROOT, *path), encoding="utf-8") as f:
+            return f.read()
+
+    def test_every_option_is_in_the_man_page(self):
+        page = self.read("doc", "exed-run.1.scd")
+        for verb in ("exec", "ping", "facter", "service", "hosts"):
+            text = subprocess.run([PROGRAM, verb, "--help"], capture_output=True, text=True, check=True, timeout=LIMIT,
+                                  env=clean_env()).stdout
+            options = re.findall(r"^  (?:-(\w), |    )--([\w-]+)", text, re.M)
+            self.assertTrue(options)
+            for short, name in options:
+                self.assertIn("*--%s*" % name, page)
+                if short:
+                    self.assertIn("*-%s*" % short, page)
+        text = subprocess.run([os.path.join(BUILD, "exed"), "--help"], capture_output=True, text=True, check=True,
+                              timeout=LIMIT, env=clean_env()).stdout
+        page = self.read("doc", "exed.8.scd")
+        for name in re.findall(r"--([\w-]+)", text):
+            self.assertIn("*--%s*" % name, page)
+
+    def test_every_setting_is_in_the_man_page(self):
+        done = subprocess.run(["sh", os.path.join(ROOT, "tools", "conf_man.sh"), os.path.join(ROOT, "conf", "exed.conf")],
+                              capture_output=True, text=True, check=True, timeout=LIMIT)
+        page = done.stdout.replace("\\", "")
+        settings = re.findall(r"^#(\w+) =(?: (.*))?$", self.read("conf", "exed.conf"), re.M)
+        self.assertGreater(len(settings), 50)
+        for key, value in settings:
+            self.assertIn("*%s*%s\n\t" % (key, " = " + value if value else ""), page)
+        for section in re.findall(r"^\[\w+\]$", self.read("conf", "exed.conf"), re.M):
+            self.assertIn("# SECTION %s\n" % section, page)
 
 
 class Others(Hosts):
