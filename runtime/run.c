@@ -121,12 +121,10 @@ static int start(struct run *run, int argc, char *argv[], struct err *err)
 	for (size_t i = 0; i < NENDS; i++)
 		if (catch_signal(run, i, err))
 			return -err->code;
-	if (is_script(argv[0])) {
+	if (is_script(argv[0]))
 		add_script_dir(script_state(run->script), argv[0]);
-		return script_run_file(run->script, argv[0], argc - 1, argv + 1, script_ended, run,
-				       err);
-	}
-	snprintf(path, sizeof(path), "%s/lua/exed/cli/main.lua", run->rt.share);
+	snprintf(path, sizeof(path), "%s/lua/exed/cli/%s.lua", run->rt.share,
+		 is_script(argv[0]) ? "script" : "main");
 	return script_run_file(run->script, path, argc, argv, script_ended, run, err);
 }
 

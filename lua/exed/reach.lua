@@ -47,4 +47,21 @@ function reach.disabled(host)
   return "disabled in the inventory: " .. host.disabled
 end
 
+-- The record of a host that is not even tried, or nil. repeatable: nothing is changed by it.
+function reach.untried(host, repeatable)
+  local disabled = reach.disabled(host)
+  if disabled then return { status = 2, error = disabled, disabled = true } end
+  local why
+  if host.become_other and not repeatable then
+    why = "ansible_become is done by sudo, over ssh, only"
+  elseif host.connection == "local" then
+    return nil
+  elseif host.jump_problem then
+    why = host.jump_problem
+  elseif host.connection ~= "ssh" then
+    why = "its ansible_connection is not known here"
+  end
+  return why and { status = 4, error = why }
+end
+
 return reach

@@ -22,26 +22,9 @@ local ENDING <const> = 15
 -- How often the progress line is made anew, and when it first shows, in seconds.
 local REDRAW <const>, FIRST <const> = 0.2, 0.5
 
-local FAILED_STATUS <const>, SKIPPED <const>, UNREACHABLE <const> = 3, 2, 4
+local FAILED_STATUS <const> = 3
 
 -- ---- which host goes where ----------------------------------------------------------------------
-
--- The record of a host that is not tried, or nil.
-local function untried(host, made)
-  local disabled = reach.disabled(host)
-  if disabled then return { status = SKIPPED, error = disabled, disabled = true } end
-  local why
-  if host.become_other and not made.repeatable then
-    why = "ansible_become is done by sudo, over ssh, only"
-  elseif host.connection == "local" then
-    return nil
-  elseif host.jump_problem then
-    why = host.jump_problem
-  elseif host.connection ~= "ssh" then
-    why = "its ansible_connection is not known here"
-  end
-  return why and { status = UNREACHABLE, error = why }
-end
 
 local function take(self, i, record, entry)
   self.records[i] = record
@@ -54,7 +37,7 @@ end
 local function sort_hosts(self)
   local groups = {}
   for i, host in ipairs(self.hosts) do
-    local record = untried(host, self.made)
+    local record = reach.untried(host, self.made.repeatable)
     if record then
       take(self, i, record, { data = json.encode(record), parts = 0 })
     else

@@ -9,8 +9,8 @@ local json = require "exed.json"
 local outputs = require "exed.tasks.outputs"
 local plan = require "exed.plan"
 local proc = require "exed.proc"
+local request = require "exed.tasks.request"
 local targets = require "exed.targets"
-local text = require "exed.text"
 local timer = require "exed.timer"
 
 local effects = {}
@@ -30,36 +30,6 @@ end
 local function failed(code, message) return { error = { code = code, message = message } } end
 
 -- ---- operations ---------------------------------------------------------------------------------
-
-local function environment(given)
-  if not given then return nil end
-  local list = {}
-  for name, value in pairs(given) do
-    if type(value) == "table" then return nil, "secrets are not there yet" end
-    list[#list + 1] = name .. "=" .. value
-  end
-  table.sort(list)
-  return list
-end
-
-local STATES <const> = {
-  started = { start = true, restart = false }, stopped = { start = false, restart = false },
-  restarted = { start = true, restart = true }, reloaded = { start = true, restart = true },
-}
-
--- The args that executors get for an operation of a task.
-local function to_args(op, fields)
-  if op == "execute" then
-    return { command = fields.command or text.quote(fields.argv) }
-  elseif op == "service" then
-    local state = STATES[fields.state]
-    return {
-      name = fields.name, start = state.start, restart = state.restart,
-      graceful = fields.state == "reloaded", enable = fields.enable,
-    }
-  end
-  return fields
-end
 
 -- The bits of these targets for an effect: a text with a character each, or nil, err.
 local function read_marks(self, n, indexes)
@@ -81,29 +51,17 @@ end
 
 -- The plan for one effect: as for an operation of its own, but under its number.
 local function make_plan(self, effect)
-  local args, node = effect.args, self.node
-  local env, problem = environment(args.fields.env)
-  if problem then return nil, problem end
-  local request = {
-    operation = args.op, args = to_args(args.op, args.fields), executor = self.executor,
-    timeout = args.timeout, window = args.window, count = #args.hosts,
-  }
-  local made, err = plan.ask(node, request)
+  local node, args = self.node, effect.args
+  local asked = request.of(args, self.executor)
+  local made, err = plan.ask(node, asked)
   if not made then return nil, err.message end
   local repeatable = args.repeatable or made.repeatable or false
-  request.fence = not repeatable
+  asked.fence = not repeatable
   local filled = plan.fill(node, {
-    jid = self.slice.jid, request = request, slices = 1, total = #args.hosts,
+    jid = self.slice.jid, request = asked, slices = 1, total = #args.hosts,
   }, { k = 0 }, made)
   filled.op = ("%s.%d"):format(self.slice.jid, effect.n)
-  filled.env = env or filled.env
-  filled.cwd = args.fields.cwd or filled.cwd
-  filled.stdin = args.fields.stdin or filled.stdin
-  if not args.changes then
-    for code, status in pairs(filled.verdict) do
-      if status == 5 then filled.verdict[code] = 1 end
-    end
-  end
+  request.apply(filled, args)
   return filled, repeatable
 end
 
