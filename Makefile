@@ -264,17 +264,31 @@ demo: ## a private sshd fleet, exed, and a first job; KEEP=1 leaves it running
 	$(Q)$(SUB) all
 	$(Q)KEEP='$(KEEP)' sh tools/demo.sh
 
-.PHONY: install
-SHARE = $(DESTDIR)$(PREFIX)/share/exed
-install: ## install under PREFIX (/usr/local), in DESTDIR when given
+.PHONY: install uninstall
+ROOT = $(DESTDIR)$(PREFIX)
+SHARE = $(ROOT)/share/exed
+ETC = $(DESTDIR)$(SYSCONFDIR)/exed
+UNITS = $(ROOT)/lib/systemd/system
+USERS = $(ROOT)/lib/sysusers.d
+install: ## install under PREFIX (/usr/local), in DESTDIR when given; keeps settings that are there
 	$(Q)test -x $(BUILD)/exed -a -x $(BUILD)/exed-run || $(SUB) all
-	$(Q)install -d $(DESTDIR)$(PREFIX)/bin $(SHARE)
-	$(Q)install -m 755 $(BUILD)/exed $(BUILD)/exed-run $(DESTDIR)$(PREFIX)/bin
+	$(Q)install -d $(ROOT)/bin $(SHARE) $(ETC) $(UNITS) $(USERS)
+	$(Q)install -m 755 $(BUILD)/exed $(BUILD)/exed-run $(ROOT)/bin
 	$(Q)sh tools/install_tree.sh $(SHARE) lua executors tasks
 	$(Q)for page in $(MAN); do \
-		install -D -m 644 $$page $(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/}; done
-	$(Q)if [ -f conf/exed.conf ] && [ ! -e $(DESTDIR)$(SYSCONFDIR)/exed/exed.conf ]; then \
-		install -D -m 644 conf/exed.conf $(DESTDIR)$(SYSCONFDIR)/exed/exed.conf; fi
+		install -D -m 644 $$page $(ROOT)/share/man/man$${page##*.}/$${page##*/} || exit 1; done
+	$(Q)for f in exed.conf hosts; do \
+		test -e $(ETC)/$$f || install -m 644 conf/$$f $(ETC)/$$f || exit 1; done
+	$(Q)sed 's,/usr/local/etc/exed,$(SYSCONFDIR)/exed,g; s,/usr/local/bin/,$(PREFIX)/bin/,g' \
+		conf/exed.service > $(UNITS)/exed.service && chmod 644 $(UNITS)/exed.service
+	$(Q)install -m 644 conf/exed.sysusers $(USERS)/exed.conf
+
+uninstall: ## remove what install has installed, but for settings and jobs
+	$(Q)rm -f $(ROOT)/bin/exed $(ROOT)/bin/exed-run $(UNITS)/exed.service $(USERS)/exed.conf
+	$(Q)rm -f $(ROOT)/share/man/man1/exed-run.1 $(ROOT)/share/man/man5/exed.conf.5
+	$(Q)rm -f $(ROOT)/share/man/man8/exed.8
+	$(Q)rm -rf $(SHARE)
+	@echo "kept: $(ETC)"
 
 .PHONY: clean distclean help
 clean: ## remove what was built, but for build/deps

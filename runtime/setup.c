@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "buf.h"
@@ -114,6 +115,20 @@ static void open_tls(struct opening *o)
 
 /* ---- ssh ---- */
 
+/* Which setting names the file that a message is about. */
+static const char *ssh_setting(const struct config *c, const char *message)
+{
+	static const char *const keys[] = { "known_hosts", "key_passphrase_file" };
+
+	for (size_t i = 0; i < 2; i++) {
+		const char *path = config_str(c, "ssh", keys[i]);
+
+		if (path && strstr(message, path))
+			return keys[i];
+	}
+	return "key";
+}
+
 /* The items of a list as one text, for free(); NULL when there are none, or memory is out. */
 static char *join(const struct config *c, const char *section, const char *key)
 {
@@ -156,7 +171,7 @@ static void open_ssh(struct opening *o, unsigned max_connections)
 	o->s->ssh = ssh_settings_new(&options, &err);
 	free(resolver);
 	if (!o->s->ssh)
-		fail(o, "ssh", known && strstr(err.message, known) ? "known_hosts" : "key", &err);
+		fail(o, "ssh", ssh_setting(c, err.message), &err);
 	if (known && options.checking == SSH_CHECK_STRICT && access(known, R_OK))
 		tell(o, o->warn, "ssh", "known_hosts",
 		     "there is no such file yet, so no host's key is known");
@@ -168,8 +183,13 @@ static void open_ssh(struct opening *o, unsigned max_connections)
 static int try_log(const char *path, struct err *err)
 {
 	char copy[4096];
+	struct stat st;
 
-	if (!strcmp(path, "-") || !access(path, W_OK))
+	if (!strcmp(path, "-"))
+		return 0;
+	if (!stat(path, &st) && S_ISDIR(st.st_mode))
+		return err_set(err, ERR_INVALID, "%s is a directory", path);
+	if (!access(path, W_OK))
 		return 0;
 	snprintf(copy, sizeof(copy), "%s", path);
 	if (!access(path, F_OK) || access(dirname(copy), W_OK | X_OK))
