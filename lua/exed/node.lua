@@ -34,6 +34,8 @@ local LOADING <const> = 120
 local LAST_ANSWERS <const> = 1
 -- How often the inventory is looked at, in seconds.
 local INVENTORY_PERIOD <const> = 1
+-- How often plugins are looked at, in seconds: what is saved is to be live within two.
+local PLUGINS_PERIOD <const> = 1
 -- How often expired jobs are looked for, in seconds.
 local SWEEP_PERIOD <const> = 5
 
@@ -176,6 +178,14 @@ local function refresh_inventory(self)
   end
 end
 
+-- ---- plugins ------------------------------------------------------------------------------------
+
+-- Files that were saved come into force; see exed.plugins and exed.tasks.registry.
+local function refresh_plugins(self)
+  self.plugins:scan()
+  self.tasks:scan()
+end
+
 -- ---- start and end ------------------------------------------------------------------------------
 
 local function open(self)
@@ -220,6 +230,7 @@ function node.start()
   keep_running(self, "control", 1, listen_control)
   keep_running(self, "ready", 1, listen_ready)
   keep_running(self, "inventory", INVENTORY_PERIOD, refresh_inventory)
+  keep_running(self, "plugins", PLUGINS_PERIOD, refresh_plugins)
   self.api, err = api.start(self)
   if not self.api then return nil, err end
   return self

@@ -14,6 +14,7 @@ local env = require "exed.plugins.env"
 local guard = require "exed.guard"
 local log = require "exed.log"
 local sys = require "exed.sys"
+local trust = require "exed.trust"
 local words = require "exed.words"
 
 local plugins = {}
@@ -71,8 +72,10 @@ local function add_files(files, dir, dialect)
       local key = dialect and dialect .. "/" .. name or name
       files[key] = {
         key = key, name = name, path = path, dialect = dialect, replaced = files[key],
-        mark = ("%d %d %d"):format(stat.mtime, stat.size, stat.inode),
+        refused = trust.why_not(path, stat),
       }
+      files[key].mark = ("%d %d %d %s"):format(stat.mtime, stat.size, stat.inode,
+        files[key].refused or "")
     end
   end
 end
@@ -101,7 +104,8 @@ local function refresh(self, kind, file)
   if file.replaced and not (old and old.path == file.path) then
     log.info("plugins", "%s replaces %s", file.path, file.replaced.path)
   end
-  local found, err = plugins.load(file.path, kind, file.name, file.dialect)
+  local found, err = nil, file.refused
+  if not err then found, err = plugins.load(file.path, kind, file.name, file.dialect) end
   if err then log.error("plugins", "%s", err) end
   file.replaced, file.error = nil, err
   file.plugin = found or (old and old.path == file.path and old.plugin) or nil

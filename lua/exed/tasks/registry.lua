@@ -12,6 +12,7 @@ local log = require "exed.log"
 local process = require "exed.tasks.process"
 local schema = require "exed.schema"
 local sys = require "exed.sys"
+local trust = require "exed.trust"
 local words = require "exed.words"
 
 local registry = {}
@@ -39,9 +40,10 @@ local function add_files(files, dir, prefix)
     local stat = name and not name:find "_test$" and sys.stat(dir .. "/" .. file)
     if stat and stat.type == "file" then
       files[prefix .. name] = {
-        name = name, path = dir .. "/" .. file,
-        mark = ("%s %s %s"):format(stat.mtime, stat.size, stat.inode),
+        name = name, path = dir .. "/" .. file, refused = trust.why_not(dir .. "/" .. file, stat),
       }
+      local one = files[prefix .. name]
+      one.mark = ("%s %s %s %s"):format(stat.mtime, stat.size, stat.inode, one.refused or "")
     end
   end
 end
@@ -74,7 +76,7 @@ local function sources_of(texts, key)
     local name = table.remove(waiting)
     local found = texts[name]
     if found and not sources[name] then
-      sources[name] = { found.path, found.text }
+      sources[name] = { found.path, found.text, refused = found.refused }
       for quoted in found.text:gmatch "[\"']([%w_.-]+)[\"']" do
         for _, other in ipairs { quoted, "task." .. quoted } do
           if texts[other] then waiting[#waiting + 1] = other end
@@ -123,8 +125,10 @@ local function to_declaration(described)
 end
 
 -- A task's file as it is now: its declaration, or its error beside the last good one.
-local function refresh(self, file, sources, old)
-  local described, wrong = check(file.name, sources)
+local function refresh(file, sources, old)
+  local described, wrong
+  for _, name in ipairs(words.keys(sources)) do wrong = wrong or sources[name].refused end
+  if not wrong then described, wrong = check(file.name, sources) end
   if described then
     local ok, checker = pcall(schema.compile, to_declaration(described.args))
     if not ok then described, wrong = nil, tostring(checker) end
@@ -160,7 +164,11 @@ local function read_texts(self, files)
       texts[key] = known
     else
       local text = read(file.path)
-      if text then texts[key] = { path = file.path, mark = file.mark, text = text } end
+      if text then
+        texts[key] = {
+          path = file.path, mark = file.mark, text = text, refused = file.refused,
+        }
+      end
     end
   end
   return texts
@@ -178,7 +186,7 @@ function registry:scan()
       if old and old.path == file.path and old.all == file.all then
         file = old
       else
-        refresh(self, file, sources, old)
+        refresh(file, sources, old)
         changed = true
       end
       known[key] = file
