@@ -45,7 +45,7 @@ MAN := $(if $(shell command -v scdoc),$(addprefix $(BUILD)/man/,exed.8 exed-run.
 # ---- flags ---------------------------------------------------------------------------------------------
 
 # A package stands here once a source uses it; --as-needed leaves out what a program does not call.
-PKGS := lua5.4 libevent libevent_pthreads libevent_openssl hiredis jansson inih libssl libcrypto libcurl libseccomp
+PKGS := lua5.4 libpcre2-8 libevent libevent_pthreads libevent_openssl hiredis jansson inih libssl libcrypto libcurl libseccomp
 # Without a pkg-config file.
 PLAIN_LIBS := -lwslay
 

@@ -7,7 +7,7 @@
 # started by it, and none that it brings is set to start at boot.
 set -eu
 
-PKGS_build="gcc libc6-dev make pkg-config liblua5.4-dev libevent-dev libhiredis-dev libjansson-dev
+PKGS_build="gcc libc6-dev make pkg-config liblua5.4-dev libpcre2-dev libevent-dev libhiredis-dev libjansson-dev
 	libinih-dev libssl-dev libseccomp-dev libssh2-1-dev libcurl4-openssl-dev libwslay-dev lua-yaml
 	redis-server patch scdoc xz-utils"
 PKGS_demo="openssh-server openssh-client curl"
@@ -17,7 +17,7 @@ PKGS_lint="lua-check clang clang-tidy"
 PKGS_fuzz="clang libclang-rt-14-dev"
 
 # What to look for where there is no dpkg to ask.
-LIBS_build="lua5.4 libevent libevent_pthreads libevent_openssl hiredis jansson inih libssl libcrypto libseccomp libssh2 libcurl"
+LIBS_build="lua5.4 libpcre2-8 libevent libevent_pthreads libevent_openssl hiredis jansson inih libssl libcrypto libseccomp libssh2 libcurl"
 LIBS_test="cmocka"
 PROGRAMS_build="cc pkg-config redis-server"
 PROGRAMS_demo="ssh-keygen curl"

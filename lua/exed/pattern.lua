@@ -7,8 +7,9 @@
 -- An exact host name wins over all other meanings. `[2]` or `[1:3]` at the end, after something
 -- that names hosts, is by place; with leading zeros ([01:03]) it is a range of names when one of
 -- these is a host. After something that names nothing it is a range or a part of a glob.
--- Differs from Ansible: names in ranges, ':' within a comma list, IPv6 addresses between ':', no
--- implicit localhost, no regular expressions (~), and places count each host once.
+--   ~(web|db)\d+               a regular expression over hosts and groups, from the start of a name
+-- Differs from Ansible: names in ranges, ':' within a comma list, IPv6 addresses between ':', ':'
+-- in the brackets of a regular expression, no implicit localhost, and places count each host once.
 
 local glob = require "exed.glob"
 local names = require "exed.inventory.names"
@@ -20,6 +21,8 @@ local pattern = {}
 -- Limits of one request, so that a pattern cannot hold the loop.
 local MAX_NAMES = 100000 -- names that ranges give
 local MAX_WORK = 1000000 -- hosts looked at, over all parts
+local MAX_SECONDS = 0.25 -- of the processor, for regular expressions
+local SECONDS_EVERY = 256 -- names between two looks at the clock
 
 local function refuse(text, ...)
   error({ code = "bad_request", message = text:format(...) }, 0)
@@ -33,13 +36,45 @@ local function charge(state, steps)
   end
 end
 
--- Appends the hosts whose name fits the glob; likewise all hosts of groups that fit.
-local function match_glob(state, text)
-  local inventory, parts, found = state.inventory, glob.compile(text), {}
+-- A function that says whether a name fits a regular expression. All of one request have the same
+-- bound of time, and each name one of its own.
+local function regex_fit(state, text)
+  local found, err = require("exed.regex").compile(text:sub(2))
+  if not found then
+    refuse("bad pattern %s: the regular expression is wrong: %s", words.show(text), err.message)
+  end
+  local names_seen = 0
+  return function(name)
+    names_seen = names_seen + 1
+    state.regex_since = state.regex_since or os.clock()
+    if names_seen % SECONDS_EVERY == 0 and os.clock() - state.regex_since > MAX_SECONDS then
+      refuse("bad pattern %s: the regular expression takes too much work", words.show(text))
+    end
+    local fits, problem = found:match(name)
+    if problem then
+      refuse("bad pattern %s: the regular expression is too costly: %s", words.show(text),
+        problem.message)
+    end
+    return fits
+  end
+end
+
+local function is_regex(text) return text:find "^~" ~= nil end
+
+-- A function that says whether a name fits a glob or a regular expression.
+local function fit_of(state, text)
+  if is_regex(text) then return regex_fit(state, text) end
+  local parts = glob.compile(text)
+  return function(name) return glob.matches(parts, name) end
+end
+
+-- The hosts of the groups that fit, then those whose own name does; true when a group fits.
+local function match_names(state, text)
+  local inventory, fits, found = state.inventory, fit_of(state, text), {}
   charge(state, #inventory.order + #inventory.hosts)
   local any_group = false
   for _, name in ipairs(inventory.order) do
-    if glob.matches(parts, name) then
+    if fits(name) then
       any_group = true
       local members = inventory:members(name)
       charge(state, #members)
@@ -47,7 +82,7 @@ local function match_glob(state, text)
     end
   end
   for _, host in ipairs(inventory.hosts) do
-    if glob.matches(parts, host.name) then found[#found + 1] = host end
+    if fits(host.name) then found[#found + 1] = host end
   end
   return found, any_group
 end
@@ -66,13 +101,13 @@ end
 -- The hosts that a name or glob stands for, in order; nil when nothing has that name.
 local function enumerate(state, text)
   local inventory = state.inventory
-  if not glob.is_glob(text) then
+  if not is_regex(text) and not glob.is_glob(text) then
     local members, host = inventory:members(text), inventory.by_name[text]
     if not members then return host and { host } end
     charge(state, #members)
     return members
   end
-  local found, any_group = match_glob(state, text)
+  local found, any_group = match_names(state, text)
   if #found == 0 and not any_group then return nil end
   return unique(found)
 end
@@ -144,6 +179,10 @@ end
 
 -- The hosts of one pattern without operator, and a list of what in it names nothing.
 local function match_one(state, text)
+  if is_regex(text) then
+    local list = enumerate(state, text)
+    return list or {}, not list and { text } or {}
+  end
   local inner = text:match "^%[(.*)%]$"
   if inner and names.is_ipv6(inner) then text = inner end
   local ranged = has_range(text)
@@ -168,8 +207,10 @@ end
 local function sort_part(state, part)
   local operator, text = part:match "^([!&]?)%s*(.*)$"
   if text == "" then refuse("bad pattern: nothing follows the '%s'", operator) end
-  if text:find "^~" then
-    refuse("regular expressions (%s) are not supported, use a glob such as web*", words.show(text))
+  if text == "~" then refuse("bad pattern: nothing follows the '~'") end
+  if text:find "^~.*{%d*$" then
+    refuse("bad pattern %s: a ',' separates patterns, also in a regular expression: "
+      .. "write x{1}x? for x{1,2}", words.show(text))
   end
   local list = operator == "" and state.plain or operator == "&" and state.both or state.without
   list[#list + 1] = text
@@ -213,7 +254,7 @@ end
 -- makes the job larger than it should be.
 local function operand(state, text, operator)
   local found, unknown = match_one(state, text)
-  if not glob.is_glob(text) and not state.inventory.groups[text] then
+  if not is_regex(text) and not glob.is_glob(text) and not state.inventory.groups[text] then
     note_unknown(state, unknown, operator)
   end
   return found

@@ -18,6 +18,7 @@ const luaL_Reg bind_modules[] = {
 	{ "exed.proc", luaopen_exed_proc },
 	{ "exed.redis", luaopen_exed_redis },
 	{ "exed.redis_child", luaopen_exed_redis_child },
+	{ "exed.regex", luaopen_exed_regex },
 	{ "exed.signal", luaopen_exed_signal },
 	{ "exed.sink", luaopen_exed_sink },
 	{ "exed.state", luaopen_exed_state },

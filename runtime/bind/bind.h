@@ -36,6 +36,7 @@ int luaopen_exed_metrics(lua_State *L);
 int luaopen_exed_proc(lua_State *L);
 int luaopen_exed_redis(lua_State *L);
 int luaopen_exed_redis_child(lua_State *L);
+int luaopen_exed_regex(lua_State *L);
 int luaopen_exed_signal(lua_State *L);
 int luaopen_exed_sink(lua_State *L);
 int luaopen_exed_state(lua_State *L);

@@ -108,7 +108,9 @@ end)
 
 t.test("a wrong pattern is a bad request that says what is wrong", function()
   for text, part in pairs {
-    ["~web.*"] = "regular expressions", ["web:!"] = "nothing follows the '!'", ["a:b[1"] =
+    ["~"] = "nothing follows the '~'", ["~(web"] = "the regular expression is wrong: missing",
+    ["~web\\d{1,2}"] = "a ',' separates patterns", ["web:!~["] = "a '[' without ']'",
+    ["web:!"] = "nothing follows the '!'", ["a:b[1"] =
       "without ']'", ["a\0b"] = "control characters", ["web[3:1:1]"] = "smaller value",
     ["x[1:999999]"] = "too many names", ["x[01:5]"] = "same length", ["&"] = "nothing follows",
     ["x[1:900][1:900]"] = "too many names",
@@ -207,6 +209,42 @@ t.test("any pattern is answered or refused", function()
     if found then good = good + 1 else t.eq(err.code, "bad_request") end
   end
   t.eq(good > 100, true)
+end)
+
+t.test("a regular expression names groups and hosts, from the start of their names", function()
+  for text, want in pairs {
+    ["~web0[12]$"] = "web01 web02", ["~(db|c\\d)"] = "dba dbb dbc c1 c2",
+    ["~b"] = "", ["~.*dc1"] = "h.dc1.example.com", ["~^web$"] = "web01 web02 web03 web04 web05",
+    ["web:!~.*[135]$"] = "web02 web04", ["prod:&~(?:web01|dba)"] = "web01 dba",
+    ["~(?i)LONE"] = "lone", ["~web0(?=1):c2"] = "web01 c2", ["~c[12],lone"] = "c1 c2 lone",
+    ["!~(web|db|c\\d|2001|fe80|h\\.)"] = "lone", ["~2001\\:"] = "2001:db8::1",
+  } do
+    t.eq(match(text), want, text)
+  end
+  local found, unknown = INV:resolve { "web01", "~nothing" }
+  t.eq({ names(found), unknown }, { "web01", { "~nothing" } })
+end)
+
+t.test("a regular expression that would take for ever is refused", function()
+  local parts = {}
+  for i = 1, 20000 do parts[i] = ("a"):rep(40) .. i end
+  local many = assert(inventory.parse("hosts", table.concat(parts, "\n")))
+  local started = os.clock()
+  for _, text in ipairs { "~(a+)+$", "~(a|a)*[bc]", "~(.*a){20}[bc]", "~((a*)*)*[bc]",
+    "~(?:(?:a?){30}){30}[bc]", "~" .. ("a?"):rep(40) .. ("a"):rep(40) .. "[bc]" } do
+    local list, err = many:match(text)
+    t.eq(list, nil, text)
+    t.has(err.message, "bad pattern", text)
+  end
+  local bad = os.clock() - started
+  started = os.clock()
+  for _ = 1, 6 do t.eq(#many:match "~a+\\d+$", 20000) end
+  -- Refused ones cost at most what the bound of time allows.
+  local good = os.clock() - started
+  t.eq(bad < 6 * 0.5 + 4 * good, true, ("bad %.3f good %.3f"):format(bad, good))
+  local list, err = many:match("~" .. ("a"):rep(1001))
+  t.eq(list, nil)
+  t.has(err.message, "longer than 1000 bytes")
 end)
 
 t.done()

@@ -1,24 +1,33 @@
 -- SPDX-License-Identifier: MIT
 -- Splits the text of an inventory pattern at ',' and ':' into single patterns. A ':' in brackets
--- or in an IPv6 address splits nothing.
+-- or in an IPv6 address splits nothing; a ',' always does.
 
 local names = require "exed.inventory.names"
 local words = require "exed.words"
 
--- The parts of a text between ':' that is not in brackets.
+local function begins_regex(text, at) return text:find("^%s*[!&]?%s*~", at) ~= nil end
+
+-- The parts of a text between ':' that is not in brackets; in a regular expression, round ones
+-- count, too, and what follows a backslash does not.
 local function colon_parts(text, refuse)
-  local parts, from, depth = {}, 1, 0
-  for at, char in text:gmatch "()([:%[%]])" do
-    if char == "[" then
-      depth = 1
-    elseif char == "]" then
-      depth = 0
-    elseif depth == 0 then
+  local parts, from, pos, square, round = {}, 1, 1, false, 0
+  local regex = begins_regex(text, 1)
+  while true do
+    local at, char = text:match("()([:%[%]()\\])", pos)
+    if not at then break end
+    pos = at + 1
+    if char == "\\" then
+      pos = regex and at + 2 or pos
+    elseif char == "[" or char == "]" then
+      square = char == "["
+    elseif char ~= ":" then
+      round = regex and not square and round + (char == "(" and 1 or -1) or round
+    elseif not square and round <= 0 then
       parts[#parts + 1] = text:sub(from, at - 1)
-      from = at + 1
+      from, round, regex = at + 1, 0, begins_regex(text, at + 1)
     end
   end
-  if depth == 1 then
+  if square then
     refuse("bad pattern %s: a '[' without ']'", words.show(text))
   end
   parts[#parts + 1] = text:sub(from)
