@@ -194,9 +194,15 @@ const struct setting config_table[] = {
 	{ "runtime", "fibers", CONFIG_INTEGER, "20000", 16, 10000000, NULL, RESTART, "fibers",
 	  "At once in the node; each request and slice has one." },
 
-	{ "inventory", "path", CONFIG_PATH, "./hosts", 0, 0, NULL, 0, "file",
-	  "Hosts, groups and variables in Ansible's format, INI or YAML. Read again when it "
-	  "changes." },
+	{ "inventory", "path", CONFIG_PATH, "./hosts", 0, 0, NULL, 0, "file or directory",
+	  "Hosts, groups and variables in Ansible's format: INI, YAML, an executable that prints "
+	  "JSON, or a directory of these. Read again when it changes." },
+	{ "inventory", "program_period", CONFIG_DURATION, "60s", SECONDS(1), HOURS(24 * 30), NULL,
+	  0, "time", "How often an executable is asked again: some ask a slow service themselves." },
+	{ "inventory", "program_timeout", CONFIG_DURATION, "30s", 100, HOURS(1), NULL, 0, "time",
+	  "For one asking; then it is killed, and the last good inventory stays in force." },
+	{ "inventory", "program_output", CONFIG_SIZE, "16m", KIB(1), GIB(1), NULL, 0, "bytes",
+	  "That it may print: about 50,000 hosts with a few variables." },
 
 	{ "tasks", "memory", CONFIG_SIZE, "256m", MIB(16), GIB(64), NULL, 0, "bytes",
 	  "Of one task's process; over it the task fails, nothing else." },

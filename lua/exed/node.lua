@@ -14,6 +14,7 @@ local json = require "exed.json"
 local log = require "exed.log"
 local membership = require "exed.membership"
 local plugins = require "exed.plugins"
+local programs = require "exed.inventory.programs"
 local redis = require "exed.redis"
 local runner = require "exed.runner"
 local signal = require "exed.signal"
@@ -154,12 +155,7 @@ local function open_inventory(self)
   local path = config.inventory.path
   inventory.use_json(json)
   local holder, err = inventory_holder.open(path, {
-    stat = function(name)
-      local found, problem = sys.stat(name)
-      if not found then return nil, problem.message end
-      return found
-    end,
-    pause = function() timer.sleep(0) end,
+    pause = function() timer.sleep(0) end, programs = programs.standard(),
   })
   self.holder = holder
   if err then log.warn("inventory", "%s", err.message) end

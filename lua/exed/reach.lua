@@ -56,8 +56,8 @@ function reach.untried(host, repeatable)
     why = "ansible_become is done by sudo, over ssh, only"
   elseif host.connection == "local" then
     return nil
-  elseif host.jump_problem then
-    why = host.jump_problem
+  elseif host.problem then
+    why = host.problem
   elseif host.connection ~= "ssh" then
     why = "its ansible_connection is not known here"
   end

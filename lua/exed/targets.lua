@@ -19,7 +19,7 @@ end
 -- The group of a target that a lost node had started: with a fence on the host it is settled there,
 -- else we look what is left of it; lost: there is nobody to ask.
 local function lost_kind_of(host, fenced)
-  if not host or host.jump_problem then return "lost" end
+  if not host or host.problem then return "lost" end
   local kind = fenced and "settle" or "look"
   return host.connection == "local" and kind .. "_here" or kind
 end
@@ -41,7 +41,7 @@ local function kind_of(work, host, mark, repeatable, fenced)
   if disabled then return "off", disabled end
   if host.become_other and not repeatable then return "other" end
   if host.connection == "local" then return "here" end
-  if host.jump_problem then return "astray", host.jump_problem end
+  if host.problem then return "astray", host.problem end
   return host.connection == "ssh" and "run" or "odd"
 end
 

@@ -197,12 +197,66 @@ FILES["site.json"] = """\
 """
 FILES["noext"] = "---\ngroup1:\n  hosts:\n    h[1:3]:\n"
 
+# Inventories of several files: {name: {path: text}}; a text that begins with #! is an executable. The path
+# that is given to both is the tree itself, or SOURCES[name] in it.
+TREES = {}
+TREES["merged"] = {
+    "inv/01-hosts": "[web]\nw1 v=file w=file\nw2\n[db]\nd1\n[web:vars]\ng=web-ini\nh=web-ini\nboth=ini\n"
+                    "[all:vars]\nall_ini=1\nall_both=ini\n[top:children]\nweb\ndb\n[top:vars]\nt=ini\n",
+    "inv/02-more.yml": "web:\n  hosts:\n    w3: {v: yml}\n    w1: {w: later}\nnew:\n  hosts: {d1: }\n"
+                       "  vars: {g: new-yml}\n",
+    "inv/03": "[db:vars]\nlate=1\n[other:children]\nnew\n",
+    "inv/sub/deep": "[deep]\nx1\n",
+    "inv/backup~": "[", "inv/a.orig": "[", "inv/b.ini": "[", "inv/c.cfg": "[", "inv/d.md": "[", "inv/.e": "[",
+    "inv/f.txt": "[", "inv/g.retry": "[", "inv/h.bak": "[", "inv/i.rst": "[",
+    "inv/group_vars/all.yml": "all_both: file\ng: all-file\nall_file: [1, two, {k: v}]\n",
+    "inv/group_vars/web/10.yml": "h: ten\nboth: ten\nempty:\n",
+    "inv/group_vars/web/20.json": '{"h": "twenty", "n": 1.5}',
+    "inv/group_vars/web/30": "thirty: yes\n",
+    "inv/group_vars/web/more/40.yaml": "forty: 0755\n",
+    "inv/group_vars/web/no.txt": "[", "inv/group_vars/web/.no": "[", "inv/group_vars/web/no.yml~": "[",
+    "inv/group_vars/web/more.d/no.yml": "no: 1\n",
+    "inv/group_vars/web.yml": "shadowed: 1\n",
+    "inv/group_vars/db": "t: db-file\nansible_group_priority: 9\n",
+    "inv/group_vars/top.yaml": "t: top-file\nboth: top-file\n",
+    "inv/group_vars/new.json": '{"t": "new-file"}',
+    "inv/group_vars/ungrouped.yml": "never: 1\n",
+    "inv/group_vars/unknown.yml": "never: 2\n",
+    "inv/group_vars/deep.yml": "",
+    "inv/host_vars/w1.yml": "v: host-file\nh: host-file\n",
+    "inv/host_vars/w2/a.yml": "v: a\nw: a\n", "inv/host_vars/w2/b": "w: b\n",
+    "inv/host_vars/x1": "---\n",
+    "inv/sub/group_vars/deep.yml": "not_here: 1\n",
+}
+TREES["beside"] = {
+    "inv/hosts": "[a]\nh1\n[b]\nh1\n[a:vars]\nx=a\nansible_group_priority=5\n[b:vars]\nx=b\n",
+    "inv/group_vars/a.yml": "y: a\n", "inv/group_vars/b.yml": "y: b\n",
+    "inv/group_vars/all/one": "z: 1\n", "inv/host_vars/h1.yaml": "q: 1\n",
+}
+TREES["program"] = {
+    "inv/run": "#!/bin/sh\ncat <<'END'\n" + json.dumps({
+        "web": {"hosts": ["p2", "p1"], "vars": {"a": 1, "f": 1e3, "l": [], "o": {}, "none": None},
+                "children": ["below"]},
+        "below": ["p3"], "solo": {"colour": "red", "n": 5}, "void": [], "bare": {"vars": {"b": 1}},
+        "_meta": {"hostvars": {"p1": {"v": 1, "deep": {"x": [1, {"y": "z"}]}}, "p3": {"a": "own"},
+                               "stranger": {"v": 2}}},
+    }) + "\nEND\n",
+    "inv/static": "[web]\ns1\n[below:vars]\nstatic=1\n",
+    "inv/group_vars/web.yml": "a: file\n",
+}
+TREES["asked"] = {
+    "inv/run": "#!/bin/sh\ncase $1 in --list) echo '{\"g\": [\"k1\", \"k2\"]}' ;;\n"
+               "--host) echo \"{\\\"me\\\": \\\"$2\\\"}\" ;; esac\n",
+}
+SOURCES = {"beside": "inv/hosts", "asked": "inv/run"}
+
 PATTERNS = {
     "plain": [
         "all", "*", "web", "prod", "spare", "we*", "*.example.com", "web0[13]*", "web0?.example.com",
         "web:db", "web,db,green", "web:&db", "prod:!db", "!prod", "&db", "db:!spare:cache", "web:!web0*",
         "web[0]", "web[-1]", "web[1:2]", "web[2:]", "web*[0:1]", "2001:db8::1", "cache:!c*", "ungrouped",
         "db-[!a]", "none", "web:!none", "cache[0],green", "web[9:12]", "un*", "*[0]",
+        r"~web0[12]\.", r"~(db|c)\d?$", r"web:!~.*[135]\.ex", r"all:&~(?i)SPARE", r"~.*\.com$,green", "~b",
     ],
     "tree": ["top", "mid", "other:!apple", "t*", "leaf:other", "all"],
     "late": ["all", "site", "empty", "a:b"],
@@ -247,6 +301,13 @@ class InventoryTest(unittest.TestCase):
         for name, text in FILES.items():
             with open(os.path.join(cls.dir, name), "w", encoding="utf-8") as f:
                 f.write(text)
+        for tree, files in TREES.items():
+            for name, text in files.items():
+                path = os.path.join(cls.dir, tree, name)
+                os.makedirs(os.path.dirname(path), exist_ok=True)
+                with open(path, "w", encoding="utf-8") as f:
+                    f.write(text)
+                os.chmod(path, 0o755 if text.startswith("#!") else 0o644)
         cls.script = os.path.join(cls.dir, "dump.lua")
         with open(cls.script, "w", encoding="utf-8") as f:
             f.write(DUMP)
@@ -287,6 +348,21 @@ class InventoryTest(unittest.TestCase):
         for group, members in ours["groups"].items():
             self.assertEqual(set(members), theirs.get(group, set()), group)
         self.assertLessEqual({g for g in theirs if theirs[g]}, set(ours["groups"]))
+
+    def check_tree(self, name):
+        self.check_file(os.path.join(name, SOURCES.get(name, "inv")))
+
+    def test_a_directory_with_files_of_variables_means_the_same(self):
+        self.check_tree("merged")
+
+    def test_files_of_variables_beside_a_file_mean_the_same(self):
+        self.check_tree("beside")
+
+    def test_what_a_program_prints_means_the_same(self):
+        self.check_tree("program")
+
+    def test_a_program_that_is_asked_for_each_host_means_the_same(self):
+        self.check_tree("asked")
 
     def test_ini_means_the_same(self):
         self.check_file("plain")

@@ -112,7 +112,7 @@ t.test("what is no inventory at all is named", function()
   broken("f", "a\nb\0c\n", 2, "a NUL byte")
   local found, err = inventory.load "/nonexistent/hosts"
   t.eq(found, nil)
-  t.has(err.message, "/nonexistent/hosts: cannot be opened: No such file or directory")
+  t.has(err.message, "/nonexistent/hosts: No such file or directory")
 end)
 
 t.test("what is left out is warned of, with file and line", function()

@@ -43,7 +43,7 @@ t.test("a warning names file, line and option, and the host stays", function()
   t.eq(inv.warnings, { "hosts:2: ansible_ssh_common_args: not understood, and left out: "
     .. "-o StrictHostKeyChecking=no" })
   t.eq(way(inv:host "b"), "a")
-  t.eq(inv:host("b").jump_problem, nil)
+  t.eq(inv:host("b").problem, nil)
 end)
 
 t.test("a jump host is an inventory host or an address", function()
@@ -109,7 +109,7 @@ f ansible_ssh_common_args="-J 'a b'"
     f = "jump host",
   } do
     local host = inv:host(name)
-    t.eq({ name, (host.jump_problem or ""):find(want, 1, true) ~= nil }, { name, true })
+    t.eq({ name, (host.problem or ""):find(want, 1, true) ~= nil }, { name, true })
     t.eq(host.hops, nil)
   end
   t.eq(#inv.warnings, 5) -- b and c name the same jump host

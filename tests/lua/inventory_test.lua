@@ -263,7 +263,8 @@ all:
   t.eq(inventory.vars(inv:host "b"), { x = 1, y = 2, p = 2 })
   t.eq(inventory.vars(inv:host "c"), { v = "12", u = "{{ x }}", x = 1, y = 1, z = 3, p = 2 })
   t.eq(inv:host("d").vars.k, nil)
-  t.has(table.concat(inv.warnings, "\n"), "hosts.yml:6: the vault value of 'k' is left out")
+  t.has(table.concat(inv.warnings, "\n"),
+    "hosts.yml:6: 'k' is encrypted by ansible-vault and left out")
   t.has(table.concat(inv.warnings, "\n"), "hosts.yml:7: the key 'p' is there twice")
 end)
 

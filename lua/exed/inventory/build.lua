@@ -5,17 +5,19 @@
 
 local names = require "exed.inventory.names"
 local settings = require "exed.inventory.settings"
+local value = require "exed.inventory.value"
 local words = require "exed.words"
 
 local build = {}
 build.__index = build
 
+local MAX_WARNINGS = 1000 -- kept; more would say the same
 local PAUSE_EVERY = 500 -- steps between two calls of options.pause
 
 -- Starts an empty inventory. options: file (name for messages), max_hosts, home, pause.
 function build.new(options)
   local self = setmetatable({
-    file = options.file, max_hosts = options.max_hosts, home = options.home,
+    name = options.file, file = options.file, max_hosts = options.max_hosts, home = options.home,
     pause = options.pause, steps = 0,
     groups = {}, group_by = {}, hosts = {}, host_by = {}, warnings = {},
   }, build)
@@ -26,12 +28,20 @@ end
 -- Ends the reading with a message that names file and line.
 function build:fail(line, text, ...)
   local message = select("#", ...) > 0 and text:format(...) or text
-  local place = line and ("%s:%d: "):format(self.file, line) or self.file .. ": "
-  error({ code = "inventory", message = place .. message }, 0)
+  error({ code = "inventory", message = self:place(line) .. message }, 0)
+end
+
+-- The file that is read from now on, for messages.
+function build:enter(file) self.file = file end
+
+-- "file:line: "; without a line for what has none, such as the output of a program.
+function build:place(line)
+  return line and ("%s:%d: "):format(self.file, line) or self.file .. ": "
 end
 
 function build:warn(line, text, ...)
-  self.warnings[#self.warnings + 1] = ("%s:%d: "):format(self.file, line) .. text:format(...)
+  if #self.warnings >= MAX_WARNINGS then return end
+  self.warnings[#self.warnings + 1] = self:place(line) .. text:format(...)
 end
 
 -- Counts a step of work, so that a large file does not hold its thread for long.
@@ -97,7 +107,7 @@ function build:add_host(name, group, line)
     if #self.hosts >= self.max_hosts then
       self:fail(line, "more than %d hosts, which is the limit", self.max_hosts)
     end
-    host = { name = name, line = line, groups = {}, secrets = false, vars = {} }
+    host = { name = name, file = self.file, line = line, groups = {}, secrets = false, vars = {} }
     self.hosts[#self.hosts + 1], self.host_by[name] = host, host
   end
   if not group.has[host] then
@@ -144,9 +154,27 @@ function build:set(owner, name, found, line)
     return
   end
   local clean, problem, odd = settings.check(name, found, self.home)
+  if problem and owner.from_file and settings.is_template(found) then
+    return self:block(owner, name, "is a template, which is not evaluated", line)
+  end
   if problem then self:fail(line, "%s: %s, got %s", name, problem, words.show(found)) end
   if odd then self:warn(line, "%s: %s", name, odd) end
   owner.vars[name] = clean
+end
+
+-- Notes a variable whose value cannot be read. It is left out; when it says how a host is reached,
+-- the host cannot be reached without it, and all others can.
+function build:block(owner, name, why, line)
+  self:warn(line, "%s %s", words.show(name), why)
+  if settings.is_setting(name) then
+    owner.vars[name] = value.blocked(("%s%s %s"):format(self:place(line), name, why))
+  end
+end
+
+-- Where the variables of files for a group or host are kept, beside those of the inventory itself.
+function build.files_of(owner)
+  owner.files = owner.files or { vars = {}, secrets = false, from_file = true }
+  return owner.files
 end
 
 return build

@@ -127,8 +127,9 @@ end
 local function read_ini(builder, text)
   local state = {
     builder = builder, group = builder.group_by.ungrouped, kind = "hosts",
-    declared = { all = true, ungrouped = true }, pending = {}, vars_line = {},
+    declared = {}, pending = {}, vars_line = {},
   }
+  for name in pairs(builder.group_by) do state.declared[name] = true end -- of files before it
   for number, line in lines(text) do
     if line ~= "" and not line:find("^[#;]") then
       builder:step()

@@ -4,12 +4,14 @@
 -- nil and an error: code "inventory", message "file:line: what is wrong and what would be right".
 
 local build = require "exed.inventory.build"
+local load = require "exed.inventory.load"
 local merge = require "exed.inventory.merge"
 local pattern = require "exed.pattern"
-local read_ini = require "exed.inventory.ini"
-local read_yaml = require "exed.inventory.yaml"
+local programs = require "exed.inventory.programs"
 local settings = require "exed.inventory.settings"
+local source = require "exed.inventory.source"
 local value = require "exed.inventory.value"
+local watch = require "exed.inventory.watch"
 
 local inventory = {}
 inventory.__index = inventory
@@ -21,42 +23,23 @@ local MAX_SIZE = 64 << 20 -- bytes in one file
 -- Makes lists and nulls in variables those of a JSON module (its `null` and its `array`).
 inventory.use_json = value.use
 
-local function ending(name)
-  local found = (name:match "%.([%w]+)$" or ""):lower()
-  if found == "yml" or found == "yaml" or found == "json" then return "yaml" end
-  return (found == "ini" or found == "cfg") and "ini" or nil
+local function new_builder(name, options)
+  return build.new {
+    file = name, max_hosts = options.max_hosts or MAX_HOSTS, pause = options.pause,
+    home = options.home or os.getenv "HOME",
+  }
 end
 
--- The format by the first line that says something, then by the ending of the file's name.
-local function format_of(name, text)
-  for line in text:gmatch "[^\r\n]+" do
-    local bare = line:match "^%s*(.-)%s*$"
-    if bare:find "^%-%-%-" or bare:find "^[{%%]" then return "yaml" end
-    if bare:find "^;" or bare:find "^%[[^%[%],'\"]+%]%s*#?" then return "ini" end
-    if bare ~= "" and not bare:find "^#" then
-      local key = bare:find "^[%w_.\"'-]+:%s*$" or bare:find "^[%w_.\"'-]+:%s+[^=]*$"
-      return ending(name) or (key and "yaml") or "ini"
-    end
-  end
-  return ending(name) or "ini"
-end
-
-local function read(builder, name, text)
-  if text:find "^#!" then
-    builder:fail(1, "this is a script; an inventory is a file in INI or YAML form, "
-      .. "save the script's output as YAML instead")
-  end
-  if text:find "^%$ANSIBLE_VAULT" then
-    builder:fail(1, "the file is encrypted by ansible-vault, exed has no key for it")
-  end
-  local zero = text:find("\0", 1, true)
-  if zero then
-    local _, breaks = text:sub(1, zero):gsub("\n", "")
-    builder:fail(breaks + 1, "a NUL byte; an inventory is a text file")
-  end
-  local reader = format_of(name, text) == "yaml" and read_yaml or read_ini
-  reader(builder, text)
-  return setmetatable(merge(builder), inventory)
+-- Calls fill(builder) and makes an inventory of what it collected, or nil and an error.
+local function make(name, options, fill)
+  local ok, found = pcall(function()
+    local builder = new_builder(name, options)
+    fill(builder)
+    return setmetatable(merge(builder), inventory)
+  end)
+  if ok then return found end
+  if type(found) == "table" and found.code then return nil, found end
+  return nil, { code = "inventory", message = name .. ": cannot be read: " .. tostring(found) }
 end
 
 -- Reads an inventory from a text. `name` stands for the file in messages and tells the format
@@ -65,15 +48,7 @@ end
 --   pause      function, called every 500 steps so that a large file can be read in turns
 -- Returns the inventory, or nil and an error.
 function inventory.parse(name, text, options)
-  options = options or {}
-  local builder = build.new {
-    file = name, max_hosts = options.max_hosts or MAX_HOSTS, pause = options.pause,
-    home = options.home or os.getenv "HOME",
-  }
-  local ok, found = pcall(read, builder, name, (text:gsub("^\239\187\191", "")))
-  if ok then return found end
-  if type(found) == "table" and found.code == "inventory" then return nil, found end
-  return nil, { code = "inventory", message = name .. ": cannot be read: " .. tostring(found) }
+  return make(name, options or {}, function(builder) source.read(builder, text) end)
 end
 
 -- The text of a file, or nil and an error. Asks for a regular file: others may block.
@@ -96,11 +71,34 @@ function inventory.read_file(path, max_size)
   return text or ""
 end
 
--- Reads an inventory file: read_file, then parse.
+-- Where files are asked for, unless the options say how.
+local function defaults(options)
+  local known, sys = pcall(require, "exed.sys")
+  local filled = {
+    stat = known and sys.stat, list = known and sys.list, read = inventory.read_file,
+    programs = known and programs.standard(),
+  }
+  for name, option in pairs(options or {}) do filled[name] = option end
+  return filled
+end
+
+-- Reads what is at a path: a file, an executable or a directory, and group_vars/ and host_vars/
+-- beside it. options as for parse, and those of exed.inventory.load, all optional. Returns the
+-- inventory, or nil and an error; its field `blank` tells for each file whether it was.
 function inventory.load(path, options)
-  local text, err = inventory.read_file(path, options and options.max_size)
-  if not text then return nil, err end
-  return inventory.parse(path, text, options)
+  local filled = defaults(options)
+  if not filled.stat then
+    local text, err = filled.read(path, filled.max_size)
+    if not text then return nil, err end
+    return inventory.parse(path, text, filled)
+  end
+  filled.watch = filled.watch or watch.new(filled.stat)
+  local blank
+  local found, err = make(path, filled, function(builder)
+    blank = load.into(builder, path, filled)
+  end)
+  if found then found.blank = blank end
+  return found, err
 end
 
 -- Hosts of a group in Ansible's order: its own, then those of its children, level by level.

@@ -79,6 +79,9 @@ local function add_hop(parts, way, hop)
   if known and known.connection ~= "ssh" then
     return nil, ("the jump host %s is not reached by ssh"):format(hop.name)
   end
+  if known and known.problem then
+    return nil, ("the jump host %s: %s"):format(hop.name, known.problem)
+  end
   if known and #way == 0 and known.jump then
     local ok, problem = way_to(parts, way, known)
     if not ok then return nil, problem end
@@ -117,7 +120,7 @@ end
 
 -- Sets how each host of an inventory is reached: host.hops (a list of { name, address, port, user,
 -- key, host (of the inventory, whose password it takes) }, shared by hosts and never changed), or
--- host.jump_problem.
+-- host.problem.
 function jump.resolve(parts, warn)
   local ways = {} -- by the text that names the jump hosts
   for index, host in ipairs(parts.hosts) do
@@ -131,7 +134,7 @@ function jump.resolve(parts, warn)
       if not way.cut[host] then ways[host.jump] = way end
     end
     if way and way.problem then
-      host.jump_problem = way.problem
+      host.problem = host.problem or way.problem
     elseif way and #way > 0 then
       host.hops = way
     end

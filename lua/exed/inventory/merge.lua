@@ -1,7 +1,8 @@
 -- SPDX-License-Identifier: MIT
 -- Turns collected groups and hosts into an inventory, by Ansible's rules: every host is in `all`,
 -- hosts of no other group are in `ungrouped`, a deeper group's variables win, then the higher
--- ansible_group_priority, then the later name; a host's own variables win over all.
+-- ansible_group_priority, then the later name. Variables of files (group_vars) win over those of
+-- groups in the inventory itself; a host's own win over all, those of its files (host_vars) last.
 -- Hosts in the same groups share one table of merged variables.
 
 local jump = require "exed.inventory.jump"
@@ -83,6 +84,20 @@ local function drop_nulls(vars)
   return vars
 end
 
+-- Puts `instead` in place of the values that cannot be read. Returns why they cannot, by name, or
+-- nil when there are none.
+local function take_blocked(vars, instead)
+  local blocked
+  for key, found in pairs(vars) do
+    local why = value.why_blocked(found)
+    if why then
+      blocked = blocked or {}
+      blocked[key], vars[key] = why, instead
+    end
+  end
+  return blocked
+end
+
 -- What hosts of the same direct groups share: the set of group names, merged variables, secrets.
 local function profile_of(groups)
   local profile = { groups = {}, vars = {}, secrets = {} }
@@ -93,6 +108,13 @@ local function profile_of(groups)
     copy_into(profile.vars, group.vars)
     copy_into(profile.secrets, group.secrets)
   end
+  for _, group in ipairs(line) do
+    if group.files then
+      copy_into(profile.vars, group.files.vars)
+      copy_into(profile.secrets, group.files.secrets or {})
+    end
+  end
+  profile.blocked = take_blocked(profile.vars)
   drop_nulls(profile.vars)
   local shared = profile.vars
   profile.mt = {
@@ -126,11 +148,20 @@ local function finish_host(builder, found, index, profiles, secrets)
     profile = profile_of(found.groups)
     profiles[key] = profile
   end
-  local vars = host_vars(found.vars, profile)
+  if found.files then
+    copy_into(found.vars, found.files.vars)
+    found.secrets = copy_into(found.secrets or {}, found.files.secrets or {})
+  end
+  local blocked = take_blocked(found.vars, value.null)
+  local own = found.vars
+  local vars = host_vars(own, profile)
   local host = setmetatable({
     name = found.name, index = index, groups = profile.groups, vars = vars,
   }, HOST_MT)
-  settings.apply(host, function(name) return vars[name] end)
+  settings.apply(host, function(name) return vars[name] end, function(name)
+    if blocked and blocked[name] then return blocked[name] end
+    return profile.blocked and rawget(own, name) == nil and profile.blocked[name] or nil
+  end)
   if found.secrets or next(profile.secrets) then
     secrets[host.name] = copy_into(copy_into({}, profile.secrets), found.secrets or {})
   end
@@ -152,7 +183,7 @@ local function merge(builder)
   set_depths(builder.groups)
 
   local parts = {
-    file = builder.file, warnings = builder.warnings, hosts = {}, by_name = {}, groups = {},
+    file = builder.name, warnings = builder.warnings, hosts = {}, by_name = {}, groups = {},
     order = {}, secrets = {},
   }
   local profiles = {}
@@ -160,16 +191,19 @@ local function merge(builder)
     local host = finish_host(builder, found, index, profiles, parts.secrets)
     parts.hosts[index], parts.by_name[host.name] = host, host
     if builder.group_by[host.name] then
+      builder:enter(found.file)
       builder:warn(found.line, "'%s' names a host and a group", host.name)
     end
   end
   jump.resolve(parts, function(index, problem)
+    builder:enter(builder.hosts[index].file)
     builder:warn(builder.hosts[index].line, "%s: %s", parts.hosts[index].name, problem)
   end)
   for index, group in ipairs(builder.groups) do
     parts.order[index], parts.groups[group.name] = group.name, group
     for i, found in ipairs(group.hosts) do group.hosts[i] = parts.by_name[found.name] end
     group.has, group.id = nil, nil
+    take_blocked(group.vars)
     drop_nulls(group.vars)
   end
   return parts

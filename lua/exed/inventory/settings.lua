@@ -5,6 +5,7 @@
 local jump = require "exed.inventory.jump"
 local names = require "exed.inventory.names"
 local value = require "exed.inventory.value"
+local words = require "exed.words"
 
 local settings = {}
 
@@ -149,9 +150,19 @@ local CHECKS = {
   exed_shell = shell, exed_jump = jump_hosts, exed_fence_dir = absolute, exed_disabled = disabled,
 }
 
+local NAMES = words.keys(CHECKS)
+local LOCAL = { ansible_connection = true, exed_disabled = true } -- where commands run right here
+
 local SSH_KINDS = { ssh = true, smart = true, paramiko = true, paramiko_ssh = true }
 
 function settings.is_secret(name) return SECRETS[name] == true end
+
+-- Whether a variable says how a host is reached.
+function settings.is_setting(name) return CHECKS[name] ~= nil end
+
+function settings.is_template(found)
+  return type(found) == "string" and (found:find("{{", 1, true) or found:find("{%", 1, true)) ~= nil
+end
 
 -- Checks a variable. Returns the value to keep, or nil and what is wrong; a third result is what is
 -- odd about a value that is kept.
@@ -188,8 +199,9 @@ local function apply_become(host, get)
 end
 
 -- Fills in how a host is reached, from its merged variables. `get` gives a variable by name;
--- of two names for the same thing the one with "ssh" in it wins, as in Ansible.
-function settings.apply(host, get)
+-- of two names for the same thing the one with "ssh" in it wins, as in Ansible. `blocked` gives why
+-- a variable cannot be read, or nil; then host.problem says so.
+function settings.apply(host, get, blocked)
   local where = get "ansible_ssh_host" or get "ansible_host"
   host.address = where and fill(tostring(where), host.name) or host.name
   host.port = get "ansible_ssh_port" or get "ansible_port"
@@ -202,6 +214,10 @@ function settings.apply(host, get)
   host.fence_dir = get "exed_fence_dir"
   host.disabled = get "exed_disabled" or nil
   apply_become(host, get)
+  for _, name in ipairs(NAMES) do
+    local matters = host.connection ~= "local" or LOCAL[name]
+    host.problem = host.problem or (matters and blocked(name)) or nil
+  end
 end
 
 -- The password for the login on a host; `get` gives a secret variable by name.

@@ -7,6 +7,16 @@ local value = {
   array_mt = { __name = "json.array" },
 }
 
+local BLOCKED = { __name = "inventory.blocked" }
+
+-- Stands for a value that cannot be read; `why` says so to people.
+function value.blocked(why) return setmetatable({ why = why }, BLOCKED) end
+
+-- Why a value cannot be read, or nil when it can.
+function value.why_blocked(found)
+  return type(found) == "table" and getmetatable(found) == BLOCKED and found.why or nil
+end
+
 -- Takes the JSON module (its `null` and its function `array`). Call it before the first load.
 function value.use(json)
   value.null = json.null

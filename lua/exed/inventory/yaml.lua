@@ -32,8 +32,8 @@ local function set_vars(state, owner, node)
   for _, pair in ipairs(node.pairs) do
     local key, found = pair[1], pair[2]
     if found.vault then
-      state.builder:warn(found.line, "the vault value of %s is left out, exed has no key for it",
-        words.show(key.value))
+      state.builder:block(owner, key.value,
+        "is encrypted by ansible-vault and left out, exed has no key for it", found.line)
     else
       state.builder:set(owner, key.value, tree.value(found), key.line)
     end
@@ -113,13 +113,19 @@ function read_group(state, key, node)
   return group
 end
 
--- Reads the text into the builder; raises the builder's error where the text is wrong.
-local function read_yaml(builder, text)
-  local root = tree.read(text, {
+local function root_of(builder, text)
+  return tree.read(text, {
     fail = function(line, ...) builder:fail(line, ...) end,
     warn = function(line, ...) builder:warn(line, ...) end,
     step = function() builder:step() end,
   })
+end
+
+local yaml = {}
+
+-- Reads the text of an inventory into the builder; raises the builder's error where it is wrong.
+function yaml.inventory(builder, text)
+  local root = root_of(builder, text)
   if not root or is_null(root) then return end
   if root.kind ~= "map" then
     builder:fail(root.line, "an inventory in YAML is a mapping of groups, such as 'all:', got %s",
@@ -135,4 +141,15 @@ local function read_yaml(builder, text)
   end
 end
 
-return read_yaml
+-- Reads the text of a file of variables for a group or host (`owner`).
+function yaml.vars(builder, owner, text)
+  local root = root_of(builder, text)
+  if not root or is_null(root) then return end
+  if root.kind ~= "map" then
+    builder:fail(root.line, "a file of variables is a mapping, such as 'name: value', got %s",
+      kind_of(root))
+  end
+  set_vars({ builder = builder, visits = 0 }, owner, root)
+end
+
+return yaml
