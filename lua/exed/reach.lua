@@ -54,10 +54,10 @@ function reach.untried(host, repeatable)
   local why
   if host.become_other and not repeatable then
     why = "ansible_become is done by sudo, over ssh, only"
-  elseif host.connection == "local" then
-    return nil
   elseif host.problem then
     why = host.problem
+  elseif host.connection == "local" then
+    return nil
   elseif host.connection ~= "ssh" then
     why = "its ansible_connection is not known here"
   end

@@ -28,7 +28,8 @@ end
 -- local process), one of lost_kind_of (it is not known how it ended), skip (the job was stopped),
 -- gone (not in the inventory any more), odd (a connection that we do not know), other (so is its
 -- way to become another user); or of a table of groups by reason, and the reason: off (out of
--- service), halted (so, and it is not known how it ended), astray (a bad jump host).
+-- service), halted (so, and it is not known how it ended), astray (the inventory does not say how
+-- it is reached).
 local function kind_of(work, host, mark, repeatable, fenced)
   if mark == "2" then return nil end
   local disabled = host and reach.disabled(host)
@@ -40,8 +41,8 @@ local function kind_of(work, host, mark, repeatable, fenced)
   if not host then return "gone" end
   if disabled then return "off", disabled end
   if host.become_other and not repeatable then return "other" end
-  if host.connection == "local" then return "here" end
   if host.problem then return "astray", host.problem end
+  if host.connection == "local" then return "here" end
   return host.connection == "ssh" and "run" or "odd"
 end
 
