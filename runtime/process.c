@@ -119,8 +119,9 @@ static int open_config(struct runtime *rt, const struct process_options *o, stru
 	for (const char *const *w = config_warnings(rt->config); *w; w++)
 		tell_warning(&t, *w);
 	if (rt->max_connections < config_int(rt->config, "ssh", "max_connections"))
-		log_warn("exed", "max_connections is lowered to %u: so many descriptors there are",
-			 rt->max_connections);
+		log_write(o->quiet ? LOG_DEBUG : LOG_WARNING, "exed",
+			  "max_connections is lowered to %u: so many descriptors there are",
+			  rt->max_connections);
 	if (o->test)
 		log_set_level(LOG_NONE);
 	else if (o->quiet && log_get_level() < LOG_WARNING)

@@ -149,6 +149,17 @@ class Exec(Hosts):
         self.assertEqual(self.run_bytes("exec", "-N", "web01", "cat", data=data)[0], data)
         self.assertEqual(self.run_text("exec", "-n", "web01", "cat; echo end", data="x")[0], "web01: end\n")
 
+    def test_files_for_input_and_output(self):
+        data = os.urandom(300000)
+        source, target = self.hosts.write("in", ""), os.path.join(self.hosts.dir, "out")
+        with open(source, "wb") as f:
+            f.write(data)
+        with open(source, "rb") as stdin, open(target, "wb") as stdout:
+            subprocess.run(self.command("exec", "-N", "web01", "cat"), stdin=stdin, stdout=stdout, check=True,
+                           stderr=subprocess.DEVNULL, env=clean_env(), timeout=LIMIT)
+        with open(target, "rb") as f:
+            self.assertEqual(f.read(), data)
+
     def test_stdin_over_its_bound_runs_nothing(self):
         _, err = self.run_text("exec", "--max-stdin", "1k", "web", "touch $EXED_TEST_DIR/over", data="x" * 1025, code=2)
         self.assertIn("more than 1024 bytes", err)

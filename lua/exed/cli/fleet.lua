@@ -22,15 +22,17 @@ local ENDING <const> = 15
 -- How often the progress line is made anew, and when it first shows, in seconds.
 local REDRAW <const>, FIRST <const> = 0.2, 0.5
 
-local FAILED_STATUS <const> = 3
-
 -- ---- which host goes where ----------------------------------------------------------------------
 
+local LONG <const> = { "stdout", "stderr", "stdout_b64", "stderr_b64", "facts" }
+
+-- What a host said is the view's; what became of it is kept.
 local function take(self, i, record, entry)
-  self.records[i] = record
   self.count = self.count + 1
   if not report.is_good(record) then self.bad = self.bad + 1 end
   self.view:record(i, record, entry)
+  for _, name in ipairs(LONG) do record[name] = nil end
+  self.records[i] = record
 end
 
 -- Hosts by transport: { ssh = { hosts, indexes }, ["local"] = ... }.
@@ -102,10 +104,11 @@ local function watch_signals(self)
   local name = signal.wait()
   self.interrupted = name
   self.deadline = timer.now() + ENDING
-  self.out:note "interrupted, ending what runs (once more to leave at once)"
-  self.out:flush()
   self:cancel(report.INTERRUPTED)
   self.event:notify()
+  -- Last: a terminal or pager that stands still holds this up.
+  self.out:note "interrupted, ending what runs (once more to leave at once)"
+  self.out:flush()
 end
 
 -- ---- the progress line --------------------------------------------------------------------------
@@ -162,7 +165,5 @@ function fleet.run(what)
   self.seconds = timer.now() - self.began
   return self
 end
-
-fleet.FAILED = FAILED_STATUS
 
 return fleet

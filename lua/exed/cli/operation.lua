@@ -106,12 +106,9 @@ end
 
 local function open_view(given, out, hosts, what)
   local store = config.store
-  if given.json then return views.json(out, hosts, { cap = store.output_cap }) end
-  if given.fold then
-    return views.folded(out, hosts, {
-      cap = store.output_cap, total = store.job_output, say = what.say,
-    })
-  end
+  local bounds = { cap = store.output_cap, total = store.job_output, say = what.say }
+  if given.json then return views.json(out, hosts, bounds) end
+  if given.fold then return views.folded(out, hosts, bounds) end
   return views.live(out, hosts, { prefix = not given["no-prefix"], say = what.say })
 end
 

@@ -91,6 +91,31 @@ end
 
 function live.finish() end
 
+-- ---- parts that wait for their record -----------------------------------------------------------
+
+-- What is kept of parts, so that no number of hosts can fill the memory: `room` bytes at once;
+-- beyond, a stream is cut where it is.
+local function new_held(room) return { room = room, parts = {}, cut = {} } end
+
+local function hold(held, i, entry)
+  local key = 2 * i + entry.stream
+  if #entry.data > held.room then held.cut[key] = true end
+  if held.cut[key] then return end
+  held.room = held.room - #entry.data
+  held.parts[key] = held.parts[key] or {}
+  table.insert(held.parts[key], entry.data)
+end
+
+-- The bytes of a stream that were held, or nil, and whether it was cut; they are let go.
+local function release(held, i, stream)
+  local key = 2 * i + stream
+  local parts, cut = held.parts[key], held.cut[key]
+  held.parts[key], held.cut[key] = nil, nil
+  local bytes = parts and table.concat(parts) or cut and ""
+  if bytes then held.room = held.room + #bytes end
+  return bytes, cut
+end
+
 -- ---- folded -------------------------------------------------------------------------------------
 
 local folded = {}
@@ -101,21 +126,17 @@ local CUT <const> = 4096 -- bytes kept of an output once all of them are over th
 -- options: cap (bytes of a stream), total (bytes of all outputs that differ), say as for live
 function views.folded(out, hosts, options)
   return setmetatable({
-    out = out, hosts = hosts, say = options.say, cap = options.cap, room = options.total,
-    parts = {}, groups = {}, order = {},
+    out = out, hosts = hosts, say = options.say, cap = options.cap, room = options.total // 2,
+    held = new_held(options.total // 2), groups = {}, order = {},
   }, folded)
 end
 
-function folded:part(i, entry)
-  local key = 2 * i + entry.stream
-  self.parts[key] = self.parts[key] or {}
-  table.insert(self.parts[key], entry.data)
-end
+function folded:part(i, entry) hold(self.held, i, entry) end
 
 local function whole(self, i, stream, record)
-  local parts = self.parts[2 * i + stream]
-  self.parts[2 * i + stream] = nil
-  return parts and table.concat(parts) or inline(record, stream)
+  local bytes, cut = release(self.held, i, stream)
+  if cut then record.truncated = true end
+  return bytes or inline(record, stream)
 end
 
 local function add_group(self, key, group)
@@ -179,16 +200,22 @@ end
 local as_json = {}
 as_json.__index = as_json
 
--- options: cap (bytes of a stream)
+-- options: cap (bytes of a stream), total (bytes of all that wait at once)
 function views.json(out, hosts, options)
-  return setmetatable({ out = out, hosts = hosts, cap = options.cap, parts = {} }, as_json)
+  return setmetatable({
+    out = out, hosts = hosts, cap = options.cap, held = new_held(options.total // 2),
+  }, as_json)
 end
 
-as_json.part = folded.part
+function as_json:part(i, entry) hold(self.held, i, entry) end
 
 local function add_stream(self, i, stream, mask, pieces)
   if mask & PARTS[stream] == 0 then return end
-  local bytes = whole(self, i, stream, {})
+  local bytes, cut = release(self.held, i, stream)
+  bytes = bytes or ""
+  if cut and not pieces[2]:find('"truncated":true', 1, true) then
+    pieces[#pieces + 1] = ',"truncated":true'
+  end
   pieces[#pieces + 1] = (',"%s":"%s"'):format(STREAMS[stream], (text.json(bytes)))
   if mask & BINARY[stream] ~= 0 then
     pieces[#pieces + 1] = (',"%s_b64":"%s"'):format(STREAMS[stream], text.base64(bytes))
