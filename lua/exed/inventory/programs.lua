@@ -23,14 +23,19 @@ function programs.new(options)
   return setmetatable({ options = options, known = {} }, programs)
 end
 
--- The same with real programs and the limits of [inventory].
+local SETTINGS <const> = {
+  period = "program_period", timeout = "program_timeout", max = "program_output",
+}
+
+-- The same with real programs and the limits of [inventory], as they are then.
 function programs.standard()
-  local sys, limits = require "exed.sys", require("exed.config").inventory
-  return programs.new {
+  local sys, config = require "exed.sys", require "exed.config"
+  return programs.new(setmetatable({
     run = require("exed.proc").run, now = require("exed.timer").now, stat = sys.stat,
     owner = function() return sys.stat("/proc/self").uid end,
-    period = limits.program_period, timeout = limits.program_timeout, max = limits.program_output,
-  }
+  }, { __index = function(_, name)
+    return SETTINGS[name] and config.inventory[SETTINGS[name]]
+  end }))
 end
 
 -- ---- running ------------------------------------------------------------------------------------
