@@ -720,10 +720,8 @@ size_t fanout_list_running(const struct fanout *f, struct fanout_running *out, s
 	size_t n = 0;
 
 	for (const struct host_run *run = f->runs; run && n < max; run = run->next) {
-		int phase = run->phase;
-
 		out[n].index = run->index;
-		out[n].phase = phase > SSH_READY ? "running" : ssh_phase_name((enum ssh_phase)phase);
+		out[n].phase = host_run_phase(run);
 		out[n].since_ms = run->since_ms;
 		n++;
 	}

@@ -125,7 +125,7 @@ void fanout_abandon(struct fanout *f);
 
 /* How many of its targets have not started. */
 size_t fanout_waiting(const struct fanout *f);
-/* One host that runs now, for "who holds it up". */
+/* One host that runs now, for "who holds it up": since when (loop_now_ms), and host_run_phase. */
 struct fanout_running { unsigned index; const char *phase; int64_t since_ms; };
 /* Up to max of them, oldest first; returns how many. */
 size_t fanout_list_running(const struct fanout *f, struct fanout_running *out, size_t max);

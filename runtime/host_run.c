@@ -309,7 +309,12 @@ static bool may_start(void *arg)
 	       run->lapses == atomic_load(hp->lapses);
 }
 
-static const struct ssh_exec_ops exec_ops = { on_output, on_end, may_start };
+static void on_killing(void *arg)
+{
+	((struct host_run *)arg)->phase = RUN_KILLING;
+}
+
+static const struct ssh_exec_ops exec_ops = { on_output, on_end, may_start, on_killing };
 
 static void fail(struct host_run *run, int code, const char *why)
 {
@@ -351,7 +356,7 @@ static void run_command(struct host_run *run)
 		}
 		run->command.command = run->fence.text.data;
 	}
-	run->phase = SSH_READY + 1;
+	run->phase = RUN_COMMAND;
 	record_start(&run->record);
 	if (run->io) {
 		run->exec = ssh_exec_start(run->use, &run->command, &exec_ops, run);
@@ -511,6 +516,16 @@ void host_run_mark(struct host_run *run, bool ok)
 	run->refused = !ok;
 	run->hop.run = run_marked;
 	to_host(run, &run->hop);
+}
+
+const char *host_run_phase(const struct host_run *run)
+{
+	int phase = run->phase;
+
+	if (phase >= RUN_COMMAND)
+		return phase == RUN_KILLING ? "killing" : "running";
+	/* A connection is there, and the store has not said yet that it may start. */
+	return phase == SSH_READY ? "starting" : ssh_phase_name((enum ssh_phase)phase);
 }
 
 void host_run_cancel(struct host_run *run, const char *reason, bool leave)

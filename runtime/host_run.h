@@ -12,6 +12,9 @@
 #include "host_fence.h"
 #include "proc.h"
 
+/* What comes after SSH_READY. */
+enum run_phase { RUN_COMMAND = SSH_READY + 1, RUN_KILLING };
+
 struct host_run {
 	atomic_int refs;
 	/* set before it starts, read by both sides */
@@ -40,7 +43,7 @@ struct host_run {
 	bool unsettled;     /* nothing is known yet: to be asked again in a while */
 
 	/* the host's side */
-	atomic_int phase; /* enum ssh_phase, SSH_READY + 1 while the command runs */
+	atomic_int phase; /* enum ssh_phase, then enum run_phase */
 	struct ssh_use *use;
 	struct ssh_exec *exec;
 	struct proc *proc;
@@ -83,6 +86,9 @@ void host_run_unref(struct host_run *run);
 /* Loop side. */
 void host_run_start(struct host_run *run);
 void host_run_mark(struct host_run *run, bool ok); /* the answer to fanout_run_reached */
+/* Where it is, for people: "connect", "handshake", "login", "starting" (the store is asked), "running",
+ * "killing", ... Static. Any thread. */
+const char *host_run_phase(const struct host_run *run);
 /* leave: what is fenced runs on there, for its next owner; everything else is killed. */
 void host_run_cancel(struct host_run *run, const char *reason, bool leave);
 void host_run_part_taken(struct entry *part);      /* frees it, and reading goes on */

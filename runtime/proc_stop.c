@@ -99,6 +99,8 @@ static struct proc_kill *new_job(struct proc *p)
 /* When it can only be done roughly, the group is killed and nobody looks. */
 static void start_kill(struct proc *p)
 {
+	if (p->ops->killing)
+		p->ops->killing(p->arg);
 	p->kill = open_killer(p->procs) ? NULL : new_job(p);
 	if (!p->kill) {
 		kill(-p->pid, SIGKILL);

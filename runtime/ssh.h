@@ -147,6 +147,8 @@ struct ssh_exec_ops {
 	/* Asked right before the exec request is sent; false: it is not sent, and the command
 	 * ends with code ERR_CANCELLED and sent false. May be NULL. */
 	bool (*may_start)(void *arg);
+	/* It is being killed: over its limit, or cancelled. May be NULL. */
+	void (*killing)(void *arg);
 };
 
 struct ssh_exec;

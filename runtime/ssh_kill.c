@@ -191,6 +191,8 @@ static int kill_start(struct ssh_exec *x)
 	k->x = x;
 	x->kill = k;
 	x->conn->alone = text.alone;
+	if (x->ops->killing)
+		x->ops->killing(x->arg);
 	evtimer_assign(&k->timer, x->conn->client->base, on_timer, k);
 	ssh_arm(&k->timer, KILL_MS);
 	kill_text_put(&k->input, &text);

@@ -533,7 +533,7 @@ class Connections(unittest.TestCase):
                 os.kill(pid, signal.SIGSTOP)
             jid = exed.execute(["web01"], "echo x >>$EXED_TEST_DIR/ran")
             wait_until(lambda: [row for row in exed.get("/jobs/%s?detail=1" % jid).body["running"]
-                                if row["phase"] in ("run", "running", "command", "ready")],
+                                if row["phase"] in ("running", "starting")],
                        5, "the host is asked: %s" % exed.get("/jobs/%s?detail=1" % jid).body)
             for pid in sessions:
                 os.kill(pid, signal.SIGKILL)
