@@ -516,10 +516,12 @@ const char *config_where(const struct config *c, const char *section, const char
 	return out;
 }
 
-/* What exed and its tests use themselves: EXED_OP marks a command's processes. */
+/* What exed and its tests use themselves: EXED_OP marks a command's processes, EXED_TOKEN_FILE is
+ * exed-run's. */
 static bool is_own_variable(const char *name)
 {
-	static const char *const own[] = { "EXED_OP", "EXED_BUILD", "EXED_SANITIZER" };
+	static const char *const own[] = { "EXED_OP", "EXED_BUILD", "EXED_SANITIZER",
+					   "EXED_TOKEN_FILE" };
 
 	for (size_t i = 0; i < sizeof(own) / sizeof(*own); i++)
 		if (!strcmp(own[i], name))

@@ -9,6 +9,11 @@ local answer = {}
 
 local STEP <const> = 1000 -- names between two turns of the loop; whole chunks of the store's 500
 local RUNNING <const> = 1
+local US <const> = 1000000 -- microseconds in a second
+local STATUS <const> = {
+  [1] = "OK", [2] = "SKIPED", [3] = "FAILED", [4] = "UNREACHABLE", [5] = "CHANGED",
+  [-1] = "NO MATCH",
+}
 
 -- Writes a list of names as a JSON array.
 function answer.names(out, names)
@@ -108,6 +113,16 @@ local function write_records(node, job, out)
   return not reader.failed, reader.failed
 end
 
+-- How many targets have a record of each status, by its name: {"CHANGED":20,"FAILED":1}.
+local function counts_of(fields)
+  local counts = {}
+  for status, name in pairs(STATUS) do
+    local n = number_or_zero(fields["c:" .. status])
+    if n > 0 then counts[name] = n end
+  end
+  return json.encode(counts)
+end
+
 -- Writes the job object. options: outputs (return_data is filled), detail, reader (of a follower).
 -- Returns true, or nil, err.
 function answer.object(node, job, out, options)
@@ -120,6 +135,10 @@ function answer.object(node, job, out, options)
     ',"state":', tostring(job.state),
     ',"taskid":', json.encode(job.jid),
     ',"error":', json.encode(fields.error or ""))
+  if options.detail then
+    out:write(',"counts":', counts_of(fields))
+    if fields.ended then out:write(',"endat":', tostring(number_or_zero(fields.ended) // US)) end
+  end
   if fields.parent and fields.parent ~= "" then
     out:write(',"parent":', json.encode(fields.parent))
   end

@@ -27,7 +27,7 @@ local http = {}
 
 local REPEATABLE <const> = { GET = true, HEAD = true, OPTIONS = true, PUT = true, DELETE = true }
 local MAX_DELAY <const> = 60 -- seconds
-local MAX_LINE <const> = 16 << 20 -- bytes of one line of a stream
+local MAX_LINE <const> = 256 << 20 -- bytes of one line of a stream
 
 -- Misuse is raised with the line of whoever called http.get and the like (call, below).
 local function misused(text) error({ misuse = "http: " .. text }, 0) end
@@ -190,21 +190,25 @@ function stream:close() self.source:close() end
 stream.__close = stream.close
 
 -- The next whole line, without its end; nil at the end, nil, err. A last line without an end is not
--- whole, and is left out.
+-- whole, and is left out. self.parts: the pieces of a line that has begun; its size so far.
 local function next_line(self, seconds)
   while true do
-    local from, to = self.rest:find("\n", self.at, true)
+    local from, to = self.piece:find("\n", self.at, true)
+    self.parts[#self.parts + 1] = self.piece:sub(self.at, from and from - 1)
+    self.size = self.size + #self.parts[#self.parts]
+    if self.size > self.max_line then
+      return nil, {
+        code = "limit", message = ("a line is longer than %d bytes"):format(self.max_line),
+      }
+    end
     if from then
-      local line = self.rest:sub(self.at, from - 1)
-      self.at = to + 1
+      local line = table.concat(self.parts)
+      self.parts, self.size, self.at = {}, 0, to + 1
       return line
     end
     local piece, err = self.source:read(seconds)
+    self.piece, self.at = piece or "", 1
     if not piece then return nil, err end
-    self.rest, self.at = self.rest:sub(self.at) .. piece, 1
-    if #self.rest > MAX_LINE then
-      return nil, { code = "limit", message = ("a line is longer than %d bytes"):format(MAX_LINE) }
-    end
   end
 end
 
@@ -221,7 +225,8 @@ local function open(method, url, opts)
   local source, err = ask(client.open, spec)
   if not source then return nil, err end
   return setmetatable({
-    source = source, status = source:status(), headers = source:headers(), rest = "", at = 1,
+    source = source, status = source:status(), headers = source:headers(),
+    parts = {}, size = 0, piece = "", at = 1, max_line = MAX_LINE,
   }, stream)
 end
 

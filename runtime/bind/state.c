@@ -2,6 +2,7 @@
 /* exed.state: the node's state directory, held while the process lives.
  *   open([dir]) -> state | nil, err     default: $STATE_DIRECTORY, else /var/lib/exed as root, else
  *                                       $XDG_STATE_HOME/exed or ~/.local/state/exed
+ *   path([dir]) -> text                 the same directory, whoever holds it
  *   state:path() -> text                state:node_id() -> text, the same in every life of the node */
 #include <errno.h>
 #include <fcntl.h>
@@ -42,18 +43,34 @@ static int default_dir(char *out, size_t cap)
 	return n > 0 && (size_t)n < cap ? 0 : -1;
 }
 
-static int l_open(lua_State *L)
+/* The directory that the argument names, or the default one. */
+static void check_path(lua_State *L, char *out, size_t cap)
 {
 	const char *path = luaL_optstring(L, 1, NULL);
+
+	if (path && strlen(path) < cap)
+		strcpy(out, path);
+	else if (path || default_dir(out, cap))
+		luaL_error(L, "the state directory's path is too long");
+}
+
+static int l_default_path(lua_State *L)
+{
+	char path[PATH_MAX];
+
+	check_path(L, path, sizeof(path));
+	lua_pushstring(L, path);
+	return 1;
+}
+
+static int l_open(lua_State *L)
+{
 	struct state *s = lua_newuserdatauv(L, sizeof(*s), 0);
 	struct err err;
 
 	s->fd = -1;
 	luaL_setmetatable(L, STATE);
-	if (path && strlen(path) < sizeof(s->path))
-		strcpy(s->path, path);
-	else if (path || default_dir(s->path, sizeof(s->path)))
-		return luaL_error(L, "the state directory's path is too long");
+	check_path(L, s->path, sizeof(s->path));
 	s->fd = state_dir_open(s->path, &err);
 	return s->fd < 0 ? fiber_push_err(L, &err, "state.open") : 1;
 }
@@ -119,7 +136,11 @@ static const luaL_Reg methods[] = {
 	{ NULL, NULL },
 };
 
-static const luaL_Reg functions[] = { { "open", l_open }, { NULL, NULL } };
+static const luaL_Reg functions[] = {
+	{ "open", l_open },
+	{ "path", l_default_path },
+	{ NULL, NULL },
+};
 
 int luaopen_exed_state(lua_State *L)
 {

@@ -26,7 +26,7 @@ return {
         outputs = { "boolean", default = false, help = "return_data has the records" },
         follow = { "boolean", default = false, help = "one line for each record, until the end" },
         from = { "integer", min = 0, help = "with follow: what comes after that id" },
-        detail = { "boolean", default = false, help = "what runs now" },
+        detail = { "boolean", default = false, help = "counts by status, and what runs now" },
       },
       socket = true,
       run = function(req)
