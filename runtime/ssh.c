@@ -297,7 +297,6 @@ static void on_soon(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
-	client->soon_set = false;
 	while ((u = TAILQ_FIRST(&client->late))) {
 		TAILQ_REMOVE(&client->late, u, late_link);
 		u->late = false;
@@ -319,8 +318,10 @@ static void on_soon(evutil_socket_t fd, short what, void *arg)
 		if (done)
 			break;
 	}
-	if (!TAILQ_EMPTY(&client->kicked))
-		client_soon(client);
+	/* Made active from here it would run again at once, before timers and other connections. */
+	client->soon_set = !TAILQ_EMPTY(&client->kicked) || !TAILQ_EMPTY(&client->late);
+	if (client->soon_set)
+		ssh_arm(&client->soon, 0);
 }
 
 /* ---- what others call ---- */

@@ -2,6 +2,7 @@
 /* ssh_channel: the channels of a connection: whose turn it is to get one, what a host's refusal
  * means, closing them in the background, and noticing a host that has fallen silent. One I/O
  * thread. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,11 +20,13 @@ struct ssh_chan { /* a channel that waits for the host to close it as well */
 
 static void on_alive(evutil_socket_t fd, short what, void *arg);
 static void on_retry(evutil_socket_t fd, short what, void *arg);
+static void on_open_limit(evutil_socket_t fd, short what, void *arg);
 
 void conn_exec_init(struct ssh_conn *c)
 {
 	evtimer_assign(&c->alive, c->client->base, on_alive, c);
 	evtimer_assign(&c->retry, c->client->base, on_retry, c);
+	evtimer_assign(&c->open_limit, c->client->base, on_open_limit, c);
 	c->keep = true;
 }
 
@@ -31,6 +34,7 @@ void conn_exec_stop(struct ssh_conn *c)
 {
 	event_del(&c->alive);
 	event_del(&c->retry);
+	event_del(&c->open_limit);
 	c->client->counts.sessions -= c->channels;
 	c->channels = 0;
 	c->opening = NULL;
@@ -140,6 +144,28 @@ static void on_retry(evutil_socket_t fd, short what, void *arg)
 	conn_kick(c);
 }
 
+/* The host does not say whether it opens a channel: the others that run go on, but no more can be
+ * opened. */
+static void on_open_limit(evutil_socket_t fd, short what, void *arg)
+{
+	struct ssh_conn *c = arg;
+	struct ssh_exec *x = c->opening;
+	char why[80];
+
+	(void)fd;
+	(void)what;
+	if (!x)
+		return;
+	c->stuck = true;
+	snprintf(why, sizeof(why), "the host opened no channel within %g s",
+		 (double)c->settings->connect_timeout_ms / 1000);
+	c->busy++;
+	exec_break(x, x->reserved ? ERR_REFUSED : ERR_TIMEOUT, why);
+	c->busy--;
+	conn_kick(c);
+	conn_settle(c);
+}
+
 /* Whose turn it is: a reserved one at once, others while there is room. */
 static struct ssh_exec *open_pick(struct ssh_conn *c)
 {
@@ -172,6 +198,7 @@ bool channel_open_step(struct ssh_conn *c)
 			return false;
 		c->opening->state = EXEC_OPENING;
 		channel_count(c, 1);
+		ssh_arm(&c->open_limit, c->settings->connect_timeout_ms);
 	}
 	c->opened_id = UINT32_MAX;
 	CONN_CALL(c, rc, ((ch = libssh2_channel_open_ex(c->session, "session", 7, SSH_WINDOW,
@@ -182,6 +209,8 @@ bool channel_open_step(struct ssh_conn *c)
 	x = c->opening;
 	c->opening = NULL;
 	c->opening_orphan = false;
+	event_del(&c->open_limit);
+	guard_useful(c);
 	if (rc == LIBSSH2_ERROR_CHANNEL_FAILURE) {
 		libssh2_session_last_error(c->session, &why, NULL, 0);
 		open_refused(c, x, why);

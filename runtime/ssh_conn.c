@@ -337,17 +337,13 @@ static void host_key_check(struct ssh_conn *c)
 
 static void handshake(struct ssh_conn *c)
 {
-	const char *banner;
 	int rc;
 
 	CONN_CALL(c, rc, libssh2_session_handshake(c->session,
 						   c->tunnel ? tunnel_fd(c->tunnel) : c->fd));
-	if (c->handshake_bytes > SSH_HANDSHAKE_MAX) {
-		banner = libssh2_session_banner_get(c->session); /* the last line before it, too */
-		conn_fail(c, ERR_PROTOCOL, "the host sent too much before %s",
-			  banner && !strncmp(banner, "SSH-", 4) ? "the end of the handshake" :
-								 "its banner");
-	} else if (rc == 0) {
+	if (c->guard.excess)
+		return; /* the turn ends it */
+	if (rc == 0) {
 		c->phase = SSH_HOST_KEY;
 		host_key_check(c);
 	} else if (rc != LIBSSH2_ERROR_EAGAIN) {
@@ -366,6 +362,7 @@ static void login(struct ssh_conn *c)
 	conn_auth_free(c);
 	end_step(c, METRIC_TIME_LOGIN);
 	c->phase = SSH_READY;
+	guard_useful(c);
 	client_conn_ready(c);
 }
 
@@ -398,6 +395,7 @@ static void conn_advance(struct ssh_conn *c)
 		else
 			conn_exec_step(c);
 	}
+	guard_judge(c);
 	if (!c->closing && c->eof)
 		conn_fail_eof(c);
 }
@@ -417,6 +415,8 @@ void conn_turn(struct ssh_conn *c)
 	} while (c->again && !c->closing);
 	if (!c->closing && c->out.data)
 		conn_io_flush(c);
+	if (c->guard.choked && !c->out.len)
+		c->yielded = true; /* it is read again */
 	if (c->out_full && c->out.len < SSH_OUT_MAX) {
 		c->out_full = false;
 		c->yielded = true; /* room for more input */

@@ -23,9 +23,6 @@
 #include "ssh_agent.h"
 #include "ssh_keys.h"
 
-/* The most bytes that a host may send before the end of the handshake. A real one sends 2 to 5
- * KiB. */
-#define SSH_HANDSHAKE_MAX (256u * 1024u)
 /* Bytes read from one connection before the others of the thread get their turn. */
 #define SSH_TURN_MAX (256u * 1024u)
 /* The window a channel opens with. With SSH_READ_SIZE on top it bounds what one command can make us
@@ -145,6 +142,20 @@ struct ssh_use {
 	unsigned execs; /* running on it */
 };
 
+/* What a host has cost so far: ssh_guard.c. */
+struct ssh_guard {
+	const char *excess; /* what it does too much of: "the host ..."; ends the connection */
+	uint64_t received, useless; /* bytes in all; since the last that were of use */
+	int64_t useful_ms;
+	size_t before;   /* bytes up to the end of the banner */
+	char line[16];   /* the beginning of the present line before it; then of the banner */
+	unsigned at;
+	bool greeted;    /* its banner has come */
+	bool choked;     /* not read, until it takes what we have sent */
+	size_t held;     /* bytes that libssh2 has allocated */
+	unsigned offers; /* of key exchanges, theirs and ours */
+};
+
 struct ssh_conn {
 	TAILQ_ENTRY(ssh_conn) bucket_link, idle_link, kick_link, thick_link;
 	struct ssh_client *client;
@@ -186,7 +197,8 @@ struct ssh_conn {
 	bool dead;      /* the socket is not read or written any more */
 	bool heard;     /* something came since the last look */
 	int io_errno;
-	size_t turn_bytes, handshake_bytes;
+	size_t turn_bytes;
+	struct ssh_guard guard;
 	struct buf early; /* the first bytes, until the end of the handshake */
 	size_t early_at;
 	struct buf out;
@@ -212,6 +224,7 @@ struct ssh_conn {
 	bool let_go;              /* a command was left running on it that may bear no op id */
 	bool out_full;            /* input waits for `out` to be sent */
 	struct event retry;
+	struct event open_limit;  /* for the channel that is being opened */
 
 	/* ssh_tunnel.c: in place of fd, for a host behind a jump host */
 	struct ssh_tunnel *tunnel;
@@ -289,6 +302,15 @@ void *conn_io_alloc(struct ssh_conn *c, size_t n); /* memory that libssh2 will f
 		} while ((rc) == LIBSSH2_ERROR_EAGAIN && !(c)->starved && --tries_left);           \
 	} while (0)
 extern const char *const ssh_methods_kex, *const ssh_methods_cipher, *const ssh_methods_mac;
+
+/* ---- ssh_guard.c: bounds on what a host costs ---- */
+
+bool guard_may_read(struct ssh_conn *c);
+void guard_got(struct ssh_conn *c, const char *data, size_t n); /* n bytes that were read */
+void guard_useful(struct ssh_conn *c); /* something came that was waited for */
+/* A packet of n bytes or more, which libssh2 frees after its use. */
+void guard_freed(struct ssh_conn *c, const unsigned char *packet, size_t n);
+void guard_judge(struct ssh_conn *c); /* ends the connection when there is an excess */
 
 /* ---- ssh_say.c: messages for people ---- */
 

@@ -153,9 +153,11 @@ static void input_write(struct ssh_exec *x)
 			return;
 		}
 		sent = libssh2_channel_write(x->ch, from, n);
-		if (sent > 0)
+		if (sent > 0) {
+			guard_useful(c);
 			x->written += (size_t)sent;
-		else if (sent != LIBSSH2_ERROR_EAGAIN && sent)
+		}
+		if (sent < 0 && sent != LIBSSH2_ERROR_EAGAIN)
 			x->input_done = true; /* the command does not read it any more */
 		if (sent <= 0)
 			return;
@@ -196,6 +198,7 @@ static bool request_step(struct ssh_exec *x)
 	if (rc == LIBSSH2_ERROR_EAGAIN)
 		return false;
 	c->requesting = NULL;
+	guard_useful(c);
 	if (rc == LIBSSH2_ERROR_CHANNEL_REQUEST_DENIED) {
 		x->r.sent = false; /* the host says that it did not start it */
 		exec_break(x, ERR_REFUSED, "the host refused to run a command");
@@ -227,6 +230,7 @@ static bool output_read(struct ssh_exec *x, enum ssh_stream stream, bool *ended)
 			return true;
 		}
 		any = true;
+		guard_useful(c);
 		if (n == 0)
 			*ended = true; /* also when the host closed without an end of file */
 		else

@@ -64,6 +64,7 @@ static LIBSSH2_ALLOC_FUNC(io_alloc)
 
 	if (!b)
 		return NULL;
+	c->guard.held += malloc_usable_size(b);
 	LIST_INSERT_HEAD(&c->blocks, b, link);
 	return b->data;
 }
@@ -77,9 +78,11 @@ static LIBSSH2_REALLOC_FUNC(io_realloc)
 		return io_alloc(count, abstract);
 	b = (struct block *)((char *)ptr - sizeof(*b));
 	LIST_REMOVE(b, link);
+	c->guard.held -= malloc_usable_size(b);
 	ptr = realloc(b, sizeof(*b) + count);
 	if (ptr)
 		b = ptr;
+	c->guard.held += malloc_usable_size(b);
 	LIST_INSERT_HEAD(&c->blocks, b, link);
 	return ptr ? b->data : NULL;
 }
@@ -96,6 +99,9 @@ static LIBSSH2_FREE_FUNC(io_free)
 	if (!ptr)
 		return;
 	b = (struct block *)((char *)ptr - sizeof(*b));
+	c->guard.held -= malloc_usable_size(b);
+	if (c->phase == SSH_READY && *packet == 20)
+		guard_freed(c, packet, malloc_usable_size(b) - sizeof(*b));
 	if (c->phase == SSH_READY && (*packet == 91 || *packet == 92 || *packet == 98)) {
 		size_t n = malloc_usable_size(b) - sizeof(*b);
 
@@ -128,7 +134,7 @@ static ssize_t io_read(struct ssh_conn *c, void *data, size_t n)
 {
 	ssize_t got;
 
-	if (c->drained || c->eof)
+	if (c->drained || c->eof || !guard_may_read(c))
 		return starve(c);
 	if (c->turn_bytes > SSH_TURN_MAX) {
 		c->yielded = true;
@@ -141,8 +147,7 @@ static ssize_t io_read(struct ssh_conn *c, void *data, size_t n)
 		c->turn_bytes += (size_t)got;
 		c->heard = true;
 		c->drained = (size_t)got < n && !c->hung_up;
-		if (c->phase < SSH_LOGIN)
-			c->handshake_bytes += (size_t)got;
+		guard_got(c, data, (size_t)got);
 		return got;
 	}
 	if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
@@ -163,8 +168,8 @@ static LIBSSH2_RECV_FUNC(io_recv)
 	(void)flags;
 	if (c->dead)
 		return 0;
-	if (c->phase < SSH_LOGIN && c->handshake_bytes > SSH_HANDSHAKE_MAX)
-		return starve(c); /* conn_turn refuses it */
+	if (c->guard.excess)
+		return starve(c); /* conn_turn ends it */
 	if (!have && c->early.len < c->early.cap) {
 		ssize_t got = io_read(c, c->early.data + c->early.len,
 				      c->early.cap - c->early.len);

@@ -243,6 +243,7 @@ static bool open_step(struct ssh_conn *lane)
 	if (rc == LIBSSH2_ERROR_EAGAIN)
 		return false;
 	lane->opening_tunnel = NULL;
+	guard_useful(lane);
 	if (rc == LIBSSH2_ERROR_CHANNEL_FAILURE)
 		refused(lane, t);
 	else if (rc)
@@ -271,6 +272,7 @@ static bool tunnel_read(struct ssh_conn *lane, struct ssh_tunnel *t)
 		if (n == LIBSSH2_ERROR_EAGAIN)
 			break;
 		any = true;
+		guard_useful(lane);
 		if (n > 0)
 			buf_add(&t->in, data, (size_t)n);
 		if (n > 0 && !t->in.failed)
@@ -295,6 +297,7 @@ static bool tunnel_write(struct ssh_conn *lane, struct ssh_tunnel *t)
 		if (n == LIBSSH2_ERROR_EAGAIN || !n)
 			break;
 		any = true;
+		guard_useful(lane);
 		/* When nobody takes it any more that is found by reading. */
 		if (n < 0)
 			n = (ssize_t)out->len;
@@ -342,7 +345,7 @@ static bool tunnel_step(struct ssh_conn *lane, struct ssh_tunnel *t)
 	sent = tunnel_write(lane, t);
 	if (got)
 		tell(t);
-	else if (sent && t->conn->out_full)
+	else if (sent && (t->conn->out_full || t->conn->guard.choked))
 		conn_kick(t->conn);
 	return got || sent;
 }

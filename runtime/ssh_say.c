@@ -47,6 +47,37 @@ void conn_say_address(const union ssh_address *at, char *out, size_t cap)
 	}
 }
 
+/* A printable copy of n bytes. */
+static void say_bytes(char *out, size_t cap, const char *bytes, size_t n)
+{
+	size_t i;
+
+	for (i = 0; i < n && i + 1 < cap; i++)
+		out[i] = bytes[i] >= 0x20 && bytes[i] < 0x7f ? bytes[i] : '?';
+	out[i] = '\0';
+}
+
+/* Bytes before the first line's end; the data has no NUL at its end. */
+static size_t first_line(const char *data, size_t n)
+{
+	size_t len = 0;
+
+	while (len < n && data[len] != '\r' && data[len] != '\n')
+		len++;
+	return len;
+}
+
+/* Whether the host began with something that is no banner; a printable copy of its first line. */
+static bool say_greeting(const struct ssh_conn *c, char *out, size_t cap)
+{
+	size_t n = c->early.len;
+
+	if (c->guard.greeted || !n || !memcmp(c->early.data, "SSH-", n < 4 ? n : 4))
+		return false;
+	say_bytes(out, cap, c->early.data, first_line(c->early.data, n));
+	return true;
+}
+
 void conn_say_timeout(const struct ssh_conn *c, int64_t limit_ms, struct err *err)
 {
 	double s = (double)limit_ms / 1000;
@@ -69,41 +100,41 @@ void conn_say_timeout(const struct ssh_conn *c, int64_t limit_ms, struct err *er
 		err_set(err, ERR_TIMEOUT, "timed out in login after %g s (%s)", s, text);
 		break;
 	default:
-		if (c->handshake_bytes)
+		if (say_greeting(c, text, sizeof(text)))
+			err_set(err, ERR_TIMEOUT, "no SSH server: it sent \"%.64s\" and no banner within %g s",
+				text, s);
+		else if (c->guard.received)
 			err_set(err, ERR_TIMEOUT, "timed out in handshake after %g s", s);
 		else
 			err_set(err, ERR_TIMEOUT, "silent before its banner for %g s", s);
 	}
 }
 
-/* A printable copy of n bytes. */
-static void say_bytes(char *out, size_t cap, const char *bytes, size_t n)
-{
-	size_t i;
-
-	for (i = 0; i < n && i + 1 < cap; i++)
-		out[i] = bytes[i] >= 0x20 && bytes[i] < 0x7f ? bytes[i] : '?';
-	out[i] = '\0';
-}
-
 /* ---- no common algorithm ---- */
 
 struct offer {
 	const unsigned char *at, *end;
+	bool bad; /* a list is longer than what is there, or no list of names */
 };
 
 static size_t offer_next(struct offer *o, const char **list)
 {
 	size_t n, left;
 
-	if (o->end - o->at < 4)
+	if (o->end - o->at < 4) {
+		o->bad = true;
 		return 0;
+	}
 	n = (size_t)o->at[0] << 24 | (size_t)o->at[1] << 16 | (size_t)o->at[2] << 8 | o->at[3];
 	o->at += 4;
 	left = (size_t)(o->end - o->at);
-	if (n > left)
+	if (n > left) {
+		o->bad = true;
 		n = left;
+	}
 	*list = (const char *)o->at;
+	for (size_t i = 0; i < n; i++)
+		o->bad |= o->at[i] <= 0x20 || o->at[i] >= 0x7f;
 	o->at += n;
 	return n;
 }
@@ -150,6 +181,7 @@ static bool offer_find(const struct ssh_conn *c, struct offer *o)
 		return false;
 	o->at = s + 1 + 6 + 16; /* length, padding, type, cookie */
 	o->end = end;
+	o->bad = false;
 	return true;
 }
 
@@ -175,6 +207,8 @@ static bool say_methods(const struct ssh_conn *c, struct err *err)
 	for (size_t i = 0; i < sizeof(lists) / sizeof(*lists); i++) {
 		size_t n = offer_next(&o, &list);
 
+		if (o.bad)
+			return false;
 		if (!n || lists_meet(lists[i].mine, list, n))
 			continue;
 		say_bytes(theirs, sizeof(theirs), list, n);
@@ -193,23 +227,12 @@ static const char *when(const struct ssh_conn *c)
 		return "during login";
 	if (c->phase == SSH_READY)
 		return TAILQ_EMPTY(&c->execs) && TAILQ_EMPTY(&c->tunnels) ? "while nothing ran" : "while running";
-	return c->handshake_bytes ? "during the handshake" : "before its banner";
-}
-
-/* Bytes before the first line's end; the data has no NUL at its end. */
-static size_t first_line(const char *data, size_t n)
-{
-	size_t len = 0;
-
-	while (len < n && data[len] != '\r' && data[len] != '\n')
-		len++;
-	return len;
+	return c->guard.received ? "during the handshake" : "before its banner";
 }
 
 void conn_fail_eof(struct ssh_conn *c)
 {
 	char line[64], tried[128];
-	size_t n = c->early.len;
 
 	if (c->phase == SSH_READY) {
 		conn_fail(c, ERR_UNREACHABLE, "connection lost %s: %s", when(c),
@@ -218,8 +241,7 @@ void conn_fail_eof(struct ssh_conn *c)
 		conn_auth_tried(c, tried, sizeof(tried));
 		conn_fail(c, ERR_UNREACHABLE, "the host %s the connection during login (%s)",
 			  c->io_errno ? "reset" : "closed", tried);
-	} else if (n && memcmp(c->early.data, "SSH-", n < 4 ? n : 4)) {
-		say_bytes(line, sizeof(line), c->early.data, first_line(c->early.data, n));
+	} else if (say_greeting(c, line, sizeof(line))) {
 		conn_fail(c, ERR_UNREACHABLE, "no SSH server: it sent \"%s\" and %s", line,
 			  c->io_errno ? "reset" : "closed");
 	} else {
@@ -235,6 +257,14 @@ void conn_fail_ssh(struct ssh_conn *c, int rc)
 
 	if (c->phase < SSH_LOGIN && say_methods(c, &err)) {
 		conn_fail(c, err.code, "%s", err.message);
+		return;
+	}
+	if (c->phase < SSH_LOGIN && rc != LIBSSH2_ERROR_ALLOC && say_greeting(c, safe, sizeof(safe))) {
+		conn_fail(c, ERR_PROTOCOL, "no SSH server: it sent \"%.64s\"", safe);
+		return;
+	}
+	if (c->phase < SSH_LOGIN && rc == LIBSSH2_ERROR_SOCKET_NONE) {
+		conn_fail(c, ERR_PROTOCOL, "failed %s: the host does not keep to the protocol", when(c));
 		return;
 	}
 	libssh2_session_last_error(c->session, &text, NULL, 0);

@@ -74,6 +74,10 @@ func (c *client) openChannel(r *reader) error {
 	if c.behaviour.name == "sessions" {
 		limit = int(c.behaviour.numberOr(1))
 	}
+	if c.behaviour.name == "refuseall" {
+		c.send(message{msgChannelOpenFail}.uint32(remote).uint32(1).string("\x1b[2Jno\n").string(""))
+		return nil
+	}
 	if kind != "session" || len(c.channels) >= limit {
 		c.fleet.counters.refusedChannel()
 		c.send(message{msgChannelOpenFail}.uint32(remote).uint32(2).string("open failed").string(""))
@@ -90,8 +94,11 @@ func (c *client) openChannel(r *reader) error {
 		c.channels = make(map[uint32]*channel)
 	}
 	c.channels[ch.local] = ch
-	c.send(message{msgChannelConfirm}.uint32(remote).uint32(ch.local).uint32(receiveWindow).
-		uint32(maxData))
+	window = receiveWindow
+	if c.behaviour.name == "window0" {
+		window = 0
+	}
+	c.send(message{msgChannelConfirm}.uint32(remote).uint32(ch.local).uint32(window).uint32(maxData))
 	return nil
 }
 

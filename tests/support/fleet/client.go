@@ -29,6 +29,7 @@ type client struct {
 	unread    int
 	failures  int
 	loggedIn  bool
+	asked     bool // our offer for new keys has been sent
 
 	mu       sync.Mutex
 	up       direction
@@ -189,6 +190,12 @@ func (c *client) serveMessages() error {
 
 // handle does one message. The lock is held.
 func (c *client) handle(payload []byte) error {
+	if payload[0] == msgAuthRequest { // a service request says nothing of who asks
+		c.fleet.counters.loginAsked(c.addr)
+	}
+	if done, err := c.playBadly(payload[0]); done {
+		return err
+	}
 	r := &reader{rest: payload[1:]}
 	switch kind := payload[0]; {
 	case kind == msgIgnore || kind == msgDebug || kind == msgUnimplemented:
@@ -250,6 +257,9 @@ func (c *client) login(r *reader) error {
 	c.loggedIn = true
 	c.fleet.counters.loggedIn()
 	c.send([]byte{msgAuthSuccess})
+	if c.behaviour.name == "rekeys" {
+		c.askForKeys()
+	}
 	return nil
 }
 

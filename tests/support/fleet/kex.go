@@ -164,13 +164,20 @@ func (o *offer) agree(clientInit []byte) (*agreement, error) {
 func (c *client) exchange(clientInit []byte) error {
 	o := c.fleet.offer
 	clientInit = append([]byte(nil), clientInit...)
-	if c.sessionID != nil {
+	if c.sessionID != nil && !c.asked {
 		c.send(o.kexInit)
 		c.flush()
 	}
+	c.asked = false
 	a, err := o.agree(clientInit)
 	if err != nil {
 		return err
+	}
+	if c.behaviour.name == "closekex" {
+		return errPacket
+	}
+	if c.behaviour.name == "ignores" {
+		return c.flood(message{msgIgnore}.string(strings.Repeat("x", 1000)))
 	}
 	payload, err := c.expect(msgKexECDHInit)
 	if err == nil && a.skipGuess {
@@ -215,7 +222,19 @@ func (c *client) exchange(clientInit []byte) error {
 	if _, err := c.expect(msgNewKeys); err != nil {
 		return err
 	}
-	return c.in.newKeys(a.cipherIn, a.macIn, derive, [3]byte{'A', 'C', 'E'})
+	err = c.in.newKeys(a.cipherIn, a.macIn, derive, [3]byte{'A', 'C', 'E'})
+	if err == nil && c.behaviour.name == "rekeys" && c.loggedIn {
+		c.askForKeys()
+	}
+	return err
+}
+
+// askForKeys begins a key exchange, which goes on when the client's offer has come.
+func (c *client) askForKeys() {
+	c.asked = true
+	c.send(c.fleet.offer.kexInit)
+	c.flush()
+	c.fleet.counters.asked()
 }
 
 func sign(key ssh.Signer, random io.Reader, data []byte, algorithm string) (*ssh.Signature, error) {

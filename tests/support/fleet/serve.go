@@ -142,7 +142,7 @@ func (f *fleet) greet(conn net.Conn, b behaviour) bool {
 		time.Sleep(time.Duration(b.numberOr(2) * float64(time.Second)))
 		return true
 	default:
-		return true
+		return f.greetBadly(conn, b)
 	}
 	return false
 }

@@ -30,6 +30,9 @@ func (s *session) exec(command string) {
 	c.fleet.counters.execBegin(c.addr)
 	defer c.fleet.counters.execEnd()
 	s.kill = make(chan struct{})
+	if s.execBadly() {
+		return
+	}
 	switch c.behaviour.name {
 	case "hangexec":
 		s.wait(-1)

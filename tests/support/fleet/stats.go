@@ -33,6 +33,8 @@ type stats struct {
 	Unknown         []string       `json:"unknown"`
 	AddressConns    map[string]int `json:"address_connections"`
 	AddressExecs    map[string]int `json:"address_execs"`
+	AddressLogins   map[string]int `json:"address_logins"`
+	Rekeys          int            `json:"rekeys"`
 	Ops             map[string]int `json:"ops"`
 	UptimeS         float64        `json:"uptime_s"`
 	CPUS            float64        `json:"cpu_s"`
@@ -44,6 +46,7 @@ type counters struct {
 	s     stats
 	conns map[uint32]int
 	execs map[uint32]int
+	asks  map[uint32]int
 	begun time.Time
 }
 
@@ -59,7 +62,7 @@ func (c *counters) reset() {
 		Commands: make(map[string]int), Played: make(map[string]int), Ops: make(map[string]int),
 		Unknown: []string{},
 	}
-	c.conns, c.execs = make(map[uint32]int), make(map[uint32]int)
+	c.conns, c.execs, c.asks = make(map[uint32]int), make(map[uint32]int), make(map[uint32]int)
 }
 
 func (c *counters) change(fn func(s *stats)) {
@@ -89,6 +92,9 @@ func (c *counters) execBegin(addr uint32) {
 		c.execs[addr]++
 	})
 }
+
+func (c *counters) loginAsked(addr uint32) { c.change(func(*stats) { c.asks[addr]++ }) }
+func (c *counters) asked()                 { c.change(func(s *stats) { s.Rekeys++ }) }
 
 func (c *counters) disconnected()       { c.change(func(s *stats) { s.ConnectionsNow-- }) }
 func (c *counters) execEnd()            { c.change(func(s *stats) { s.ExecsNow-- }) }
@@ -136,6 +142,7 @@ func (c *counters) encode(w io.Writer, brief bool) {
 		out.Ops = nil
 	} else {
 		out.AddressConns, out.AddressExecs = byAddress(c.conns), byAddress(c.execs)
+		out.AddressLogins = byAddress(c.asks)
 	}
 	_ = json.NewEncoder(w).Encode(&out)
 }

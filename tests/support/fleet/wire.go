@@ -23,6 +23,7 @@ const (
 	msgAuthRequest     = 50
 	msgAuthFailure     = 51
 	msgAuthSuccess     = 52
+	msgAuthBanner      = 53
 	msgAuthKeyOK       = 60
 	msgGlobalRequest   = 80
 	msgRequestFailure  = 82
