@@ -159,6 +159,13 @@ int process_reload(struct runtime *rt, int (*accept)(void *arg, const struct con
 	return 0;
 }
 
+int process_reload_ssh(struct runtime *rt)
+{
+	struct teller t = { .program = rt->program, .log = true };
+
+	return setup_renew_ssh(rt, tell_problem, tell_warning, &t);
+}
+
 int process_open(struct runtime *rt, struct script **script, const struct process_options *o,
 		 struct err *err)
 {

@@ -28,6 +28,8 @@ int process_open(struct runtime *rt, struct script **script, const struct proces
  * is the last that may fail: it is called right before. 0 or -ERR_x. Blocking. */
 int process_reload(struct runtime *rt, int (*accept)(void *arg, const struct config *fresh),
 		   void *arg);
+/* Only the keys and known hosts of the configuration in force, likewise. */
+int process_reload_ssh(struct runtime *rt);
 /* Ends fibers, fan-outs (what runs on hosts is killed), threads and files. NULLs are fine. */
 void process_close(struct runtime *rt, struct script *script);
 

@@ -58,10 +58,16 @@ static void check_access(struct opening *o)
 	}
 	if (!strcmp(url, "embedded"))
 		return;
-	if (redis_address_parse(&address, url, &err))
+	if (redis_address_parse(&address, url, &err)) {
+		static const char own[] = "redis_url: "; /* the setting is named already */
+		bool named = !strncmp(err.message, own, strlen(own));
+
+		memmove(err.message, err.message + (named ? strlen(own) : 0),
+			strlen(err.message) + 1 - (named ? strlen(own) : 0));
 		fail(o, "runner", "redis_url", &err);
-	else
+	} else {
 		redis_address_deinit(&address);
+	}
 }
 
 static void open_tokens(struct opening *o)
@@ -225,6 +231,19 @@ int setup_open(struct setup *s, struct config *config, enum setup_kind kind,
 	}
 	open_ssh(&o, max_connections);
 	return o.rc;
+}
+
+int setup_renew_ssh(struct runtime *rt, config_report_fn *report, config_report_fn *warn, void *arg)
+{
+	struct setup s = { .error_fd = -1, .access_fd = -1 };
+	struct opening o = { .s = &s, .c = rt->config, .report = report, .warn = warn, .arg = arg };
+
+	open_ssh(&o, rt->max_connections);
+	if (o.rc)
+		return o.rc;
+	ssh_settings_unref(rt->ssh);
+	rt->ssh = s.ssh;
+	return 0;
 }
 
 void setup_use(struct setup *s, struct runtime *rt)

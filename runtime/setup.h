@@ -32,6 +32,9 @@ int setup_open(struct setup *s, struct config *config, enum setup_kind kind,
 	       void *arg);
 /* Puts it in force: the logs, and rt's pointers. What was in force before is freed, s is empty. */
 void setup_use(struct setup *s, struct runtime *rt);
+/* Reads the keys and known hosts of the configuration in force again, and puts them in force. */
+int setup_renew_ssh(struct runtime *rt, config_report_fn *report, config_report_fn *warn,
+		    void *arg);
 void setup_close(struct setup *s);
 
 #endif

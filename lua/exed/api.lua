@@ -231,9 +231,11 @@ local function open(self, path)
   self.server = server.new(server_options(self.node))
   self.server:serve(function(req) self:handle(req) end)
   for _, listener in ipairs(config.runner.role == "worker" and {} or config.api.listen) do
-    local ok, err = self.server:listen(full_address(listener),
-      table.concat(listener.dialects, ","))
+    local address, dialects = full_address(listener), table.concat(listener.dialects, ",")
+    local ok, err = self.server:listen(address, dialects)
     if not ok then return nil, err end
+    log.info("api", "listening on %s%s, for %s", address,
+      config.api.tls_cert and not address:find "^unix:" and " with TLS" or "", dialects)
   end
   return self.server:listen("unix:" .. path, table.concat(config.api.dialects, ","))
 end

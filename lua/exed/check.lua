@@ -25,6 +25,13 @@ local function check_inventory()
   local holder, err = inventory_holder.open(path, { stat = sys.stat })
   if err then return problem("[inventory] path: %s", err.message) end
   for _, warning in ipairs(holder.inventory.warnings) do warn("%s", warning) end
+  local seen = {}
+  for _, host in ipairs(holder.inventory.hosts) do
+    if host.key and not seen[host.key] then
+      seen[host.key] = true
+      if not sys.stat(host.key) then warn("%s: there is no key %s", host.name, host.key) end
+    end
+  end
 end
 
 local function check_plugins()

@@ -18,6 +18,7 @@ local programs = require "exed.inventory.programs"
 local redis = require "exed.redis"
 local runner = require "exed.runner"
 local signal = require "exed.signal"
+local ssh_files = require "exed.ssh_files"
 local state = require "exed.state"
 local store = require "exed.store"
 local sys = require "exed.sys"
@@ -33,7 +34,7 @@ local FIRST_CONTACT <const> = 5
 local LOADING <const> = 120
 -- Seconds that requests get for their end when the node has none of its own left.
 local LAST_ANSWERS <const> = 1
--- How often the inventory is looked at, in seconds.
+-- How often the inventory, and the files that logins depend on, are looked at, in seconds.
 local INVENTORY_PERIOD <const> = 1
 -- How often plugins are looked at, in seconds: what is saved is to be live within two.
 local PLUGINS_PERIOD <const> = 1
@@ -227,6 +228,8 @@ function node.start()
   keep_running(self, "ready", 1, listen_ready)
   keep_running(self, "inventory", INVENTORY_PERIOD, refresh_inventory)
   keep_running(self, "plugins", PLUGINS_PERIOD, refresh_plugins)
+  local watch = ssh_files.new(self)
+  keep_running(self, "ssh files", INVENTORY_PERIOD, function() watch:turn() end)
   self.api, err = api.start(self)
   if not self.api then return nil, err end
   return self

@@ -66,13 +66,19 @@ static int l_default_path(lua_State *L)
 static int l_open(lua_State *L)
 {
 	struct state *s = lua_newuserdatauv(L, sizeof(*s), 0);
+	char full[PATH_MAX];
 	struct err err;
 
 	s->fd = -1;
 	luaL_setmetatable(L, STATE);
 	check_path(L, s->path, sizeof(s->path));
 	s->fd = state_dir_open(s->path, &err);
-	return s->fd < 0 ? fiber_push_err(L, &err, "state.open") : 1;
+	if (s->fd < 0)
+		return fiber_push_err(L, &err, "state.open");
+	/* Sockets in it are named by their whole path. */
+	if (realpath(s->path, full))
+		strcpy(s->path, full);
+	return 1;
 }
 
 static int l_gc(lua_State *L)

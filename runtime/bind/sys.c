@@ -10,6 +10,7 @@
  *   share() -> text              the directory with lua/, executors/, tasks/
  *   reload() -> boolean          the configuration and its files again: all of it, or nothing (the log
  *                                says why)
+ *   reload_ssh() -> boolean      only keys and known hosts
  *   ready()                      the node serves: who started it with -d may go
  *   notify("ready" | "reloading" | "stopping")   tells the service manager, when there is one */
 #include <dirent.h>
@@ -193,6 +194,12 @@ static int l_ready(lua_State *L)
 	return 0;
 }
 
+static int l_reload_ssh(lua_State *L)
+{
+	lua_pushboolean(L, !process_reload_ssh(script_runtime(script_of(L))));
+	return 1;
+}
+
 static int l_notify(lua_State *L)
 {
 	static const char *const words[] = { "ready", "reloading", "stopping", NULL };
@@ -227,6 +234,7 @@ static const luaL_Reg functions[] = {
 	{ "notify", l_notify },
 	{ "ready", l_ready },
 	{ "reload", l_reload },
+	{ "reload_ssh", l_reload_ssh },
 	{ NULL, NULL },
 };
 

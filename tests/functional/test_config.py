@@ -176,6 +176,32 @@ class Reload(unittest.TestCase):
             hup(node)
             self.assertEqual(node.get("/ping?target=web01").body["web01"]["status"], 1)
 
+    def test_keys_and_known_hosts_that_change_are_read_without_asking(self):
+        with Sshd(1) as hosts:
+            node = Exed(hosts)
+            with open(hosts.known_hosts, encoding="utf-8") as f:
+                known = f.read()
+            path, key = node.write("kh", ""), node.path("late-key")
+            with open(hosts.inventory, encoding="utf-8") as f:
+                inventory = f.read().replace(hosts.key, key)
+            node.conf["inventory"]["path"] = node.write("hosts", inventory)
+            node.conf["ssh"].update(known_hosts=path, keep="none", key=None, agent="none")
+            node.extra_env["HOME"] = node.dir
+
+            def answer():
+                return node.get("/ping?target=web01").body["web01"]
+
+            with node:
+                self.assertIn("no entry for", answer()["error"])
+                node.write("kh", known)
+                wait_until(lambda: "late-key" in answer().get("error", ""), 10, "the host is known")
+                with open(hosts.key, encoding="utf-8") as f:
+                    node.write("late-key", f.read(), 0o600)
+                wait_until(lambda: answer()["status"] == 1, 10, "the key is there")
+                node.write("kh", "")
+                wait_until(lambda: "no entry for" in answer().get("error", ""), 10, "it is unknown again")
+                self.assertIn("/kh has changed", node.log())
+
     def test_open_connections_and_running_jobs_go_on(self):
         with Sshd(1) as hosts, Exed(hosts) as node:
             jid = node.execute("web01", "while [ ! -e %s ]; do sleep 0.05; done; echo done"
