@@ -7,6 +7,7 @@ local inventory = require "exed.inventory"
 local inventory_holder = require "exed.inventory.holder"
 local json = require "exed.json"
 local plugins = require "exed.plugins"
+local programs = require "exed.inventory.programs"
 local sys = require "exed.sys"
 
 local problems = {}
@@ -22,7 +23,7 @@ local function check_inventory()
     return warn("[inventory] path: there is no %s yet, so there are no hosts", path)
   end
   inventory.use_json(json)
-  local holder, err = inventory_holder.open(path, { stat = sys.stat })
+  local holder, err = inventory_holder.open(path, { programs = programs.standard() })
   if err then return problem("[inventory] path: %s", err.message) end
   for _, warning in ipairs(holder.inventory.warnings) do warn("%s", warning) end
   local seen = {}
