@@ -390,6 +390,15 @@ class Others(Hosts):
         out, _ = self.run_text("service", "web[02:03]", "nginx", "start")
         self.assertEqual(sorted(out.splitlines()), ["web02: ok", "web03: changed"])
 
+    def test_an_inventory_that_is_a_directory(self):
+        os.makedirs(self.hosts.path("inv", "group_vars"))
+        self.hosts.write("inv/10-hosts", self.hosts.inventory_text())
+        self.hosts.write("inv/group_vars/web.yml", "role: front\n")
+        where = os.path.join(self.hosts.dir, "inv")
+        row = json.loads(self.run_text("hosts", "-i", where, "--json", "web01")[0])
+        self.assertEqual(row["vars"]["role"], "front")
+        self.assertEqual(self.run_text("ping", "-i", where, "web01")[0], "web01: ok\n")
+
     def test_hosts(self):
         self.assertEqual(self.run_text("hosts")[0].splitlines(), self.all_names())
         self.assertEqual(self.run_text("hosts", "web:!web02", "--ranges")[0], "web[01,03-04]\n")
