@@ -589,7 +589,7 @@ class Many(Case):
             ours = self.cpu_of(self.command("exec", "-b", "all", "echo hello"), "== sim[0001-0200] (200 hosts)\nhello\n")
             theirs = self.cpu_of(["clush", "-b", "-f", "64", "-O", "ssh_options=-F " + config, "-w", addresses,
                                   "echo hello"], "hello\n")
-            self.assertLess(10 * ours, theirs)
+            self.assertLess(10 / SLOW * ours, theirs)
 
     def cpu_of(self, command, part):
         """User and system seconds of a command and all its children, when its output has the part."""
