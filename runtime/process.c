@@ -118,6 +118,9 @@ static int open_config(struct runtime *rt, const struct process_options *o, stru
 	t.log = kind == SETUP_NODE;
 	for (const char *const *w = config_warnings(rt->config); *w; w++)
 		tell_warning(&t, *w);
+	if (o->ready_fd && !strcmp(config_str(rt->config, "log", "error_log"), "-"))
+		fprintf(stderr, "%s: warning: in the background nobody sees standard output; set [log] "
+				"error_log\n", o->program);
 	if (rt->max_connections < config_int(rt->config, "ssh", "max_connections"))
 		log_write(o->quiet ? LOG_DEBUG : LOG_WARNING, "exed",
 			  "max_connections is lowered to %u: so many descriptors there are",

@@ -232,6 +232,16 @@ class Running(unittest.TestCase):
             end_pids(with_marker(node.dir, environ=False))
             node.stop()
 
+    def test_d_without_a_log_is_warned_of(self):
+        node = Exed(conf={"store": {"redis_server": "/nosuch/redis-server"}})
+        node.conf["log"] = {}
+        try:
+            done = subprocess.run([PROGRAM, "-d", "-c", node.write_conf()], env=node.environment(),
+                                  cwd=node.dir, timeout=60, capture_output=True, text=True)
+        finally:
+            node.stop()
+        self.assertIn("warning: in the background nobody sees standard output", done.stderr)
+
     def test_d_says_why_it_cannot_start(self):
         node = Exed(conf={"store": {"redis_server": "/nosuch/redis-server"}})
         try:

@@ -306,6 +306,28 @@ class Sending(Base):
             self.assertEqual(sum(len(r["stdout"]) for records in got.values() for r in records), 40 * 900000)
 
 
+class Sockets(Base):
+    def test_a_websocket_speaks_both_ways(self):
+        with Sshd(1) as hosts:
+            node = self.node(hosts)
+            jid = node.execute("web01", "echo over TLS")
+            with node.connect() as s:
+                s.settimeout(20 * SLOW)
+                s.sendall(("GET /jobs/%s?follow=1&outputs=1 HTTP/1.1\r\nHost: localhost\r\n"
+                           "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+                           "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n" % jid).encode())
+                # A ping of 5 bytes, masked with zeros.
+                s.sendall(b"\x89\x85\0\0\0\0hello")
+                got = b""
+                while b'"end"' not in got or b"\x8a\x05hello" not in got:
+                    part = s.recv(65536)
+                    self.assertTrue(part, got)
+                    got += part
+            self.assertTrue(got.startswith(b"HTTP/1.1 101 "), got)
+            self.assertIn(b"over TLS\\n", got)
+            node.term()
+
+
 class Clients(Base):
     @classmethod
     def setUpClass(cls):
