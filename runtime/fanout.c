@@ -51,6 +51,19 @@ struct fanouts {
 	size_t buffered;
 };
 
+/* Of a target whose op was started here: its host is asked until then how it ended, or what it left. */
+struct started {
+	int64_t settle_until_ms;
+	struct host_left *left;
+};
+
+/* A target that waits to be started, or to be asked about again. There may be many: keep it small. */
+struct target {
+	unsigned index;
+	struct ssh_host *host;
+	struct started *started; /* NULL: it was not */
+};
+
 struct fanout {
 	struct ring_node node; /* in its group's ring */
 	struct fanout *next_fanout, **link;
@@ -62,8 +75,8 @@ struct fanout {
 	void *input;
 	struct verdict *verdicts;
 	struct host_run_plan run_plan;
-	struct fanout_target *targets;
-	size_t ntargets, next; /* targets[next..] have not started */
+	struct target *targets;
+	size_t ntargets, next; /* targets[next..] wait */
 	size_t nlater;         /* targets[..nlater] are to be asked again when the timer says so */
 	struct timer later;
 	struct host_run *runs, **runs_last;
@@ -78,6 +91,8 @@ struct fanout {
 	const struct fanout_ops *ops;
 	void *arg;
 	char *cancel;
+	bool skipped; /* by the cancel: what waits now was started before, and is settled */
+	bool refused;
 	bool abandoned, draining;
 	int unrun_status; /* of hosts that a cancel kept from starting */
 };
@@ -131,7 +146,8 @@ static void update_rings(struct fanout *f)
 {
 	struct group *g = f->group;
 	struct fanouts *fs = f->all;
-	bool open = f->next < f->ntargets && !f->cancel && !f->abandoned && !f->draining;
+	bool open = f->next < f->ntargets && (!f->cancel || f->skipped) && !f->abandoned &&
+		    !f->draining;
 
 	if (open && (!f->plan.window || f->running < f->plan.window))
 		ring_add(&g->ring, &f->node);
@@ -157,10 +173,34 @@ static struct group *next_group(struct fanouts *fs)
 	return node ? container_of(node, struct group, node) : NULL;
 }
 
+/* It is not to be skipped: it may run, or have run. */
+static bool is_started(const struct fanout *f, const struct target *t)
+{
+	return t->started || f->plan.settle_until_ms;
+}
+
+/* The run goes on with what the target knows. */
+static void started_take(struct target *t, struct host_run *run)
+{
+	if (!t->started)
+		return;
+	run->settle_until_ms = t->started->settle_until_ms;
+	run->left = t->started->left;
+	free(t->started);
+	t->started = NULL;
+}
+
+static void started_free(struct target *t)
+{
+	if (t->started)
+		host_left_free(t->started->left);
+	free(t->started);
+}
+
 static bool start_next(struct fanout *f)
 {
 	struct host_run *run = calloc(1, sizeof(*run));
-	struct fanout_target *t = &f->targets[f->next];
+	struct target *t = &f->targets[f->next];
 
 	if (!run)
 		return false;
@@ -169,7 +209,12 @@ static bool start_next(struct fanout *f)
 	run->fanout = f;
 	run->index = t->index;
 	run->host = t->host;
+	run->again = is_started(f, t);
+	run->settle_until_ms = f->plan.settle_until_ms;
+	if (run->again)
+		run->forbid = f->cancel ? f->cancel : f->plan.forbid;
 	t->host = NULL;
+	started_take(t, run);
 	if (f->plan.transport == FANOUT_SSH)
 		run->io = pool_io(f->all->pool, ssh_host_hash(run->host));
 	run->since_ms = loop_now_ms();
@@ -326,7 +371,7 @@ static void refuse_reached(struct fanout *f)
 	f->reached_last = &f->reached;
 }
 
-/* Asks for all that were reached in this turn, in calls of a bounded size. */
+/* Asks for all that were reached in this turn, in calls of a bounded size and of one kind. */
 static void flush_marks(struct fanout *f)
 {
 	unsigned indexes[MARK_BATCH];
@@ -341,13 +386,14 @@ static void flush_marks(struct fanout *f)
 	f->reached = NULL;
 	f->reached_last = &f->reached;
 	while (run) {
+		bool again = run->again;
 		size_t n = 0;
 
-		for (; run && n < MARK_BATCH; run = run->next_marking) {
+		for (; run && n < MARK_BATCH && run->again == again; run = run->next_marking) {
 			run->lapses = atomic_load(&f->all->lapses);
 			indexes[n++] = run->index;
 		}
-		f->sink->mark(f->sink_arg, indexes, n);
+		f->sink->mark(f->sink_arg, indexes, n, again);
 	}
 }
 
@@ -359,14 +405,22 @@ struct entry *fanout_unrun_record(const struct fanout *f, unsigned index, const 
 	return record_plain(index, f->unrun_status, reason);
 }
 
+static void ask_again(void *arg);
+
 static void skip_waiting(struct fanout *f)
 {
 	size_t n = 0;
 
 	for (; f->next < f->ntargets && n < SKIP_BATCH; n++) {
-		struct fanout_target *t = &f->targets[f->next];
-		struct entry *e = fanout_unrun_record(f, t->index, f->cancel);
+		struct target *t = &f->targets[f->next];
+		struct entry *e;
 
+		if (is_started(f, t) && !f->refused) {
+			f->targets[f->nlater++] = *t;
+			f->next++;
+			continue;
+		}
+		e = fanout_unrun_record(f, t->index, f->cancel);
 		if (!e)
 			break;
 		ssh_host_unref(t->host);
@@ -374,6 +428,10 @@ static void skip_waiting(struct fanout *f)
 		f->next++;
 		queue_entries(f, e);
 	}
+	if (f->next < f->ntargets)
+		return;
+	f->skipped = true;
+	ask_again(f);
 }
 
 static void end_fanout(struct fanout *f)
@@ -389,8 +447,10 @@ static void end_fanout(struct fanout *f)
 		free(f->strings[i]);
 	for (char **e = f->env; e && *e; e++)
 		free(*e);
-	for (size_t i = f->next; i < f->ntargets; i++)
+	for (size_t i = f->next; i < f->ntargets; i++) {
 		ssh_host_unref(f->targets[i].host);
+		started_free(&f->targets[i]);
+	}
 	free(f->env);
 	free(f->input);
 	free(f->verdicts);
@@ -413,7 +473,7 @@ static void flush(struct deferred *d)
 
 	flush_marks(f);
 	/* While the store is slow or away, a long cancel waits for it too. */
-	if (f->cancel && !f->abandoned && !f->draining && f->untaken < 4 * SKIP_BATCH)
+	if (f->cancel && !f->skipped && !f->abandoned && !f->draining && f->untaken < 4 * SKIP_BATCH)
 		skip_waiting(f);
 	list = f->entries;
 	f->entries = NULL;
@@ -486,14 +546,20 @@ static struct entry *last_resort(const struct host_run *run)
 	return record_plain(run->index, STATUS_FAILED, "not enough memory for its record");
 }
 
-/* They wait in places that are free, since each of them had started. */
-static void wait_for_later(struct fanout *f, struct host_run *run)
+/* The run's target, to wait once more. False: there is no memory for what it knows. */
+static bool target_again(struct target *t, struct host_run *run)
 {
-	f->targets[f->nlater].index = run->index;
-	f->targets[f->nlater].host = run->host ? ssh_host_ref(run->host) : NULL;
-	f->nlater++;
-	if (!event_pending(f->later.ev, EV_TIMEOUT, NULL))
-		timer_set(&f->later, SETTLE_PAUSE_MS);
+	struct started *started = NULL;
+
+	if (run->again || run->unsettled) {
+		started = calloc(1, sizeof(*started));
+		if (!started)
+			return false;
+		*started = (struct started){ run->settle_until_ms, run->left };
+		run->left = NULL;
+	}
+	*t = (struct target){ run->index, run->host ? ssh_host_ref(run->host) : NULL, started };
+	return true;
 }
 
 static void ask_again(void *arg)
@@ -508,12 +574,27 @@ static void ask_again(void *arg)
 	admit_soon(f->all);
 }
 
+/* They wait in places that are free, since each of them had started. */
+static void wait_for_later(struct fanout *f, struct host_run *run)
+{
+	if (!target_again(&f->targets[f->nlater], run)) {
+		run->last = record_unknown(run->index, "not enough memory to ask the host again");
+		return;
+	}
+	f->nlater++;
+	if (f->draining || f->abandoned)
+		ask_again(f);
+	else if (!event_pending(f->later.ev, EV_TIMEOUT, NULL))
+		timer_set(&f->later, SETTLE_PAUSE_MS);
+}
+
 /* Its place among the targets that wait is free: it has started, so `next` is past it. */
 static void put_back(struct fanout *f, struct host_run *run)
 {
-	f->next--;
-	f->targets[f->next].index = run->index;
-	f->targets[f->next].host = run->host ? ssh_host_ref(run->host) : NULL;
+	if (target_again(&f->targets[f->next - 1], run))
+		f->next--;
+	else
+		run->last = record_unknown(run->index, "not enough memory to ask the host again");
 }
 
 void fanout_run_finished(struct host_run *run)
@@ -530,7 +611,9 @@ void fanout_run_finished(struct host_run *run)
 	f->group->running--;
 	f->all->running--;
 	f->all->finished++;
-	if (run->lapsed)
+	if (run->lapsed && f->skipped && !run->again)
+		run->last = fanout_unrun_record(f, run->index, f->cancel);
+	else if (run->lapsed)
 		put_back(f, run);
 	else if (run->unsettled)
 		wait_for_later(f, run);
@@ -614,14 +697,16 @@ struct fanout *fanout_start(struct fanouts *fs, const struct fanout_plan *plan,
 	}
 	f = calloc(1, sizeof(*f));
 	if (!f || timer_init(&f->later, loop_base(fs->loop), ask_again, f) || !copy_plan(f, plan) ||
-	    !copy_block((void **)&f->targets, targets, ntargets * sizeof(*targets)) ||
+	    !(f->targets = calloc(ntargets + 1, sizeof(*f->targets))) ||
 	    !(f->group = group_get(fs, plan)))
 		goto fail;
 	f->all = fs;
 	f->ntargets = ntargets;
-	for (size_t i = 0; i < ntargets; i++)
+	for (size_t i = 0; i < ntargets; i++) {
+		f->targets[i].index = targets[i].index;
 		if (targets[i].host)
-			ssh_host_ref(targets[i].host);
+			f->targets[i].host = ssh_host_ref(targets[i].host);
+	}
 	f->runs_last = &f->runs;
 	f->reached_last = &f->reached;
 	f->marking_last = &f->marking;
@@ -634,7 +719,7 @@ struct fanout *fanout_start(struct fanouts *fs, const struct fanout_plan *plan,
 	f->arg = arg;
 	f->run_plan.plan = &f->plan;
 	f->run_plan.ssh = ssh ? ssh_settings_ref((struct ssh_settings *)ssh) : NULL;
-	f->run_plan.marks = sink->mark && !plan->unmarked;
+	f->run_plan.marks = sink->mark != NULL;
 	f->run_plan.loop = fs->loop;
 	f->run_plan.permit = &fs->permit;
 	f->run_plan.lapses = &fs->lapses;
@@ -689,6 +774,7 @@ void fanout_cancel(struct fanout *f, const char *reason)
 
 void fanout_refuse(struct fanout *f, const char *reason)
 {
+	f->refused = true;
 	f->unrun_status = STATUS_UNREACHABLE;
 	fanout_cancel(f, reason);
 }

@@ -46,8 +46,9 @@ void fanouts_permit(struct fanouts *fs, int64_t until_ms);
  * fanout_x functions below, later than the call. */
 struct sink_ops {
 	/* Set the started bits of these targets; then fanout_marked. Answers keep the order of the
-	 * calls. NULL: nothing is marked. */
-	void (*mark)(void *sink, const unsigned *indexes, size_t n);
+	 * calls. again: they are set, and it is only to be made sure that they are still ours.
+	 * NULL: nothing is marked. */
+	void (*mark)(void *sink, const unsigned *indexes, size_t n, bool again);
 	/* Takes a list of entries (by next); then fanout_taken with the same list. */
 	void (*append)(void *sink, struct entry *list);
 };
@@ -81,15 +82,18 @@ struct fanout_plan { /* copied by fanout_start */
 	bool urgent;            /* a small sync request: may use the places kept for such */
 	bool keep;              /* keep connections warm afterwards */
 	int64_t settle_until_ms; /* not 0: these ops were started by a lost node. A host that cannot be
-				  * asked, or (look) where something still runs, is asked again until
-				  * then (loop_now_ms), and is unknown after it */
+				  * asked, or where something still runs, is asked again until then
+				  * (loop_now_ms), and is unknown after it */
+	int64_t settle_ms;       /* the same for ops of this fan-out whose end was not seen: so long from
+				  * then on. Fenced ones are joined again; of others the host is asked
+				  * once what is left, and again while there is something. 0: never */
 	const char *op_id;      /* "jid.n": EXED_OP is this, the index and the try */
 	unsigned try;
-	bool unmarked;          /* their started bits are set already */
 	bool fence;             /* the command starts once on a host, whoever asks: fence.h. A run with
 				 * settle_until_ms then joins or tells what was started before */
-	const char *forbid;     /* fence: decided not to run: hosts where it never started are SKIPPED with
-				 * this reason; what runs is killed, what ended is told */
+	const char *forbid;     /* with settle_until_ms: decided not to run: hosts where a fence says that it
+				 * never started are SKIPPED with this reason; what runs is killed, what
+				 * ended is told */
 	bool quiet;             /* fence: struct fence_command's */
 	bool sync;
 	const char *fence_dir;  /* for hosts that name none; NULL: fence.h's */
@@ -113,7 +117,8 @@ struct fanout *fanout_start(struct fanouts *fs, const struct fanout_plan *plan,
 			    const struct ssh_settings *ssh, const struct fanout_target *targets,
 			    size_t ntargets, const struct sink_ops *sink, void *sink_arg,
 			    const struct fanout_ops *ops, void *arg, struct err *err);
-/* Running hosts are killed (records: FAILED, cancelled), the others get SKIPPED with the reason. */
+/* Running hosts are killed (records: FAILED, cancelled), the others get SKIPPED with the reason. What was
+ * started before, by a lost node or here, is settled as plan.forbid says. */
 void fanout_cancel(struct fanout *f, const char *reason);
 /* Before anything has started: every host gets UNREACHABLE with the reason, and none is tried. */
 void fanout_refuse(struct fanout *f, const char *reason);

@@ -10,6 +10,10 @@
 
 #include "loop.h"
 
+#define NODE_LOST "node lost while running"
+#define CONN_LOST "connection lost while running"
+/* A host has so long to say what an op left. */
+#define ASK_MS 60000
 /* A host whose parts the sink has not taken may be this far ahead; then its output waits. */
 #define UNTAKEN_MAX (64 * 1024)
 
@@ -27,6 +31,7 @@ void host_run_unref(struct host_run *run)
 		return;
 	record_deinit(&run->record);
 	host_fence_deinit(&run->fence);
+	host_left_free(run->left);
 	ssh_host_unref(run->host);
 	free(run);
 }
@@ -82,10 +87,10 @@ static void finish_with(struct host_run *run, const struct ssh_result *result)
 	finish(run, list);
 }
 
-/* Whether an op of a lost node may be asked about again later. */
-static bool may_settle(struct host_run *run)
+/* Whether a started op may be asked about again later. */
+static bool may_settle(const struct host_run *run)
 {
-	return loop_now_ms() < fanout_run_plan(run)->plan->settle_until_ms && !run->cancelled;
+	return loop_now_ms() < run->settle_until_ms;
 }
 
 static void settle_later(struct host_run *run)
@@ -94,14 +99,27 @@ static void settle_later(struct host_run *run)
 	finish(run, NULL);
 }
 
-/* No record is made of a host that did not answer, or where a lost op still runs. */
-static bool is_unsettled(struct host_run *run, const struct ssh_result *result)
+/* The request went out, and nobody saw how the command ended. */
+static bool is_unseen(const struct ssh_result *r)
 {
-	if (!may_settle(run))
+	return r->sent && !r->exited && !r->signal[0] && !r->timed_out && !r->cancelled;
+}
+
+/* Whether the host has to be asked again about an op that started there and is fenced: the connection
+ * broke, or it could not be asked. */
+static bool must_ask_again(struct host_run *run, const struct ssh_result *r)
+{
+	const struct fanout_plan *plan = fanout_run_plan(run)->plan;
+
+	if (!run->fence.on || run->fence.broken.code || run->leave)
 		return false;
-	if (fanout_run_plan(run)->plan->rules.look)
-		return record_survivors(&run->record, result) != 0;
-	return result->err.code == ERR_UNREACHABLE;
+	if (!r->sent)
+		return run->settle_until_ms && may_settle(run);
+	if (!is_unseen(r) || !r->err.code)
+		return false;
+	if (!run->settle_until_ms && plan->settle_ms)
+		run->settle_until_ms = loop_now_ms() + plan->settle_ms;
+	return may_settle(run);
 }
 
 static void give_back(struct host_run *run, bool sound)
@@ -208,6 +226,11 @@ static void on_output(void *arg, enum ssh_stream stream, const char *data, size_
 {
 	struct host_run *run = arg;
 
+	if (run->left) {
+		if (stream == SSH_STDOUT)
+			host_left_read(run->left, data, n);
+		return;
+	}
 	if (!run->fence.on || stream != SSH_STDOUT)
 		collect(run, stream, data, n);
 	else if (host_fence_read(&run->fence, data, n, on_fenced, run) || run->kill_joined)
@@ -228,19 +251,112 @@ static void finish_unrun(struct host_run *run, const char *why)
 	finish(run, record_plain(run->index, STATUS_FAILED, text));
 }
 
-static void end_fenced(struct host_run *run, struct ssh_result result)
-{
-	bool settles = fanout_run_plan(run)->plan->settle_until_ms != 0;
-	struct err why;
-
-	if (host_fence_end(&run->fence, &result, settles, on_fenced, run, &why))
-		finish_with(run, &result);
-	else
-		finish_unrun(run, why.message);
-}
-
 static void connect_host(struct host_run *run, bool fresh);
 static void run_command(struct host_run *run);
+
+/* ---- asking what is left ---- */
+
+/* why: the host could not be asked; NULL: it could. */
+static void put_why(struct host_run *run, const char *why)
+{
+	struct err *err = &run->left->result.err;
+	struct err was = *err;
+
+	if (why)
+		err_set(err, was.code ? was.code : ERR_UNREACHABLE,
+			"%s, and the host cannot be asked: %s",
+			was.code ? was.message : NODE_LOST, why);
+}
+
+static void finish_left(struct host_run *run, const struct kill_answer *a)
+{
+	struct entry *list = host_left_entries(run->left, a);
+
+	if (!list)
+		list = record_plain(run->index, STATUS_FAILED, "not enough memory for its record");
+	finish(run, list);
+}
+
+/* Goes on in run->left with the result that is known so far. */
+static void ask_left(struct host_run *run, const struct ssh_result *r, bool kill, int64_t until_ms)
+{
+	run->left = host_left_new(&run->record, r, kill, until_ms);
+	if (!run->left) {
+		finish_with(run, r);
+		return;
+	}
+	run->settle_until_ms = until_ms;
+	host_fence_deinit(&run->fence);
+	run->marked = true;
+	run->warm = run->retried = false;
+	if (run->io) {
+		run->ready = false;
+		connect_host(run, r->killed_by != NULL);
+	} else {
+		run_command(run);
+	}
+}
+
+/* The host has answered, or cannot be asked now. */
+static void end_asking(struct host_run *run, bool sent, const char *why)
+{
+	struct host_left *left = run->left;
+	struct kill_answer a = host_left_answer(left, sent);
+
+	if (a.left > 0 && (run->cancelled || run->forbid) && !left->kill) {
+		left->kill = true;
+		if (!left->until_ms)
+			left->until_ms = loop_now_ms() + fanout_run_plan(run)->plan->settle_ms;
+		run->settle_until_ms = left->until_ms;
+		settle_later(run);
+		return;
+	}
+	/* What answers will tell of the end, too. */
+	if (a.left > 0 && !left->until_ms)
+		left->until_ms = loop_now_ms() + fanout_run_plan(run)->plan->settle_ms;
+	run->settle_until_ms = left->until_ms;
+	if (a.left != 0 && may_settle(run)) {
+		settle_later(run);
+		return;
+	}
+	if (a.left < 0)
+		put_why(run, why);
+	finish_left(run, &a);
+}
+
+/* Whether the record of an ended command has to wait for what it may have left, and the lease of the host
+ * with it: begins to ask then. */
+static bool ask_if_needed(struct host_run *run, const struct ssh_result *r)
+{
+	const struct fanout_plan *plan = fanout_run_plan(run)->plan;
+	int64_t until = run->settle_until_ms;
+	bool unverified = r->killed_by && (!r->killed || r->survivors > 0);
+
+	if (!r->sent || run->leave || !plan->op_id || (!until && !plan->settle_ms) ||
+	    (run->io && ssh_host_raw(run->host)))
+		return false;
+	if (!until && plan->fence)
+		until = loop_now_ms() + plan->settle_ms;
+	if (is_unseen(r))
+		ask_left(run, r, false, until);
+	else if (unverified && plan->fence)
+		ask_left(run, r, true, until);
+	else
+		return false;
+	return true;
+}
+
+/* ---- the ends of a command ---- */
+
+static void end_fenced(struct host_run *run, struct ssh_result result)
+{
+	struct err why;
+
+	if (!host_fence_end(&run->fence, &result, run->settle_until_ms != 0, on_fenced, run, &why))
+		finish_unrun(run, why.message);
+	else if (!ask_if_needed(run, &result))
+		finish_with(run, &result);
+}
 
 /* The host has said whether the op that is not to run ever started. */
 static void end_forbidding(struct host_run *run, const struct ssh_result *result)
@@ -256,8 +372,7 @@ static void end_forbidding(struct host_run *run, const struct ssh_result *result
 	}
 	give_back(run, !result->err.code);
 	if (said == FENCE_NEW || said == FENCE_NEVER)
-		finish(run, record_plain(run->index, STATUS_SKIPPED,
-					 fanout_run_plan(run)->plan->forbid));
+		finish(run, record_plain(run->index, STATUS_SKIPPED, run->forbid));
 	else if (may_settle(run))
 		settle_later(run);
 	else
@@ -288,14 +403,15 @@ static void on_end(void *arg, const struct ssh_result *result)
 	if (!result->sent && result->err.code == ERR_CANCELLED && !run->cancelled) {
 		run->lapsed = true;
 		finish(run, NULL);
-		return;
-	}
-	if (is_unsettled(run, result))
+	} else if (run->left) {
+		end_asking(run, result->sent, result->err.code ? result->err.message : NULL);
+	} else if (must_ask_again(run, result)) {
 		settle_later(run);
-	else if (run->fence.on && result->sent)
+	} else if (run->fence.on && result->sent) {
 		end_fenced(run, *result);
-	else
+	} else if (!ask_if_needed(run, result)) {
 		finish_with(run, result);
+	}
 }
 
 static bool may_start(void *arg)
@@ -324,50 +440,78 @@ static void fail(struct host_run *run, int code, const char *why)
 	finish_with(run, &result);
 }
 
-static void run_command(struct host_run *run)
+/* The command, and what is wrapped around it. False: it cannot be made; the run is over. */
+static bool make_command(struct host_run *run)
 {
-	struct host_run_plan *hp = fanout_run_plan(run);
-	const struct fanout_plan *plan = hp->plan;
-	const bool looks = plan->rules.look;
+	const struct fanout_plan *plan = fanout_run_plan(run)->plan;
 	struct err err = { 0 };
 
-	snprintf(run->look, sizeof(run->look), "EXED_LOOK=%s", run->op_id);
-	run->look_env[0] = run->look;
 	run->command = (struct ssh_command){
 		.command = plan->command,
-		/* What looks for an op must not be found as one. */
-		.op_id = looks || !plan->op_id ? NULL : run->op_id,
+		.op_id = plan->op_id ? run->op_id : NULL,
 		.input = plan->input,
 		.input_len = plan->input_len,
-		.env = looks ? run->look_env : plan->env,
+		.env = plan->env,
 		.cwd = plan->cwd,
 		.become = run->io ? ssh_host_become(run->host) : NULL,
 		.limit_ms = plan->limit_ms,
 	};
-	if (plan->fence && !looks) {
-		run->forbidding = plan->forbid && !run->forbidden;
-		if (run->forbidding)
-			run->command.op_id = NULL;
-		if (host_fence_begin(&run->fence, plan, run->host, run->op_id, run->forbidding,
-				     &err)) {
-			give_back(run, true);
-			finish_unrun(run, err.message);
-			return;
-		}
-		run->command.command = run->fence.text.data;
+	if (!plan->fence)
+		return true;
+	run->forbidding = run->forbid && run->settle_until_ms && !run->forbidden;
+	if (run->forbidding)
+		run->command.op_id = NULL;
+	if (host_fence_begin(&run->fence, plan, run->host, run->op_id, run->forbidding, &err)) {
+		give_back(run, true);
+		finish_unrun(run, err.message);
+		return false;
 	}
-	run->phase = RUN_COMMAND;
-	record_start(&run->record);
-	if (run->io) {
-		run->exec = ssh_exec_start(run->use, &run->command, &exec_ops, run);
-		if (!run->exec) {
-			give_back(run, false);
-			fail(run, ERR_MEMORY, "not enough memory to run the command");
-		}
+	run->command.command = run->fence.text.data;
+	return true;
+}
+
+/* What looks for an op must not be found as one. */
+static bool make_question(struct host_run *run)
+{
+	static const char *const env[] = { "EXED_OP=-", NULL };
+	const struct ssh_become *become = run->io ? ssh_host_become(run->host) : NULL;
+	bool as_other = become && strcmp(become->user, "root") != 0;
+
+	run->command = (struct ssh_command){
+		.command = host_left_text(run->left, run->op_id, as_other),
+		.env = env,
+		.become = become,
+		.limit_ms = ASK_MS,
+	};
+	if (run->command.command)
+		return true;
+	give_back(run, true);
+	finish_left(run, NULL);
+	return false;
+}
+
+static void run_command(struct host_run *run)
+{
+	struct err err = { 0 };
+
+	if (!(run->left ? make_question(run) : make_command(run)))
 		return;
-	}
-	run->proc = proc_start(hp->loop, &run->command, &exec_ops, run, &err);
-	if (!run->proc)
+	run->phase = RUN_COMMAND;
+	if (!run->left)
+		record_start(&run->record);
+	if (run->io)
+		run->exec = ssh_exec_start(run->use, &run->command, &exec_ops, run);
+	else
+		run->proc = proc_start(fanout_run_plan(run)->loop, &run->command, &exec_ops, run,
+				       &err);
+	if (run->exec || run->proc)
+		return;
+	give_back(run, false);
+	if (run->left)
+		finish_left(run, NULL);
+	else if (run->io)
+		fail(run, ERR_MEMORY, "not enough memory to run the command");
+	else
 		fail(run, err.code, err.message);
 }
 
@@ -378,7 +522,7 @@ static void next_step(struct host_run *run)
 
 	if (run->over || !run->ready || !run->marked)
 		return;
-	if (plan->command) {
+	if (run->left || plan->command) {
 		run_command(run);
 		return;
 	}
@@ -423,12 +567,15 @@ static void on_failed(void *arg, enum ssh_phase phase, const struct err *err)
 
 	(void)phase;
 	run->use = NULL;
-	if (may_settle(run)) {
+	if (run->left) {
+		end_asking(run, false, err->message);
+	} else if (may_settle(run)) {
 		settle_later(run);
-	} else if (fanout_run_plan(run)->plan->settle_until_ms) {
+	} else if (run->settle_until_ms) {
 		char why[320];
 
-		snprintf(why, sizeof(why), "node lost while running, and the host cannot be asked: %s",
+		snprintf(why, sizeof(why), "%s, and the host cannot be asked: %s",
+			 fanout_run_plan(run)->plan->settle_until_ms ? NODE_LOST : CONN_LOST,
 			 err->message);
 		finish(run, record_unknown(run->index, why));
 	} else {
@@ -447,9 +594,26 @@ static void connect_host(struct host_run *run, bool fresh)
 	if (client)
 		run->use = ssh_use_start(client, run->host, hp->ssh, hp->plan->connect_limit_ms,
 					 fresh, &use_ops, run);
-	if (!run->use)
+	if (run->use)
+		return;
+	if (run->left)
+		finish_left(run, NULL);
+	else
 		finish(run, record_plain(run->index, STATUS_UNREACHABLE,
 					 "not enough memory to connect"));
+}
+
+/* An op of a lost node that has no fence: the host is asked what is left of it. */
+static void look_from_the_start(struct host_run *run)
+{
+	struct ssh_result lost = { .sent = true, .survivors = -1, .possible = -1 };
+
+	err_set(&lost.err, ERR_UNREACHABLE, "%s", NODE_LOST);
+	if (!run->left)
+		run->left = host_left_new(&run->record, &lost, run->forbid != NULL,
+					  run->settle_until_ms);
+	if (!run->left)
+		finish(run, record_unknown(run->index, "not enough memory to ask what is left"));
 }
 
 static void run_started(struct io *io, struct work *w)
@@ -461,6 +625,11 @@ static void run_started(struct io *io, struct work *w)
 	if (plan->op_id)
 		snprintf(run->op_id, sizeof(run->op_id), "%s.%u.%u", plan->op_id, run->index,
 			 plan->try);
+	if (plan->rules.look)
+		look_from_the_start(run);
+	run->marked = run->left != NULL;
+	if (run->over)
+		return;
 	if (io) {
 		connect_host(run, false);
 		return;
@@ -485,12 +654,23 @@ static void run_marked(struct io *io, struct work *w)
 	host_run_unref(run);
 }
 
+/* An op that was started before is not skipped: its host is asked, now or later, and by what is asked from
+ * now on it is kept from running. Only a command that is joined there is stopped at once. */
+static bool goes_on(const struct host_run *run)
+{
+	if (run->leave || !run->settle_until_ms)
+		return run->left && !run->leave;
+	return run->left || run->forbidding || !(run->exec || run->proc);
+}
+
 static void run_cancelled(struct io *io, struct work *w)
 {
 	struct host_run *run = container_of(w, struct host_run, cancel);
 
 	(void)io;
-	if (!run->over && !run->cancelled) {
+	if (!run->over && !run->cancelled && goes_on(run)) {
+		run->forbid = run->cancel_reason;
+	} else if (!run->over && !run->cancelled) {
 		run->cancelled = true;
 		/* Without its op id a command is only let go: the fence lets it run to its end. */
 		if (run->leave && run->fence.on)

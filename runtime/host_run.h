@@ -10,6 +10,7 @@
 
 #include "fanout.h"
 #include "host_fence.h"
+#include "host_left.h"
 #include "proc.h"
 
 /* What comes after SSH_READY. */
@@ -23,6 +24,7 @@ struct host_run {
 	struct ssh_host *host;
 	unsigned index;
 	uint64_t lapses; /* of permission, when its started bit was asked for */
+	bool again;      /* its op was started before, by a lost node or by an earlier run of ours */
 
 	/* loop side */
 	struct host_run *next, **link; /* running, oldest first */
@@ -41,6 +43,8 @@ struct host_run {
 	struct entry *last; /* list; NULL when refused, lapsed or unsettled */
 	bool lapsed;        /* the permission to start had run out: to be started again */
 	bool unsettled;     /* nothing is known yet: to be asked again in a while */
+	int64_t settle_until_ms; /* then: until when; 0: the op was not started before */
+	struct host_left *left;  /* not NULL: the host is only asked what it left */
 
 	/* the host's side */
 	atomic_int phase; /* enum ssh_phase, then enum run_phase */
@@ -55,8 +59,7 @@ struct host_run {
 	bool ready, warm, retried, marked, cancelled, over, paused;
 	size_t untaken; /* bytes of parts that the sink has not taken */
 	char op_id[96];
-	char look[112]; /* EXED_LOOK=op_id, for a command that looks for what an op left */
-	const char *look_env[2];
+	const char *forbid; /* not NULL: the op is not to start, for this reason */
 	struct ssh_command command;
 };
 

@@ -276,7 +276,7 @@ static void put_killed(struct buf *b, const struct ssh_result *res)
 		buf_puts(b, ",\"cancelled\":true");
 	if (res->killed_by)
 		buf_printf(b, ",\"killed\":%s", res->killed ? "true" : "false");
-	if (res->killed && res->survivors >= 0)
+	if ((res->killed || res->looked) && res->survivors >= 0)
 		buf_printf(b, ",\"survivors\":%d", res->survivors);
 	if (res->killed && res->possible > 0)
 		buf_printf(b, ",\"survivors_unknown\":%d", res->possible);
@@ -311,29 +311,6 @@ static void put_times(struct buf *b, const struct record *r)
 	if (r->start_us)
 		buf_printf(b, ",\"started\":%.3f,\"seconds\":%.3f", (double)r->start_us / 1e6,
 			   (double)(loop_now_ms() - r->start_ms) / 1000);
-}
-
-long record_survivors(const struct record *r, const struct ssh_result *res)
-{
-	size_t n = r->out.held.len;
-	char text[12] = "", *end;
-	long count;
-
-	if (!res->exited || res->code || !n || n >= sizeof(text))
-		return -1;
-	memcpy(text, r->out.held.data, n);
-	count = strtol(text, &end, 10);
-	return end == text ? -1 : count;
-}
-
-static void put_survivors(struct buf *b, const struct record *r, const struct ssh_result *res)
-{
-	long count = record_survivors(r, res);
-
-	buf_puts(b, ",\"unknown\":true");
-	if (count >= 0)
-		buf_printf(b, ",\"survivors\":%ld", count);
-	put_error(b, "node lost while running");
 }
 
 static bool is_good(int status)
@@ -391,7 +368,9 @@ struct entry *record_end(struct record *r, const struct ssh_result *res)
 	told = r->rules->command && res->sent && !(r->rules->quiet_record && is_good(status));
 	buf_printf(&b, "{\"status\":%d", status);
 	if (r->rules->look) {
-		put_survivors(&b, r, res);
+		buf_puts(&b, ",\"unknown\":true");
+		put_killed(&b, res);
+		put_error(&b, res->err.message);
 		return finish(&b, r->index, status, 0);
 	}
 	if (told)

@@ -61,7 +61,7 @@ struct record_rules {
 	int otherwise;                  /* status of every other exit code */
 	bool command;                   /* there is one: rtc, stdout and stderr belong to the record */
 	bool lines;                     /* output goes out as it comes, in whole lines where it can */
-	bool look;                      /* the command counts what a lost op left running */
+	bool look;                      /* the op was a lost node's: only what is left of it is told */
 	bool quiet_record;              /* of a success only status and times are told; a failure's error
 					 * is the end of what it said */
 	bool facts;                     /* stdout is a host's facts (facts.h), which a success's record
@@ -101,8 +101,6 @@ struct entry *record_flush(struct record *r);
 
 /* The one record. NULL when memory is out. */
 struct entry *record_end(struct record *r, const struct ssh_result *result);
-/* How many processes a look found; -1 when it did not say. */
-long record_survivors(const struct record *r, const struct ssh_result *result);
 /* For a host of which nobody knows how its op ended. */
 struct entry *record_unknown(unsigned index, const char *error);
 /* For a host on which nothing ran: status and, when not NULL, the reason. */

@@ -60,6 +60,7 @@ struct mark_call {
 	struct mark_call *next;
 	size_t n;
 	bool sent, done, ok;
+	bool again; /* set already: only whether the slice is ours is asked */
 	struct sink *sink;
 	unsigned indexes[];
 };
@@ -396,6 +397,8 @@ static void on_marked(void *arg, const struct redisReply *reply, const struct er
 
 	m->sent = false;
 	if (reply && reply->type != REDIS_REPLY_ERROR) {
+		if (m->again && reply->type == REDIS_REPLY_STRING && reply->len)
+			stopped(s, reply->str, reply->len);
 		m->done = m->ok = true;
 	} else if (reply && starts_with(reply, "STOPPED ")) {
 		stopped(s, reply->str + 8, reply->len - 8);
@@ -412,9 +415,10 @@ static void on_marked(void *arg, const struct redisReply *reply, const struct er
 
 static int send_mark(struct sink *s, struct mark_call *m)
 {
-	put_head(s, "exed_1_mark", 1 + m->n);
-	put_number(&s->scratch, s->effect);
-	for (size_t i = 0; i < m->n; i++)
+	put_head(s, m->again ? "exed_1_hold" : "exed_1_mark", m->again ? 0 : 1 + m->n);
+	if (!m->again)
+		put_number(&s->scratch, s->effect);
+	for (size_t i = 0; i < m->n && !m->again; i++)
 		put_number(&s->scratch, m->indexes[i]);
 	if (s->scratch.failed ||
 	    redis_raw(s->redis, s->scratch.data, s->scratch.len, on_marked, m, 0, NULL))
@@ -462,7 +466,7 @@ static void pump(struct deferred *d)
 
 /* ---- what the fan-out calls ---- */
 
-static void sink_mark(void *arg, const unsigned *indexes, size_t n)
+static void sink_mark(void *arg, const unsigned *indexes, size_t n, bool again)
 {
 	struct sink *s = arg;
 	struct mark_call *m = malloc(sizeof(*m) + n * sizeof(*indexes));
@@ -474,7 +478,7 @@ static void sink_mark(void *arg, const unsigned *indexes, size_t n)
 		fanout_marked(s->fanout, n, false);
 		return;
 	}
-	*m = (struct mark_call){ .n = n, .sink = s };
+	*m = (struct mark_call){ .n = n, .again = again, .sink = s };
 	memcpy(m->indexes, indexes, n * sizeof(*indexes));
 	*s->marks_last = m;
 	s->marks_last = &m->next;

@@ -131,7 +131,8 @@ struct ssh_result {
 	bool timed_out;
 	bool cancelled;
 	bool killed;        /* a kill was tried, and the host was looked at after it */
-	int survivors;      /* processes left after it; -1: not verified */
+	bool looked;        /* not killed, but looked for: `survivors` counts */
+	int survivors;      /* processes left then; -1: not verified */
 	int possible;       /* others that may be its and bear no trace of it; <= 0: none, or not looked */
 	const char *killed_by; /* static; NULL: no kill was tried. KILLED_BY, KILL_UNVERIFIED */
 	bool output_open;   /* ended, but a child kept the output open for 2 s */

@@ -76,6 +76,7 @@ function plan.fill(node, job, slice, made)
     facts = facts,
     output_cap = node.config.store.output_cap,
     fence = request.fence,
+    settle = node.config.runner.settle_timeout,
     quiet = made.quiet,
     sync = made.sync,
     fence_dir = ssh.fence_dir,
@@ -87,18 +88,5 @@ end
 function plan.share(window, slices, k)
   return window // slices + (k < window % slices and 1 or 0)
 end
-
--- Counts what an op has left running: one number on stdout. The fan-out gives each host its op id
--- in EXED_LOOK. A process counts when its environment has that op id.
-plan.look = {
-  verdict = { default = STATUS.FAILED },
-  command = [[n=0
-for e in /proc/[0-9]*/environ; do
-  if tr '\0' '\n' 2>/dev/null <"$e" | grep -qx "EXED_OP=$EXED_LOOK" 2>/dev/null; then
-    n=$((n + 1))
-  fi
-done 2>/dev/null
-echo "$n"]],
-}
 
 return plan

@@ -5,7 +5,6 @@
 
 local config = require "exed.config"
 local fanout = require "exed.fanout"
-local plan = require "exed.plan"
 local reach = require "exed.reach"
 local sink = require "exed.sink"
 local timer = require "exed.timer"
@@ -109,15 +108,15 @@ local function with(made, changes)
 end
 
 local LOOK <const> = {
-  command = plan.look.command, verdict = plan.look.verdict, look = true, timeout = 60,
-  lines = false, facts = false, settles = true, fence = false,
+  command = ":", look = true, lines = false, facts = false, settles = true, fence = false,
 }
 -- The fan-outs, one after another: who, plan, options.
 local function steps(work, groups, made, repeatable)
   local look = with(made, LOOK)
   look.stdin, look.env, look.cwd = nil, nil, nil
   local own = { marks = not repeatable }
-  local settle = with(made, { settles = true, unmarked = true, forbid = work.stop })
+  look.forbid = work.stop
+  local settle = with(made, { settles = true, forbid = work.stop })
   local list = {
     { groups.gone, made, { refuse = "not in the inventory any more" } },
     { groups.odd, made, { refuse = "its ansible_connection is not known here" } },

@@ -35,6 +35,8 @@
 -- marks         jid k n [from to] -> {from, to, text}: a character for each target: 0 not started,
 --               1 started without a record, 2 done
 -- mark          jid k epoch n index... -> 1
+-- hold          jid k epoch -> why the job was stopped, or '': the slice is the caller's, and what
+--               was started of it may be settled by it
 -- append        jid k epoch n seq (index kind status bytes entry)... -> {added, last id, output
 --               bytes of the job, stop, tight}
 -- slice_end     jid k epoch now -> {slices left, result, more [, 1]}; 1: this call ended the job
@@ -82,7 +84,7 @@
 -- (not possible while it runs), CONFLICT {host: [jid, ...]}, FULL why, MISMATCH jid
 -- (Idempotency-Key with another body), GAP last (append with a number too high), INVALID why.
 
-local REVISION = 8 -- raised with every change: a node loads its file over an older one
+local REVISION = 9 -- raised with every change: a node loads its file over an older one
 local HOSTS = 2000 -- hosts that one call may walk
 local CHUNK = 500 -- names in a chunk of targets
 local BATCH = 100 -- slices in one answer
@@ -912,6 +914,17 @@ local function mark(_, args)
   return 1
 end
 
+local function hold(_, args)
+  local jid, k, epoch = args[1], args[2], args[3]
+  local slice, refused = slice_own(jid, k, epoch)
+  if not slice then return refused end
+  local stop, state = unpack(redis.call('HMGET', job_key(jid), 'stop', 'state'))
+  if slice.state ~= 'taken' or state ~= 'running' then
+    return fail('ENDED slice ' .. jid .. ':' .. k)
+  end
+  return stop or ''
+end
+
 local KINDS = { record = true, part = true, lines = true, announce = true, outcome = true }
 
 -- nil, or what is wrong with append's rows.
@@ -1350,7 +1363,8 @@ publish(WRITES, {
   'register', register, 'beat', beat, 'forget', forget,
   'create_commit', create_commit, 'create_undo', create_undo,
   'take', take, 'reclaim', reclaim, 'take_over', take_over, 'hand_back', hand_back,
-  'mark', mark, 'append', append, 'slice_end', slice_end, 'finish', finish, 'cancel', cancel,
+  'hold', hold, 'mark', mark, 'append', append, 'slice_end', slice_end, 'finish', finish,
+  'cancel', cancel,
   'release', release, 'remove', remove, 'sweep', sweep,
   'journal', journal, 'phase', set_phase, 'ask_task', ask_task,
 })

@@ -6,7 +6,7 @@
  *     plan: transport, command, stdin, env (list of NAME=value), cwd, timeout, connect_timeout (seconds),
  *           window, group, group_window, urgent, keep, op, try, verdict { [code] = status, default },
  *           lines, look, quiet_record, facts, output_cap, settle_until (timer.now's seconds),
- *           unmarked, fence, forbid (reason), quiet, sync, fence_dir, fence_ttl (seconds)
+ *           settle (seconds), fence, forbid (reason), quiet, sync, fence_dir, fence_ttl (seconds)
  *     sink: of exed.sink; without one the entries come by run:next
  *   run:next([seconds]) -> list of { kind, index, status, data, stream, offset, parts } | nil at the end
  *   run:wait([seconds]) -> number of hosts that did not start (after drain) | nil, err (code closed: it
@@ -225,12 +225,12 @@ static void read_plan(lua_State *L, int t, struct fanout_plan *plan)
 	plan->limit_ms = field_ms(L, t, "timeout", 0);
 	plan->connect_limit_ms = field_ms(L, t, "connect_timeout", 10000);
 	plan->settle_until_ms = field_ms(L, t, "settle_until", 0);
+	plan->settle_ms = field_ms(L, t, "settle", 0);
 	plan->window = (unsigned)field_integer(L, t, "window", 0);
 	plan->group_window = (unsigned)field_integer(L, t, "group_window", 0);
 	plan->try = (unsigned)field_integer(L, t, "try", 1);
 	plan->urgent = field_boolean(L, t, "urgent");
 	plan->keep = field_boolean(L, t, "keep");
-	plan->unmarked = field_boolean(L, t, "unmarked");
 	plan->fence = field_boolean(L, t, "fence");
 	plan->forbid = field_string(L, t, "forbid");
 	plan->quiet = field_boolean(L, t, "quiet");

@@ -3,10 +3,15 @@
 the records: each ran exactly once, whoever went on with the job, and a job that was stopped meanwhile
 starts nothing more."""
 
+import os
+import sys
 import time
 import unittest
 
-from exedtest import Exed, Redis, Sshd, wait_until
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.join(ROOT, "tests", "support"))
+
+from exedtest import Exed, Redis, Sshd, wait_until  # noqa: E402
 
 COMMAND = ("echo x >> $EXED_TEST_DIR/ran; case $EXED_TEST_HOST in *1) ;; *) sleep %d;; esac; "
            "echo done; echo x >> $EXED_TEST_DIR/ended")

@@ -63,10 +63,11 @@ static void answer(struct deferred *d)
 	}
 }
 
-static void on_mark(void *arg, const unsigned *indexes, size_t n)
+static void on_mark(void *arg, const unsigned *indexes, size_t n, bool again)
 {
 	struct sink_of_ours *s = arg;
 
+	(void)again;
 	memcpy(s->asked + s->nasked, indexes, n * sizeof(*indexes));
 	s->nasked += n;
 	loop_defer(loop, &s->answer);

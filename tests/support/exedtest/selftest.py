@@ -260,7 +260,7 @@ class FleetTest(unittest.TestCase):
                 fleet, at, fleet.port, "exec env EXED_OP=%s /bin/sh -c 'sleep 60'" % op)))
             thread.start()
             wait_until(lambda: fleet.stats()["execs_now"] == 1, 5, "it sleeps")
-            kill = "for p in /proc/[0-9]*; do grep -q %s $p/environ && kill -9 ${p##*/}; done" % op
+            kill = "for p in /proc/[0-9]*; do grep -q %s $p/environ && kill -9 ${p##*/}; done; echo exed-kill 1 0" % op
             self.assertEqual(ssh(fleet, at, fleet.port, kill)[0], 0)
             thread.join()
             self.assertEqual((result[0][0], fleet.stats()["kill_scripts"]), (255, 1))

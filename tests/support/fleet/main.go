@@ -67,7 +67,7 @@ func parseFlags() *settings {
 	flag.IntVar(&s.procs, "procs", 1, "threads that run Go code at once; 1 costs the least CPU")
 	flag.IntVar(&s.gc, "gc", 400, "garbage collector's target percentage")
 	flag.Var(&s.rules, "rule", "NET=BEHAVIOUR[:N], as often as wanted")
-	flag.StringVar(&s.killAnswer, "kill-answer", "",
+	flag.StringVar(&s.killAnswer, "kill-answer", `exed-kill %n 0 0\n`,
 		"what a script that kills an op's processes answers; %n is how many there were")
 	flag.Parse()
 	if flag.NArg() > 0 {

@@ -195,20 +195,24 @@ func (r *registry) end(op string, addr uint32) int {
 var opID = regexp.MustCompile(`[0-9a-fA-F]{8}-[0-9a-fA-F-]{27}(\.[0-9]+){3}`)
 
 // isKillScript says whether a text is a script that looks for an op's processes and kills them, and
-// ends those ops. Such a script looks into /proc; no command of a test does. One that only counts them
-// finds the op id in EXED_LOOK, and its answer is their number.
+// ends those ops. Such a script looks into /proc and answers exed-kill; no command of a test does. One with
+// m=look only counts them.
 func (s *session) isKillScript(text string) bool {
-	if op := s.env["EXED_LOOK"]; op != "" && strings.Contains(text, "/proc/") {
-		s.write(1, []byte(itoa(s.client.fleet.running.count(op, s.client.addr))+"\n"))
-		return true
-	}
-	if !strings.Contains(text, "/proc/") || !strings.Contains(text, "kill ") {
+	if !strings.Contains(text, "/proc") || !strings.Contains(text, "exed-kill") {
 		return false
+	}
+	if strings.Contains(text, "m=look;") {
+		n := 0
+		for _, op := range opID.FindAllString(text, 1) {
+			n += s.client.fleet.running.count(op, s.client.addr)
+		}
+		s.write(1, []byte("exed-kill "+itoa(n)+" "+itoa(n)+" -1\n"))
+		return true
 	}
 	f := s.client.fleet
 	f.counters.killScript()
 	ended := 0
-	for _, op := range opID.FindAllString(text, -1) {
+	for _, op := range opID.FindAllString(text, 1) {
 		ended += f.running.end(op, s.client.addr)
 	}
 	answer := strings.NewReplacer("%n", itoa(ended), `\n`, "\n").Replace(f.settings.killAnswer)
