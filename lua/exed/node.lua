@@ -152,11 +152,25 @@ local function log_warnings(loaded)
   for _, warning in ipairs(loaded.warnings) do log.warn("inventory", "%s", warning) end
 end
 
+-- Seconds that the reading of an inventory takes at a time: a request needs several turns of the
+-- loop, and each of them waits so long.
+local READING <const> = 0.002
+
+-- Gives others a turn when the time is up.
+local function pauses()
+  local since = timer.now()
+  return function()
+    if timer.now() - since < READING then return end
+    timer.sleep(0)
+    since = timer.now()
+  end
+end
+
 local function open_inventory(self)
   local path = config.inventory.path
   inventory.use_json(json)
   local holder, err = inventory_holder.open(path, {
-    pause = function() timer.sleep(0) end, programs = programs.standard(),
+    pause = pauses(), programs = programs.standard(),
   })
   self.holder = holder
   if err then log.warn("inventory", "%s", err.message) end

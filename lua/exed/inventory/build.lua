@@ -12,7 +12,7 @@ local build = {}
 build.__index = build
 
 local MAX_WARNINGS = 1000 -- kept; more would say the same
-local PAUSE_EVERY = 500 -- steps between two calls of options.pause
+local PAUSE_EVERY = 50 -- steps between two calls of options.pause
 
 -- Starts an empty inventory. options: file (name for messages), max_hosts, home, pause.
 function build.new(options)

@@ -14,6 +14,29 @@ local watch = require "exed.inventory.watch"
 local holder = {}
 holder.__index = holder
 
+-- KiB by which memory may grow before the collector goes on while an inventory is read. It ends a
+-- cycle by going once more, without a pause, over every table that was changed meanwhile, which are
+-- all tables of the new inventory: of 50,000 hosts that took 0.2 s at a time, after the reading
+-- nothing is felt.
+local GROWTH <const> = 128 << 10
+
+-- inventory.load with the collector held back.
+local function load_quietly(self)
+  local first, held, options = collectgarbage "count", true, {}
+  local function go_on()
+    if held then collectgarbage "restart" end
+    held = false
+  end
+  for name, option in pairs(self.options) do options[name] = option end
+  function options.pause()
+    if held and collectgarbage "count" - first > GROWTH then go_on() end
+    if self.options.pause then self.options.pause() end
+  end
+  local _ <close> = setmetatable({}, { __close = go_on })
+  collectgarbage "stop"
+  return inventory.load(self.path, options)
+end
+
 local function fail(self, err)
   self.error = err
   return false, err
@@ -45,7 +68,7 @@ function holder:refresh()
   if not has_changed(self) then return false, self.error end
   self.watch = watch.new(self.options.stat)
   self.options.watch = self.watch
-  local found, broken = inventory.load(self.path, self.options)
+  local found, broken = load_quietly(self)
   if not found then return fail(self, broken) end
   local lost = lost_file(self, found)
   if lost then

@@ -45,7 +45,7 @@ end
 -- Reads an inventory from a text. `name` stands for the file in messages and tells the format
 -- where the text does not. options, all optional:
 --   max_hosts  limit on hosts (200,000)      home   for ~/ in key paths (HOME)
---   pause      function, called every 500 steps so that a large file can be read in turns
+--   pause      function, called every 50 steps so that a large file can be read in turns
 -- Returns the inventory, or nil and an error.
 function inventory.parse(name, text, options)
   return make(name, options or {}, function(builder) source.read(builder, text) end)

@@ -121,9 +121,10 @@ end
 -- Sets how each host of an inventory is reached: host.hops (a list of { name, address, port, user,
 -- key, host (of the inventory, whose password it takes) }, shared by hosts and never changed), or
 -- host.problem.
-function jump.resolve(parts, warn)
+function jump.resolve(parts, warn, step)
   local ways = {} -- by the text that names the jump hosts
   for index, host in ipairs(parts.hosts) do
+    step()
     local wanted = host.jump and host.connection == "ssh"
     local way = wanted and ways[host.jump]
     if wanted and (not way or way.names[host.name]) then

@@ -43,6 +43,7 @@ local function settle_ungrouped(builder, all, ungrouped)
   end
   ungrouped.hosts = kept
   for _, host in ipairs(builder.hosts) do
+    builder:step()
     if #host.groups == 0 or (#host.groups == 1 and host.groups[1] == all) then
       builder:add_host(host.name, ungrouped)
     end
@@ -198,10 +199,13 @@ local function merge(builder)
   jump.resolve(parts, function(index, problem)
     builder:enter(builder.hosts[index].file)
     builder:warn(builder.hosts[index].line, "%s: %s", parts.hosts[index].name, problem)
-  end)
+  end, function() builder:step() end)
   for index, group in ipairs(builder.groups) do
     parts.order[index], parts.groups[group.name] = group.name, group
-    for i, found in ipairs(group.hosts) do group.hosts[i] = parts.by_name[found.name] end
+    for i, found in ipairs(group.hosts) do
+      builder:step()
+      group.hosts[i] = parts.by_name[found.name]
+    end
     group.has, group.id = nil, nil
     take_blocked(group.vars)
     drop_nulls(group.vars)

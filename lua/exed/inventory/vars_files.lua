@@ -20,7 +20,6 @@ local function ending_of(name) return name:match "^.+(%.[^.]*)$" or "" end
 local function read_file(reader, owner, path)
   local text = reader:text(path, MAX_SIZE)
   reader.builder:enter(path)
-  reader.builder:step()
   source.vars(reader.builder, build.files_of(owner), text)
 end
 
@@ -63,7 +62,10 @@ function vars_files.read(reader, directory)
     if reader:kind(path) == "directory" then
       local names = {}
       for _, name in ipairs(reader:list(path)) do names[name] = true end
-      for _, owner in ipairs(owners) do read_owner(reader, path, names, owner) end
+      for _, owner in ipairs(owners) do
+        builder:step()
+        read_owner(reader, path, names, owner)
+      end
     end
   end
 end
