@@ -311,6 +311,7 @@ static void on_up(void *arg)
 	struct redis *r = arg;
 
 	memset(&r->why, 0, sizeof(r->why));
+	r->info.connects++;
 	log_info("redis", "connected to redis %s at %s, durability %s", r->info.version,
 		 r->setup.address.text, r->info.durability);
 	if (r->on_state)

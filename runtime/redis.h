@@ -69,6 +69,7 @@ struct redis_info {
 	bool durable;          /* every acknowledged write is on its disk */
 	char durability[128];  /* "full", or "degraded: " and why */
 	long long used_memory; /* bytes, then */
+	unsigned long connects; /* how often it was connected to */
 };
 
 /* Starts to connect; on_state comes later, never from inside. NULL with *err. */

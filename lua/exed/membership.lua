@@ -85,10 +85,13 @@ function membership:silence(id)
   return math.floor((timer.now() - known.since) * 10 + 0.5) / 10
 end
 
--- A gap in our reads (we were stopped, or the store was) makes every count start again.
+-- A gap in our reads (we were stopped, or the store was), or another connection since the last one,
+-- makes every count start again.
 local function is_gap(self, now)
   local longest = math.max(GAP, 2 * membership.period())
-  return not self.read_at or now - self.read_at > longest
+  local connects, known = self.node.conn:info().connects, self.connects
+  self.connects = connects
+  return not self.read_at or now - self.read_at > longest or connects ~= known
 end
 
 -- Notes what was read of a node; returns whether it must be dead.

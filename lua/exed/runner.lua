@@ -69,7 +69,7 @@ local function run_targets(self, slice, job)
     names, err = self.node.store:targets(slice.jid, slice.from, slice.to)
   end
   if not names then return nil, err end
-  if slice.epoch > 1 then
+  if slice.epoch > 1 or slice.doubtful then
     marks, err = self.node.store:marks(slice, 0)
     if not marks then return nil, err end
   end
@@ -83,7 +83,8 @@ local function finish(self, slice, ok, err)
   if ok then
     ok, err = self.node.store:slice_end(slice)
   elseif err.code == "closed" then
-    if not self.draining then return end
+    -- The node ends, or the fan-out was given up; mostly since the slice is another's, which the
+    -- store then says.
     ok, err = self.node.store:insist("hand_back", slice.jid, slice.k, slice.epoch)
   elseif err.code ~= "refused" then
     log.error("runner", "jid=%s slice=%d cannot run: %s", slice.jid, slice.k, err.message)
@@ -197,6 +198,7 @@ local function settle_doubt(self)
   local slices = self.node.store:owned(self.node, OWNED)
   if not slices then return self:doubt() end
   for _, slice in ipairs(slices) do
+    slice.doubtful = true -- some of it may have been started under this epoch
     if not self.draining then self:start(slice) end
   end
 end

@@ -427,6 +427,8 @@ static int l_info(lua_State *L)
 	lua_setfield(L, -2, "durable");
 	lua_pushstring(L, info->durability);
 	lua_setfield(L, -2, "durability");
+	lua_pushinteger(L, (lua_Integer)info->connects);
+	lua_setfield(L, -2, "connects");
 	lua_pushinteger(L, redis_pending(conn->redis, &bytes));
 	lua_setfield(L, -2, "pending");
 	lua_pushinteger(L, (lua_Integer)bytes);

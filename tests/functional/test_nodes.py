@@ -2,11 +2,13 @@
 """Several nodes on one Redis: what each does in its role, who runs what, and what happens to the work of a
 node that leaves or dies. Hosts write what ran, when, and for which node's key."""
 
+import json
 import os
 import signal
 import sys
 import time
 import unittest
+import uuid
 from contextlib import ExitStack
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -232,6 +234,27 @@ class Nodes(unittest.TestCase):
             os.kill(nodes[1].pid, signal.SIGCONT)
         nodes[1].wait_job(jid)
         self.assertEqual(sorted(nodes[1].records(jid)), sorted(self.hosts.host))
+
+    def test_what_a_dead_node_was_accepting_is_undone(self):
+        """A large job is claimed in several calls; its node dies between two of them."""
+        node, jid = self.node(0), str(uuid.uuid4())
+        names = sorted(self.hosts.host)
+
+        def call(name, *args):
+            return self.redis.ask("FCALL", "exed_1_" + name, 0, *args)
+
+        incarnation = call("register", "ghost", "0")
+        total = 3000
+        call("create", jid, 1, "ghost", incarnation, 0, total, "exclusive", 1, 0, "key", "hash", 1000, 0, 0, 0, 0, 0)
+        call("create_add", jid, 0, 1, json.dumps(names + ["x%d" % n for n in range(500 - len(names))]), 0)
+        call("create_claim", jid, *names)
+        answer = node.post("/execute", {"targets": names[0], "cmd": "true", "lock": "exclusive"})
+        self.assertEqual((answer.status, answer.body["holders"]), (409, {names[0]: [jid]}))
+        self.assertEqual(node.get("/jobs/" + jid).status, 404)  # nobody has got a 201 for it
+        wait_until(lambda: node.get("/leases").body == [], 15, "its leases are free")
+        wait_until(lambda: not [key for key in self.redis.ask("KEYS", "*") if jid in key.decode()], 10, "it is gone")
+        jid = node.execute([names[0]], "true", lock="exclusive")
+        self.assertEqual(node.wait_job(jid)["state"], 0)
 
 
 class Order(unittest.TestCase):
