@@ -546,12 +546,18 @@ static struct entry *last_resort(const struct host_run *run)
 	return record_plain(run->index, STATUS_FAILED, "not enough memory for its record");
 }
 
+/* Something of it may run on the host, or have run: it is never begun anew. */
+static bool run_is_started(const struct host_run *run)
+{
+	return run->again || run->unsettled || run->left || run->settle_until_ms;
+}
+
 /* The run's target, to wait once more. False: there is no memory for what it knows. */
 static bool target_again(struct target *t, struct host_run *run)
 {
 	struct started *started = NULL;
 
-	if (run->again || run->unsettled) {
+	if (run_is_started(run)) {
 		started = calloc(1, sizeof(*started));
 		if (!started)
 			return false;
@@ -611,7 +617,7 @@ void fanout_run_finished(struct host_run *run)
 	f->group->running--;
 	f->all->running--;
 	f->all->finished++;
-	if (run->lapsed && f->skipped && !run->again)
+	if (run->lapsed && f->skipped && !run_is_started(run))
 		run->last = fanout_unrun_record(f, run->index, f->cancel);
 	else if (run->lapsed)
 		put_back(f, run);

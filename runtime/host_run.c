@@ -10,8 +10,6 @@
 
 #include "loop.h"
 
-#define NODE_LOST "node lost while running"
-#define CONN_LOST "connection lost while running"
 /* A host has so long to say what an op left. */
 #define ASK_MS 60000
 /* A host whose parts the sink has not taken may be this far ahead; then its output waits. */
@@ -36,7 +34,7 @@ void host_run_unref(struct host_run *run)
 	free(run);
 }
 
-static void to_loop(struct host_run *run, struct work *w)
+void host_run_to_loop(struct host_run *run, struct work *w)
 {
 	if (run->io)
 		io_done(run->io, w);
@@ -52,77 +50,7 @@ static void to_host(struct host_run *run, struct work *w)
 		w->run(NULL, w);
 }
 
-/* ---- the host's side: ending ---- */
-
-static void finish_done(struct work *w)
-{
-	fanout_run_finished(container_of(w, struct host_run, finish));
-}
-
-/* Gives the record away; nothing happens on this side after it. */
-static void finish(struct host_run *run, struct entry *last)
-{
-	run->over = true;
-	run->last = last;
-	run->finish.done = finish_done;
-	to_loop(run, &run->finish);
-}
-
-static void append(struct entry **list, struct entry *e)
-{
-	while (*list)
-		list = &(*list)->next;
-	*list = e;
-}
-
-static void finish_with(struct host_run *run, const struct ssh_result *result)
-{
-	struct entry *list = record_flush(&run->record);
-	struct entry *record = record_end(&run->record, result);
-
-	/* Parts alone would leave the host without a record. */
-	if (!record)
-		record = record_plain(run->index, STATUS_FAILED, "not enough memory for its record");
-	append(&list, record);
-	finish(run, list);
-}
-
-/* Whether a started op may be asked about again later. */
-static bool may_settle(const struct host_run *run)
-{
-	return loop_now_ms() < run->settle_until_ms;
-}
-
-static void settle_later(struct host_run *run)
-{
-	run->unsettled = true;
-	finish(run, NULL);
-}
-
-/* The request went out, and nobody saw how the command ended. */
-static bool is_unseen(const struct ssh_result *r)
-{
-	return r->sent && !r->exited && !r->signal[0] && !r->timed_out && !r->cancelled;
-}
-
-/* Whether the host has to be asked again about an op that started there and is fenced: the connection
- * broke, or it could not be asked. */
-static bool must_ask_again(struct host_run *run, const struct ssh_result *r)
-{
-	const struct fanout_plan *plan = fanout_run_plan(run)->plan;
-
-	if (!run->fence.on || run->fence.broken.code || run->leave)
-		return false;
-	if (!r->sent)
-		return run->settle_until_ms && may_settle(run);
-	if (!is_unseen(r) || !r->err.code)
-		return false;
-	if (!run->settle_until_ms && plan->settle_ms)
-		run->settle_until_ms = loop_now_ms() + plan->settle_ms;
-	return may_settle(run);
-}
-
-static void give_back(struct host_run *run, bool sound)
+void host_run_give_back(struct host_run *run, bool sound)
 {
 	struct ssh_use *use = run->use;
 
@@ -163,7 +91,7 @@ static void give_parts(struct host_run *run, struct entry *part)
 		part->run = host_run_ref(run);
 		part->work.done = part_done;
 		run->untaken += part->len;
-		to_loop(run, &part->work);
+		host_run_to_loop(run, &part->work);
 	}
 	run->record.hold = run->untaken > 0;
 	if (run->untaken >= UNTAKEN_MAX)
@@ -217,7 +145,7 @@ static bool stop(struct host_run *run)
 	return true;
 }
 
-static void on_fenced(void *arg, const char *data, size_t n)
+void host_run_fenced(void *arg, const char *data, size_t n)
 {
 	collect(arg, SSH_STDOUT, data, n);
 }
@@ -233,186 +161,11 @@ static void on_output(void *arg, enum ssh_stream stream, const char *data, size_
 	}
 	if (!run->fence.on || stream != SSH_STDOUT)
 		collect(run, stream, data, n);
-	else if (host_fence_read(&run->fence, data, n, on_fenced, run) || run->kill_joined)
+	else if (host_fence_read(&run->fence, data, n, host_run_fenced, run) || run->kill_joined)
 		stop(run);
 }
 
 /* ---- the host's side: running ---- */
-
-/* Nothing ran; what the host said to it belongs to the reason. */
-static void finish_unrun(struct host_run *run, const char *why)
-{
-	const struct buf *said = &run->record.err.held;
-	const char *line = said->len ? memchr(said->data, '\n', said->len) : NULL;
-	int n = (int)(line ? (size_t)(line - said->data) : said->len);
-	char text[512];
-
-	snprintf(text, sizeof(text), "%s%s%.*s", why, n ? ": " : "", n, n ? said->data : "");
-	finish(run, record_plain(run->index, STATUS_FAILED, text));
-}
-
-static void connect_host(struct host_run *run, bool fresh);
-static void run_command(struct host_run *run);
-
-/* ---- asking what is left ---- */
-
-/* why: the host could not be asked; NULL: it could. */
-static void put_why(struct host_run *run, const char *why)
-{
-	struct err *err = &run->left->result.err;
-	struct err was = *err;
-
-	if (why)
-		err_set(err, was.code ? was.code : ERR_UNREACHABLE,
-			"%s, and the host cannot be asked: %s",
-			was.code ? was.message : NODE_LOST, why);
-}
-
-static void finish_left(struct host_run *run, const struct kill_answer *a)
-{
-	struct entry *list = host_left_entries(run->left, a);
-
-	if (!list)
-		list = record_plain(run->index, STATUS_FAILED, "not enough memory for its record");
-	finish(run, list);
-}
-
-/* Goes on in run->left with the result that is known so far. */
-static void ask_left(struct host_run *run, const struct ssh_result *r, bool kill, int64_t until_ms)
-{
-	run->left = host_left_new(&run->record, r, kill, until_ms);
-	if (!run->left) {
-		finish_with(run, r);
-		return;
-	}
-	run->settle_until_ms = until_ms;
-	host_fence_deinit(&run->fence);
-	run->marked = true;
-	run->warm = run->retried = false;
-	if (run->io) {
-		run->ready = false;
-		connect_host(run, r->killed_by != NULL);
-	} else {
-		run_command(run);
-	}
-}
-
-/* The host has answered, or cannot be asked now. */
-static void end_asking(struct host_run *run, bool sent, const char *why)
-{
-	struct host_left *left = run->left;
-	struct kill_answer a = host_left_answer(left, sent);
-
-	if (a.left > 0 && (run->cancelled || run->forbid) && !left->kill) {
-		left->kill = true;
-		if (!left->until_ms)
-			left->until_ms = loop_now_ms() + fanout_run_plan(run)->plan->settle_ms;
-		run->settle_until_ms = left->until_ms;
-		settle_later(run);
-		return;
-	}
-	/* What answers will tell of the end, too. */
-	if (a.left > 0 && !left->until_ms)
-		left->until_ms = loop_now_ms() + fanout_run_plan(run)->plan->settle_ms;
-	run->settle_until_ms = left->until_ms;
-	if (a.left != 0 && may_settle(run)) {
-		settle_later(run);
-		return;
-	}
-	if (a.left < 0)
-		put_why(run, why);
-	finish_left(run, &a);
-}
-
-/* Whether the record of an ended command has to wait for what it may have left, and the lease of the host
- * with it: begins to ask then. */
-static bool ask_if_needed(struct host_run *run, const struct ssh_result *r)
-{
-	const struct fanout_plan *plan = fanout_run_plan(run)->plan;
-	int64_t until = run->settle_until_ms;
-	bool unverified = r->killed_by && (!r->killed || r->survivors > 0);
-
-	if (!r->sent || run->leave || !plan->op_id || (!until && !plan->settle_ms) ||
-	    (run->io && ssh_host_raw(run->host)))
-		return false;
-	if (!until && plan->fence)
-		until = loop_now_ms() + plan->settle_ms;
-	if (is_unseen(r))
-		ask_left(run, r, false, until);
-	else if (unverified && plan->fence)
-		ask_left(run, r, true, until);
-	else
-		return false;
-	return true;
-}
-
-/* ---- the ends of a command ---- */
-
-static void end_fenced(struct host_run *run, struct ssh_result result)
-{
-	struct err why;
-
-	if (!host_fence_end(&run->fence, &result, run->settle_until_ms != 0, on_fenced, run, &why))
-		finish_unrun(run, why.message);
-	else if (!ask_if_needed(run, &result))
-		finish_with(run, &result);
-}
-
-/* The host has said whether the op that is not to run ever started. */
-static void end_forbidding(struct host_run *run, const struct ssh_result *result)
-{
-	enum fence_said said = host_fence_forbidden(&run->fence, result);
-
-	run->forbidding = false;
-	if (said == FENCE_ALIVE || said == FENCE_ENDED || said == FENCE_DIED) {
-		run->forbidden = true;
-		run->kill_joined = said == FENCE_ALIVE;
-		run_command(run);
-		return;
-	}
-	give_back(run, !result->err.code);
-	if (said == FENCE_NEW || said == FENCE_NEVER)
-		finish(run, record_plain(run->index, STATUS_SKIPPED, run->forbid));
-	else if (may_settle(run))
-		settle_later(run);
-	else
-		finish(run, record_unknown(run->index, "the host does not say whether it started"));
-}
-
-static void on_end(void *arg, const struct ssh_result *result)
-{
-	struct host_run *run = arg;
-	bool sound = !result->err.code && !result->killed_by;
-
-	run->exec = NULL;
-	run->proc = NULL;
-	/* A kept connection may have died unnoticed; what never started may be tried on a new one. */
-	if (!result->sent && run->warm && !run->retried && !run->cancelled &&
-	    result->err.code == ERR_UNREACHABLE) {
-		give_back(run, false);
-		run->retried = true;
-		run->ready = false;
-		connect_host(run, true);
-		return;
-	}
-	if (run->forbidding && result->sent) {
-		end_forbidding(run, result);
-		return;
-	}
-	give_back(run, sound);
-	if (!result->sent && result->err.code == ERR_CANCELLED && !run->cancelled) {
-		run->lapsed = true;
-		finish(run, NULL);
-	} else if (run->left) {
-		end_asking(run, result->sent, result->err.code ? result->err.message : NULL);
-	} else if (must_ask_again(run, result)) {
-		settle_later(run);
-	} else if (run->fence.on && result->sent) {
-		end_fenced(run, *result);
-	} else if (!ask_if_needed(run, result)) {
-		finish_with(run, result);
-	}
-}
 
 static bool may_start(void *arg)
 {
@@ -430,14 +183,14 @@ static void on_killing(void *arg)
 	((struct host_run *)arg)->phase = RUN_KILLING;
 }
 
-static const struct ssh_exec_ops exec_ops = { on_output, on_end, may_start, on_killing };
+static const struct ssh_exec_ops exec_ops = { on_output, host_end_command, may_start, on_killing };
 
 static void fail(struct host_run *run, int code, const char *why)
 {
 	struct ssh_result result = { .survivors = -1 };
 
 	err_set(&result.err, code, "%s", why);
-	finish_with(run, &result);
+	host_end_with(run, &result);
 }
 
 /* The command, and what is wrapped around it. False: it cannot be made; the run is over. */
@@ -462,8 +215,8 @@ static bool make_command(struct host_run *run)
 	if (run->forbidding)
 		run->command.op_id = NULL;
 	if (host_fence_begin(&run->fence, plan, run->host, run->op_id, run->forbidding, &err)) {
-		give_back(run, true);
-		finish_unrun(run, err.message);
+		host_run_give_back(run, true);
+		host_end_unrun(run, err.message);
 		return false;
 	}
 	run->command.command = run->fence.text.data;
@@ -485,12 +238,12 @@ static bool make_question(struct host_run *run)
 	};
 	if (run->command.command)
 		return true;
-	give_back(run, true);
-	finish_left(run, NULL);
+	host_run_give_back(run, true);
+	host_end_left(run, NULL);
 	return false;
 }
 
-static void run_command(struct host_run *run)
+void host_run_command(struct host_run *run)
 {
 	struct err err = { 0 };
 
@@ -506,9 +259,9 @@ static void run_command(struct host_run *run)
 				       &err);
 	if (run->exec || run->proc)
 		return;
-	give_back(run, false);
+	host_run_give_back(run, false);
 	if (run->left)
-		finish_left(run, NULL);
+		host_end_left(run, NULL);
 	else if (run->io)
 		fail(run, ERR_MEMORY, "not enough memory to run the command");
 	else
@@ -523,11 +276,11 @@ static void next_step(struct host_run *run)
 	if (run->over || !run->ready || !run->marked)
 		return;
 	if (run->left || plan->command) {
-		run_command(run);
+		host_run_command(run);
 		return;
 	}
-	give_back(run, true);
-	finish(run, record_plain(run->index, STATUS_OK, NULL));
+	host_run_give_back(run, true);
+	host_end(run, record_plain(run->index, STATUS_OK, NULL));
 }
 
 static void reached_done(struct work *w)
@@ -548,7 +301,7 @@ static void on_reached(void *arg)
 	}
 	host_run_ref(run);
 	run->hop.done = reached_done;
-	to_loop(run, &run->hop);
+	host_run_to_loop(run, &run->hop);
 }
 
 static void on_ready(void *arg, bool warm)
@@ -567,25 +320,12 @@ static void on_failed(void *arg, enum ssh_phase phase, const struct err *err)
 
 	(void)phase;
 	run->use = NULL;
-	if (run->left) {
-		end_asking(run, false, err->message);
-	} else if (may_settle(run)) {
-		settle_later(run);
-	} else if (run->settle_until_ms) {
-		char why[320];
-
-		snprintf(why, sizeof(why), "%s, and the host cannot be asked: %s",
-			 fanout_run_plan(run)->plan->settle_until_ms ? NODE_LOST : CONN_LOST,
-			 err->message);
-		finish(run, record_unknown(run->index, why));
-	} else {
-		finish(run, record_plain(run->index, STATUS_UNREACHABLE, err->message));
-	}
+	host_end_unreached(run, err->message);
 }
 
 static const struct ssh_use_ops use_ops = { on_reached, on_ready, on_failed };
 
-static void connect_host(struct host_run *run, bool fresh)
+void host_run_connect(struct host_run *run, bool fresh)
 {
 	struct host_run_plan *hp = fanout_run_plan(run);
 	struct ssh_client *client = ssh_client_of(run->io);
@@ -597,23 +337,10 @@ static void connect_host(struct host_run *run, bool fresh)
 	if (run->use)
 		return;
 	if (run->left)
-		finish_left(run, NULL);
+		host_end_left(run, NULL);
 	else
-		finish(run, record_plain(run->index, STATUS_UNREACHABLE,
+		host_end(run, record_plain(run->index, STATUS_UNREACHABLE,
 					 "not enough memory to connect"));
-}
-
-/* An op of a lost node that has no fence: the host is asked what is left of it. */
-static void look_from_the_start(struct host_run *run)
-{
-	struct ssh_result lost = { .sent = true, .survivors = -1, .possible = -1 };
-
-	err_set(&lost.err, ERR_UNREACHABLE, "%s", NODE_LOST);
-	if (!run->left)
-		run->left = host_left_new(&run->record, &lost, run->forbid != NULL,
-					  run->settle_until_ms);
-	if (!run->left)
-		finish(run, record_unknown(run->index, "not enough memory to ask what is left"));
 }
 
 static void run_started(struct io *io, struct work *w)
@@ -626,12 +353,12 @@ static void run_started(struct io *io, struct work *w)
 		snprintf(run->op_id, sizeof(run->op_id), "%s.%u.%u", plan->op_id, run->index,
 			 plan->try);
 	if (plan->rules.look)
-		look_from_the_start(run);
+		host_end_look(run);
 	run->marked = run->left != NULL;
 	if (run->over)
 		return;
 	if (io) {
-		connect_host(run, false);
+		host_run_connect(run, false);
 		return;
 	}
 	run->ready = true;
@@ -645,8 +372,8 @@ static void run_marked(struct io *io, struct work *w)
 
 	(void)io;
 	if (!run->over && run->refused) {
-		give_back(run, true);
-		finish(run, NULL);
+		host_run_give_back(run, true);
+		host_end(run, NULL);
 	} else if (!run->over) {
 		run->marked = true;
 		next_step(run);
@@ -676,8 +403,8 @@ static void run_cancelled(struct io *io, struct work *w)
 		if (run->leave && run->fence.on)
 			run->command.op_id = NULL;
 		if (!stop(run)) {
-			give_back(run, run->ready);
-			finish(run, fanout_unrun_record(run->fanout, run->index, run->cancel_reason));
+			host_run_give_back(run, run->ready);
+			host_end(run, fanout_unrun_record(run->fanout, run->index, run->cancel_reason));
 		}
 	}
 	host_run_unref(run);

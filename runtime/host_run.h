@@ -83,6 +83,31 @@ void fanout_run_reached(struct host_run *run);                   /* asks for its
 void fanout_run_parts(struct host_run *run, struct entry *part); /* one part */
 void fanout_run_finished(struct host_run *run);                  /* run->last is set */
 
+/* ---- host_end.c; the host's side ---- */
+
+/* Gives the records away; nothing happens on this side after it. */
+void host_end(struct host_run *run, struct entry *last);
+void host_end_with(struct host_run *run, const struct ssh_result *result);
+/* Nothing ran; what the host said to it belongs to the reason. */
+void host_end_unrun(struct host_run *run, const char *why);
+/* No connection to the host could be made. */
+void host_end_unreached(struct host_run *run, const char *why);
+/* With the record that waited in run->left; a: what the host said now, or NULL. */
+void host_end_left(struct host_run *run, const struct kill_answer *a);
+/* An op of a lost node that has no fence: the host is asked what is left of it. Makes run->left; without
+ * the memory the run is over. */
+void host_end_look(struct host_run *run);
+/* The command has ended; ssh_exec_ops' end. */
+void host_end_command(void *arg, const struct ssh_result *result);
+
+/* ---- host_run.c; the host's side, for host_end.c ---- */
+
+void host_run_give_back(struct host_run *run, bool sound); /* its connection, if it has one */
+void host_run_connect(struct host_run *run, bool fresh);
+void host_run_command(struct host_run *run); /* runs what is next: the command, or a question */
+void host_run_fenced(void *run, const char *data, size_t n); /* stdout of a command in its fence */
+void host_run_to_loop(struct host_run *run, struct work *w);
+
 struct host_run *host_run_ref(struct host_run *run);
 void host_run_unref(struct host_run *run);
 

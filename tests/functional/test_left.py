@@ -102,6 +102,24 @@ class Connection(Left):
         self.assertEqual((record["status"], record["unknown"], record["survivors"]), (FAILED, True, 0), record)
         self.assertIn("died", record["error"])
 
+    def test_a_node_that_is_stopped_while_it_asks_begins_nothing_anew(self):
+        """Its permission to start has lapsed each time; that of the op is used up."""
+        self.exed.term()
+        self.exed.conf["store"]["node_timeout"] = "2s"
+        self.exed.start()
+        for fields in {}, {"fence": True}:
+            jid = self.start("echo one; " + GO, **fields)
+            self.cut()
+            for n in range(6):
+                time.sleep(0.1 + 0.35 * n)
+                os.kill(self.exed.pid, signal.SIGSTOP)
+                time.sleep(1.5)
+                os.kill(self.exed.pid, signal.SIGCONT)
+            self.go()
+            self.assertEqual(self.record(jid)["stdout"], "one\n")
+            for name in "ran", "go":
+                os.unlink(os.path.join(self.host.dir, name))
+
     def test_a_cancel_ends_what_is_waited_for(self):
         for fields in {}, {"fence": True}:
             jid = self.start("sleep 600600", **fields)
