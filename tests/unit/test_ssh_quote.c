@@ -425,7 +425,145 @@ static void words_are_bare_where_that_means_the_same(void **state)
 	}
 }
 
-int main(void)
+/* ---- a hundred thousand of them ---- */
+
+#define MANY 100000
+#define BATCH_BYTES 24000u /* of words; below SSH_QUOTE_MAX, whatever is added */
+#define SAY "--say"        /* this program says its arguments, each with a NUL behind it */
+
+/* A text of up to 24 bytes: of those that shells care for, or now and then of all there are. */
+static void random_text(struct buf *out, unsigned *seed, bool login)
+{
+	static const char bytes[] = "ab-'\" $`;&|<>(){}[]*?~#%^=+@,.:/'\\!\n\t\r\x01\x7f\xc3\xa4\xff";
+	size_t choice = login ? strcspn(bytes, "\\") : sizeof(bytes) - 1;
+	int len = rand_r(seed) % 25;
+	bool all = rand_r(seed) % 4 == 0;
+
+	buf_clear(out);
+	for (int i = 0; i < len; i++) {
+		char c[2] = { (char)(1 + rand_r(seed) % 255), '\0' };
+
+		if (!all || (login && !ssh_quote_login_safe(c)))
+			c[0] = bytes[(size_t)rand_r(seed) % choice];
+		buf_putc(out, c[0]);
+	}
+}
+
+/* What a shell says must be the texts. */
+static void expect_texts(const char *const *shell, struct buf *line, const struct buf *head,
+			 const struct buf *want)
+{
+	struct buf out = {0};
+	size_t at = 0;
+
+	assert_int_equal(shell_run(shell, line, head, "", &out), 0);
+	while (at < out.len && at < want->len && out.data[at] == want->data[at])
+		at++;
+	if (out.len != want->len || at != want->len)
+		fail_msg("%s: at byte %zu of %zu (%zu were said): '%.40s'", shell[0], at, want->len, out.len,
+			 at < want->len ? want->data + at : "");
+	buf_deinit(&out);
+}
+
+/* A line with some words for `this program --say`; they are in want, too. Returns their number. */
+static unsigned batch_make(struct buf *line, struct buf *want, unsigned *seed, bool login)
+{
+	struct buf text = {0};
+	char self[300];
+	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+	unsigned words = 0;
+
+	assert_true(n > 0);
+	self[n] = '\0';
+	buf_clear(line);
+	buf_clear(want);
+	buf_puts(line, self);
+	buf_puts(line, " " SAY);
+	while (line->len < BATCH_BYTES) {
+		random_text(&text, seed, login);
+		buf_putc(line, ' ');
+		(login ? ssh_quote_login : ssh_quote_word)(line, buf_str(&text));
+		buf_add(want, buf_str(&text), text.len + 1);
+		words++;
+	}
+	buf_deinit(&text);
+	return words;
+}
+
+/* The login shell itself reads the words. */
+static void words_for_login_shells_come_through(void **state)
+{
+	struct buf line = {0}, want = {0}, none = {0};
+	unsigned seed = 20260301;
+
+	(void)state;
+	for (unsigned done = 0; done < MANY;) {
+		done += batch_make(&line, &want, &seed, true);
+		for (size_t i = 0; i < SHELLS; i++)
+			if (installed(shells[i][0]))
+				expect_texts(shells[i], &line, &none, &want);
+	}
+	buf_deinit(&line);
+	buf_deinit(&want);
+}
+
+/* The words stand in a command, which goes the way that all commands go. */
+static void words_of_commands_come_through(void **state)
+{
+	struct buf command = {0}, want = {0};
+	unsigned seed = 20260302;
+
+	(void)state;
+	for (unsigned done = 0; done < MANY;) {
+		struct buf line = {0}, head = {0};
+
+		done += batch_make(&command, &want, &seed, false);
+		assert_int_equal(ssh_quote_command(&line, &head, buf_str(&command), "w.0.1.1", NULL, NULL,
+						   NULL), 0);
+		for (size_t i = 0; i < SHELLS; i++)
+			if (installed(shells[i][0]))
+				expect_texts(shells[i], &line, &head, &want);
+		buf_deinit(&line);
+		buf_deinit(&head);
+	}
+	buf_deinit(&command);
+	buf_deinit(&want);
+}
+
+/* The words are values of the environment. */
+static void values_of_the_environment_come_through(void **state)
+{
+	static const char say[] = "for i in 1 2 3 4 5 6 7 8; do eval \"printf '%s\\\\0' \\\"\\$V$i\\\"\"; done";
+	struct buf text = {0}, want = {0};
+	unsigned seed = 20260303;
+
+	(void)state;
+	for (int round = 0; round < 100; round++) {
+		struct buf line = {0}, head = {0}, values[8] = {{0}};
+		const char *env[9] = {0};
+
+		buf_clear(&want);
+		for (int i = 0; i < 8; i++) {
+			random_text(&text, &seed, false);
+			buf_printf(&values[i], "V%d=", i + 1);
+			buf_puts(&values[i], buf_str(&text));
+			env[i] = buf_str(&values[i]);
+			buf_add(&want, buf_str(&text), text.len + 1);
+		}
+		assert_int_equal(ssh_quote_command(&line, &head, say, "e", env, "/", NULL), 0);
+		for (size_t i = 0; i < SHELLS; i++)
+			if (installed(shells[i][0]))
+				expect_texts(shells[i], &line, &head, &want);
+		for (int i = 0; i < 8; i++)
+			buf_deinit(&values[i]);
+		buf_deinit(&line);
+		buf_deinit(&head);
+	}
+	buf_deinit(&text);
+	buf_deinit(&want);
+}
+
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(simple_commands_take_the_plain_form),
@@ -439,8 +577,16 @@ int main(void)
 		cmocka_unit_test(a_password_is_for_sudo_alone_whether_it_asks_or_not),
 		cmocka_unit_test(whom_sudo_cannot_be_asked_for_is_refused),
 		cmocka_unit_test(words_are_bare_where_that_means_the_same),
+		cmocka_unit_test(words_for_login_shells_come_through),
+		cmocka_unit_test(words_of_commands_come_through),
+		cmocka_unit_test(values_of_the_environment_come_through),
 	};
 
+	if (argc > 1 && !strcmp(argv[1], SAY)) {
+		for (int i = 2; i < argc; i++)
+			fwrite(argv[i], 1, strlen(argv[i]) + 1, stdout);
+		return 0;
+	}
 	signal(SIGPIPE, SIG_IGN);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
