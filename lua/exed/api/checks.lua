@@ -154,7 +154,7 @@ function checks.targets(inventory, checker, input, kind)
   if not field or not field.first or field.type ~= "hosts" then return true end
   local targets, err = checker:field("targets", input, kind)
   if err then return nil, err end
-  local found, _, wrong = inventory:resolve(targets)
+  local found, wrong = inventory:resolve(targets)
   if not found then return nil, wrong end
   if #found == 0 then return fail("not_found", "no hosts match that target") end
   return true

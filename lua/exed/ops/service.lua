@@ -14,7 +14,7 @@ local service = {}
 service.BAD = "bad service name or state"
 
 -- No name may be read as an option.
-service.NAME = "^[%w@._:][%w@._:-]*$"
+service.NAME = "^[%w_][%w@._:-]*$"
 service.NAME_BYTES = 255
 
 local START <const> = { start = true, restart = false }

@@ -27,7 +27,7 @@ local KINDS <const> = {
   ping = { changes = false, fields = {} },
   facter = { changes = false, fields = {} },
   service = { changes = true, fields = {
-    name = { "string", required = true, match = "^[%w@._:-]+$" },
+    name = { "string", required = true, match = "^[%w_][%w@._:-]*$" },
     state = { "choice", required = true, of = { "started", "stopped", "restarted", "reloaded" } },
     enable = { "boolean" },
   } },
