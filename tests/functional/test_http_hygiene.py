@@ -363,7 +363,7 @@ JSON = [
     ("a pattern that is wrong", post('{"targets": ["web[01:02"], "cmd": "true"}'), 400, KEPT, "web[01:02"),
     ("an operator and nothing else", post('{"targets": ["!"], "cmd": "true"}'), 400, KEPT, "bad pattern"),
     ("a terminal's control bytes in a pattern", post('{"targets": ["web\\u001b[2J"], "cmd": "true"}'), 400, KEPT,
-     "bad pattern"),
+     "control characters"),
     ("an empty list", post('{"targets": [], "cmd": "true"}'), 400, KEPT, "no target(s) given"),
     ("an object for a list", post('{"targets": {"a": 1}, "cmd": "true"}'), 400, KEPT, "'targets'"),
     ("a list for a text", post('{"targets": ["web01"], "cmd": []}'), 400, KEPT, "'cmd'"),
