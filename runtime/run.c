@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* exed-run: runs a Lua script, or one of the verbs of lua/exed/cli, with exed's modules and no server.
+/* exed-run: runs a Lua script, a task, or one of the verbs of lua/exed/cli, with exed's modules.
  * Exit codes: what the file returns as an integer, else 0; 1 it raised; 2 wrong usage or could not start;
  * 130 interrupted. */
 #include <getopt.h>
@@ -21,6 +21,7 @@
 static const char usage[] =
 	"usage: exed-run [-c FILE] SCRIPT.lua [ARGUMENT...]\n"
 	"       exed-run [-c FILE] VERB [ARGUMENT...]\n"
+	"       exed-run [-c FILE] TASK [OPTION...] PATTERN\n"
 	"  -c, --conf FILE   settings; default ./exed.conf, if there is one\n"
 	"  -h, --help        the verbs, and what they do\n"
 	"  -v, --version     the version\n"
@@ -137,6 +138,12 @@ static int read_options(int argc, char *argv[], const char **config, bool *help)
 		{ "conf", required_argument, NULL, 'c' },
 		{ "help", no_argument, NULL, 'h' },
 		{ "version", no_argument, NULL, 'v' },
+		/* In place of a verb, since tasks may have these names; main.lua knows them. */
+		{ "list", no_argument, NULL, 'w' },
+		{ "check", no_argument, NULL, 'w' },
+		{ "new", no_argument, NULL, 'w' },
+		{ "test", no_argument, NULL, 'w' },
+		{ "replay", no_argument, NULL, 'w' },
 		{ NULL, 0, NULL, 0 },
 	};
 	int c;
@@ -153,6 +160,9 @@ static int read_options(int argc, char *argv[], const char **config, bool *help)
 		case 'v':
 			puts("exed-run " EXED_VERSION);
 			return 0;
+		case 'w':
+			optind--;
+			return -1;
 		default:
 			fputs(usage, stderr);
 			return 2;
@@ -164,13 +174,29 @@ static int read_options(int argc, char *argv[], const char **config, bool *help)
 	return 2;
 }
 
-/* Help must be had from a directory with broken settings, too. */
+static bool is_verb(const char *name)
+{
+	char share[4096], path[sizeof(share) + 300];
+	struct err err;
+
+	if (strncmp(name, "--", 2) == 0)
+		return true;
+	if (script_find_share(share, sizeof(share), &err))
+		return false;
+	snprintf(path, sizeof(path), "%s/lua/exed/cli/%.255s.lua", share, name);
+	return access(path, F_OK) == 0;
+}
+
+/* Help must be had from a directory with broken settings, too. Not that of a task: settings say where tasks
+ * are. */
 static bool wants_help(int argc, char *argv[])
 {
-	for (int i = 0; i < argc && strcmp(argv[i], "--"); i++)
+	if (!strcmp(argv[0], "help"))
+		return argc < 2 || is_verb(argv[1]);
+	for (int i = 1; i < argc && strcmp(argv[i], "--"); i++)
 		if (!strcmp(argv[i], "--help"))
-			return true;
-	return !strcmp(argv[0], "help");
+			return strcmp(argv[0], "task") != 0 && is_verb(argv[0]);
+	return false;
 }
 
 int main(int argc, char *argv[])

@@ -61,7 +61,8 @@ def command_of(suite, path, build):
     if suite == "unit":
         return [path]
     if suite == "lua":
-        return [os.path.join(build, "exed-run"), path]
+        how = [] if path.startswith("tests/") else ["--test"]
+        return [os.path.join(build, "exed-run"), *how, path]
     return [sys.executable, "-X", "faulthandler", os.path.abspath(__file__), "--unittest", path]
 
 

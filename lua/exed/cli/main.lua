@@ -4,7 +4,7 @@
 -- A verb's file returns { summary = "one line", usage = "text for --help", run = function(argv) }.
 -- argv is the list of words after the verb. run returns the exit code (none: 0), and may wait. What
 -- it raises ends with code 1, with its message alone when it is a table with one; a table with
--- code "usage" ends with 2.
+-- code "usage" ends with 2, one with `exit` with that.
 
 local json = require "exed.json"
 local inventory = require "exed.inventory"
@@ -13,34 +13,41 @@ local words = require "exed.words"
 
 -- In the order in which help shows them.
 local VERBS <const> = {
-  "exec", "ping", "facter", "service", "hosts", "jobs", "follow", "cancel",
+  "exec", "ping", "facter", "service", "hosts", "task", "jobs", "follow", "cancel", "approve",
+  "pause", "resume", "journal",
 }
+
+-- In place of a verb, since tasks may have these names.
+local OPTIONS <const> = { "--list", "--check", "--new", "--test", "--replay" }
 
 local USAGE <const> = [[
 usage: exed-run [-c FILE] VERB [ARGUMENT...]
+       exed-run [-c FILE] TASK [OPTION...] PATTERN
        exed-run [-c FILE] SCRIPT.lua [ARGUMENT...]
 
-Runs one operation on many hosts, or a Lua script with exed's modules.
+Runs one operation on many hosts, a task, or a Lua script with exed's modules.
 
 ]]
 
-local OPTIONS <const> = [[
+local TAIL <const> = [[
 
   -c, --conf FILE   settings; default ./exed.conf, if there is one
   -h, --help        this text; after a verb, what the verb takes
   -v, --version     the version
-A SCRIPT's name ends in .lua or holds a slash.
+A SCRIPT's name ends in .lua or holds a slash; a file that returns a task is run as one.
 Exit codes: 0 all went well, 1 some host or job failed, 2 wrong usage, 130 interrupted.
 ]]
 
-local function module_of(verb) return "exed.cli." .. verb end
+local function module_of(verb) return "exed.cli." .. verb:gsub("^%-%-", "") end
 
 local function is_there(verb) return package.searchpath(module_of(verb), package.path) ~= nil end
 
 local function known()
   local list = {}
-  for _, verb in ipairs(VERBS) do
-    if is_there(verb) then list[#list + 1] = verb end
+  for _, verbs in ipairs { VERBS, OPTIONS } do
+    for _, verb in ipairs(verbs) do
+      if is_there(verb) then list[#list + 1] = verb end
+    end
   end
   return list
 end
@@ -50,7 +57,7 @@ local function help()
   for _, verb in ipairs(known()) do
     io.stdout:write(("  %-10s %s\n"):format(verb, require(module_of(verb)).summary))
   end
-  io.stdout:write(OPTIONS)
+  io.stdout:write(TAIL)
   return 0
 end
 
@@ -77,7 +84,7 @@ local function run(verb, argv)
   if ok then return math.type(result) == "integer" and result or 0 end
   if type(result) ~= "table" then error(result, 0) end
   complain(("%s: %s"):format(verb, text.escape(tostring(result.message))))
-  if result.code ~= "usage" then return 1 end
+  if result.code ~= "usage" then return result.exit or 1 end
   io.stderr:write(("exed-run %s --help tells more\n"):format(verb))
   return 2
 end
@@ -91,6 +98,9 @@ if verb == "help" then verb, argv = argv[1], { "--help" } end
 
 for _, name in ipairs(known()) do
   if name == verb then return run(verb, argv) end
+end
+if verb:find "^[%w_-]+$" and not verb:find "^%-" then
+  return run("task", table.move(argv, 1, #argv, 2, { verb }))
 end
 complain(("there is no verb %s%s"):format(words.show(verb), words.hint(verb, known())))
 io.stderr:write("exed-run --help lists them\n")

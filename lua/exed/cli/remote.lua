@@ -5,6 +5,7 @@ local client = require "exed.client"
 local config = require "exed.config"
 local options = require "exed.cli.options"
 local ranges = require "exed.cli.ranges"
+local sys = require "exed.sys"
 local text = require "exed.text"
 
 local remote = {}
@@ -43,6 +44,30 @@ function remote.connect(given)
   }
   if not node then options.refuse("%s", err.message) end
   return node
+end
+
+remote.alone = {
+  "alone", help = "do it in this process, also when an exed answers; no journal is kept",
+}
+
+-- The exed that is to be asked, and what it answers to GET `path`; nil when this process is to do it
+-- by itself: nobody named one, and none answers at its socket.
+function remote.find(given, path)
+  if given.alone then
+    if given.server then options.refuse "--alone and --server exclude each other" end
+    return nil
+  end
+  local node = remote.connect(given)
+  local by_default = not given.server
+  if by_default and not sys.stat(node.socket) then return nil end
+  local answer, err = node:ask("GET", path)
+  if answer then return node, answer end
+  if err.away and by_default then
+    io.stderr:write("exed-run: no exed answers at its socket, so this is done without one\n")
+    return nil
+  end
+  err.exit = err.away and 2 or 1
+  error(err, 0)
 end
 
 -- The path of a job; a word that is no jid raises.

@@ -8,7 +8,7 @@ local sandbox = require "exed.sandbox"
 local env = {}
 
 local FILES <const> = "a task has no files; what it needs comes in job.args"
-local INSTEAD <const> = {
+env.instead = {
   io = FILES, debug = "it is not there for tasks", package = "use require",
   dofile = "use require \"lib.NAME\"", loadfile = "use require \"lib.NAME\"",
   collectgarbage = "when memory is freed differs on a resume",
@@ -33,7 +33,7 @@ function env.new(modules, load_lib, print_text)
       :format(name), 2)
   end
   return sandbox.new {
-    kind = "tasks", instead = INSTEAD, require = task_require, no_weak = true,
+    kind = "tasks", instead = env.instead, require = task_require, no_weak = true,
     print = function(...)
       local parts = table.pack(...)
       for i = 1, parts.n do parts[i] = same.tostring(parts[i]) end
