@@ -487,7 +487,8 @@ class Table(unittest.TestCase):
         rounds(ROUNDS)
         grown = exed.rss_kb() - before
         print("%d requests: %d KiB more" % (ROUNDS * len(TABLE), grown))
-        self.assertLess(grown, 2048 * SLOW)
+        if SLOW == 1:  # a sanitizer keeps freed memory
+            self.assertLess(grown, 2048)
         self.assertLessEqual(len(exed.fds()), descriptors + 3)
 
 

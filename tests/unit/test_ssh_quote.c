@@ -533,7 +533,8 @@ static void words_of_commands_come_through(void **state)
 /* The words are values of the environment. */
 static void values_of_the_environment_come_through(void **state)
 {
-	static const char say[] = "for i in 1 2 3 4 5 6 7 8; do eval \"printf '%s\\\\0' \\\"\\$V$i\\\"\"; done";
+	static const char say[] = "for i in 1 2 3 4 5 6 7 8; do "
+				  "eval \"printf '%s\\\\0' \\\"\\$V$i\\\"\"; done";
 	struct buf text = {0}, want = {0};
 	unsigned seed = 20260303;
 
