@@ -68,7 +68,7 @@ static bool must_ask_again(struct host_run *run, const struct ssh_result *r)
 {
 	const struct fanout_plan *plan = fanout_run_plan(run)->plan;
 
-	if (!run->fence.on || run->fence.broken.code || run->leave)
+	if (!run->fence.on || run->fence.broken.code || run->let_go)
 		return false;
 	if (!r->sent)
 		return run->settle_until_ms && may_settle(run);
@@ -169,7 +169,7 @@ static bool ask_if_needed(struct host_run *run, const struct ssh_result *r)
 	int64_t until = run->settle_until_ms;
 	bool unverified = r->killed_by && (!r->killed || r->survivors > 0);
 
-	if (!r->sent || run->leave || !plan->op_id || (!until && !plan->settle_ms) ||
+	if (!r->sent || run->let_go || !plan->op_id || (!until && !plan->settle_ms) ||
 	    (run->io && ssh_host_raw(run->host)))
 		return false;
 	if (!until && plan->fence)

@@ -399,6 +399,7 @@ static void run_cancelled(struct io *io, struct work *w)
 		run->forbid = run->cancel_reason;
 	} else if (!run->over && !run->cancelled) {
 		run->cancelled = true;
+		run->let_go = run->leave;
 		/* Without its op id a command is only let go: the fence lets it run to its end. */
 		if (run->leave && run->fence.on)
 			run->command.op_id = NULL;

@@ -56,6 +56,7 @@ struct host_run {
 	bool forbidding; /* the fence's text takes the op's place */
 	bool forbidden;  /* it has; the op had started, and is joined */
 	bool kill_joined;
+	bool let_go;     /* a cancel that leaves what is fenced has come */
 	bool ready, warm, retried, marked, cancelled, over, paused;
 	size_t untaken; /* bytes of parts that the sink has not taken */
 	char op_id[96];
