@@ -19,13 +19,11 @@ local function inventory_health(holder)
   }
 end
 
-local function add_plugins(found, list)
-  for _, kind in ipairs(KINDS) do
-    for _, file in ipairs(list:list(kind)) do
-      if file.error and #found < MOST then
-        local told = file.error:find(file.path, 1, true)
-        found[#found + 1] = "plugin " .. (told and "" or file.path .. ": ") .. file.error
-      end
+local function add_broken(found, list)
+  for _, file in ipairs(list) do
+    if file.error and #found < MOST then
+      local told = file.error:find(file.path, 1, true)
+      found[#found + 1] = "plugin " .. (told and "" or file.path .. ": ") .. file.error
     end
   end
 end
@@ -39,7 +37,8 @@ local function degraded_of(node, store, inventory)
   if inventory.error then
     found[#found + 1] = ("inventory, the last good one is in force: %s"):format(inventory.error)
   end
-  add_plugins(found, node.plugins)
+  for _, kind in ipairs(KINDS) do add_broken(found, node.plugins:list(kind)) end
+  add_broken(found, node.tasks:list())
   return json.array(found)
 end
 
