@@ -4,6 +4,7 @@
  *   is_terminal(fd) -> boolean      width(fd) -> columns of the terminal, or nil
  *   write(fd, bytes [, seconds]) -> true | nil, err     code closed: nobody reads it any more
  *   read(fd, max [, seconds]) -> bytes to the end of file | nil, err     code limit: more than max bytes
+ *   line(fd, max [, seconds]) -> the next line, without its end | nil, err     code closed: there is none
  * Without seconds they wait for as long as the other side takes; cancelling the fiber ends the wait. */
 #include <errno.h>
 #include <lauxlib.h>
@@ -29,6 +30,7 @@ struct stdio_wait {
 	struct event *event;
 	struct buf bytes; /* read: what came; write: what is left from `at` on */
 	size_t at, max; /* max: of a read; 0: it writes */
+	bool line;      /* it reads to the end of a line only */
 	struct err err;
 };
 
@@ -68,6 +70,31 @@ static int write_some(int fd, const char *data, size_t n, size_t *at, struct err
 	return 1;
 }
 
+/* Byte by byte, so that what follows is left to others. */
+static int read_line(int fd, struct buf *b, size_t max, struct err *err)
+{
+	while (is_ready(fd, POLLIN)) {
+		char byte;
+		ssize_t got = read(fd, &byte, 1);
+
+		if (got > 0 && byte == '\n')
+			return 1;
+		if (!got)
+			return b->len ? 1 : err_set(err, ERR_CLOSED, "it has ended");
+		if (got < 0 && errno == EAGAIN)
+			return 0;
+		if (got < 0 && errno != EINTR)
+			return err_errno(err, "cannot read");
+		if (got > 0)
+			buf_add(b, &byte, 1);
+		if (b->failed)
+			return err_set(err, ERR_MEMORY, "not enough memory");
+		if (b->len > max)
+			return err_set(err, ERR_LIMIT, "a line of more than %zu bytes", max);
+	}
+	return 0;
+}
+
 static int read_some(int fd, struct buf *b, size_t max, struct err *err)
 {
 	while (is_ready(fd, POLLIN)) {
@@ -96,7 +123,9 @@ static void on_event(evutil_socket_t fd, short what, void *arg)
 	struct stdio_wait *w = arg;
 	int rc;
 
-	if (what & EV_READ)
+	if (w->line)
+		rc = read_line(fd, &w->bytes, w->max, &w->err);
+	else if (what & EV_READ)
 		rc = read_some(fd, &w->bytes, w->max, &w->err);
 	else
 		rc = write_some(fd, w->bytes.data, w->bytes.len, &w->at, &w->err);
@@ -200,7 +229,7 @@ static bool needs_no_wait(int fd)
 	return !fstat(fd, &st) && (S_ISREG(st.st_mode) || (S_ISCHR(st.st_mode) && !isatty(fd)));
 }
 
-static int l_read(lua_State *L)
+static int start_read(lua_State *L, const char *operation, bool line)
 {
 	int fd = check_fd(L);
 	lua_Integer max = luaL_checkinteger(L, 2);
@@ -208,16 +237,27 @@ static int l_read(lua_State *L)
 	struct stdio_wait *w;
 
 	luaL_argcheck(L, max > 0, 2, "a number of bytes");
-	w = new_wait(L, "stdio.read", ms);
+	w = new_wait(L, operation, ms);
 	w->max = (size_t)max;
+	w->line = line;
 	if (needs_no_wait(fd)) {
-		while (!read_some(fd, &w->bytes, w->max, &w->err))
+		while (!(line ? read_line : read_some)(fd, &w->bytes, w->max, &w->err))
 			;
 		wait_done(&w->wait);
 	} else {
 		listen_to(L, w, fd, EV_READ);
 	}
 	return fiber_await(L, &w->wait);
+}
+
+static int l_read(lua_State *L)
+{
+	return start_read(L, "stdio.read", false);
+}
+
+static int l_line(lua_State *L)
+{
+	return start_read(L, "stdio.line", true);
 }
 
 static int l_is_terminal(lua_State *L)
@@ -241,6 +281,7 @@ static const luaL_Reg functions[] = {
 	{ "width", l_width },
 	{ "write", l_write },
 	{ "read", l_read },
+	{ "line", l_line },
 	{ NULL, NULL },
 };
 

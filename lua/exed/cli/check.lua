@@ -14,7 +14,8 @@ local parser = options.compile {
     .. "something else when the task is resumed, and of answers that nobody looks at. A comment "
     .. "`check: ok` on a line silences its warnings.",
   { "strict", help = "warnings count as errors" },
-  after = "Exit codes: 0 all load, 1 one does not (with --strict: or has a warning), 2 wrong usage.",
+  after = "Exit codes: 0 all load, 1 one does not (with --strict: or has a warning), 2 wrong "
+    .. "usage.",
 }
 
 -- What kind of plugin a text says that it is.

@@ -2,9 +2,10 @@
 -- What `exed-run VERB ...` runs: finds lua/exed/cli/VERB.lua and calls it.
 --
 -- A verb's file returns { summary = "one line", usage = "text for --help", run = function(argv) }.
--- argv is the list of words after the verb. run returns the exit code (none: 0), and may wait. What
--- it raises ends with code 1, with its message alone when it is a table with one; a table with
--- code "usage" ends with 2, one with `exit` with that.
+-- argv is the list of words after the verb, without --help unless the file says `knows_help`. run
+-- returns the exit code (none: 0), and may wait. What it raises ends with code 1, with its message
+-- alone when it is a table with one; a table with code "usage" ends with 2, one with `exit` with
+-- that.
 
 local json = require "exed.json"
 local inventory = require "exed.inventory"
@@ -71,10 +72,12 @@ local function wants_help(argv)
   return argv[1] == "-h"
 end
 
--- Runs a verb; returns the exit code.
-local function run(verb, argv)
+-- Runs a verb; returns the exit code. called: how the user called it, when that is another name.
+local function run(verb, argv, called)
   local found = require(module_of(verb))
-  if wants_help(argv) then
+  -- A task has its own help, which the verb gives.
+  local other = found.knows_help and argv[1] and not argv[1]:find "^%-"
+  if wants_help(argv) and not other then
     io.stdout:write(found.usage)
     return 0
   end
@@ -83,9 +86,10 @@ local function run(verb, argv)
   end, argv)
   if ok then return math.type(result) == "integer" and result or 0 end
   if type(result) ~= "table" then error(result, 0) end
-  complain(("%s: %s"):format(verb, text.escape(tostring(result.message))))
+  called = called or verb
+  complain(("%s: %s"):format(called, text.escape(tostring(result.message))))
   if result.code ~= "usage" then return result.exit or 1 end
-  io.stderr:write(("exed-run %s --help tells more\n"):format(verb))
+  io.stderr:write(("exed-run %s --help tells more\n"):format(called))
   return 2
 end
 
@@ -93,6 +97,7 @@ inventory.use_json(json)
 
 local argv = { ... }
 local verb = table.remove(argv, 1)
+if verb:find "[/.]" then return run("task", table.move(argv, 1, #argv, 2, { verb }), verb) end
 if verb == "help" and not argv[1] then return help() end
 if verb == "help" then verb, argv = argv[1], { "--help" } end
 
@@ -100,7 +105,7 @@ for _, name in ipairs(known()) do
   if name == verb then return run(verb, argv) end
 end
 if verb:find "^[%w_-]+$" and not verb:find "^%-" then
-  return run("task", table.move(argv, 1, #argv, 2, { verb }))
+  return run("task", table.move(argv, 1, #argv, 2, { verb }), verb)
 end
 complain(("there is no verb %s%s"):format(words.show(verb), words.hint(verb, known())))
 io.stderr:write("exed-run --help lists them\n")

@@ -8,8 +8,8 @@ local sys = require "exed.sys"
 
 local parser = options.compile {
   usage = { "exed-run --new [OPTION...] NAME" },
-  about = "Writes NAME.lua, a task that works, and NAME_test.lua, a test that passes, to be changed "
-    .. "into yours. What is there already is not touched.",
+  about = "Writes NAME.lua, a task that works, and NAME_test.lua, a test that passes, to be "
+    .. "changed into yours. What is there already is not touched.",
   { "dir", "d", type = "string", value = "DIR", shown = "tasks/ in [runner] modules",
     help = "where to" },
 }

@@ -6,6 +6,7 @@
 --     about = "text between usage and options",
 --     { "window", "f", type = "integer", min = 1, value = "N", help = "hosts at once" },
 --     { "json", help = "one JSON object per line" },          no type: a flag
+--     "Of all verbs:",                                        a line between options in the help
 --     after = "text after the options",
 --     operands = 1,     the second word that is no option begins what is taken as it is: a command
 --   }
@@ -14,9 +15,10 @@
 --   parser.help: the text for --help
 --
 -- Types are those of exed.schema.types (integer, duration, choice with `of`, ...) and "size".
--- Fields besides: default, many = true (a list of all that were given), shown (the default as
--- help shows it). `--` ends the options; `-fN`, `-f N`, `--window=N` and `--window N` are the
--- same; flags of one letter may stand together.
+-- Fields besides: alias (another long name), set (name and value that a flag sets), json (how JSON
+-- values look, for types that may be some), default, many = true (a list of all that were given),
+-- shown (the default as help shows it). `--` ends the options; `-fN`, `-f N`, `--window=N` and
+-- `--window N` are the same; flags of one letter may stand together.
 
 local types = require "exed.schema.types"
 local words = require "exed.words"
@@ -49,7 +51,7 @@ local function read(field, name, text)
   if field.type == "size" then
     found, want = read_size(text)
   else
-    found, want, hint = types.read(field, text, {})
+    found, want, hint = types.read(field, text, field.json or {})
   end
   if found == nil then
     refuse("option %s takes %s, not %s%s", name, want, words.show(text), hint or "")
@@ -79,7 +81,7 @@ local function read_long(self, given, argv, at)
   local has_value = argv[at]:find("=", 1, true) ~= nil
   if not field.type then
     if has_value then refuse("option --%s takes no value", name) end
-    given[field.name] = true
+    if field.set then given[field.set[1]] = field.set[2] else given[field.name] = true end
     return at
   end
   if not has_value then
@@ -180,28 +182,40 @@ local function help_of(decl, fields)
   local out = { "usage: " .. table.concat(decl.usage, "\n       ") .. "\n" }
   if decl.about then out[#out + 1] = "\n" .. prose(decl.about) end
   out[#out + 1] = "\n"
-  for _, field in ipairs(fields) do out[#out + 1] = option_line(field) end
+  for i, field in ipairs(fields) do
+    local heading = type(field) == "string" and (i > 1 and "\n" or "") .. field .. "\n"
+    out[#out + 1] = heading or option_line(field)
+  end
   if decl.after then out[#out + 1] = "\n" .. prose(decl.after) end
   return table.concat(out)
 end
 
 -- ---- the declaration ----------------------------------------------------------------------------
 
+local function add_field(self, one)
+  local field = {}
+  for key, value in pairs(one) do field[key] = value end
+  field.name, field.short = one[1], one[2]
+  field.value = field.value or field.type and field.type:upper()
+  assert(not self.by_name[field.name] and field.help, field.name)
+  assert(not field.short or not self.by_letter[field.short], field.short)
+  self.fields[#self.fields + 1], self.names[#self.names + 1] = field, field.name
+  self.by_name[field.name] = field
+  if field.alias and not self.by_name[field.alias] then
+    self.by_name[field.alias] = field
+  end
+  if field.short then self.by_letter[field.short] = field end
+  return field
+end
+
 function options.compile(decl)
   local self = setmetatable({
     fields = {}, by_name = {}, by_letter = {}, names = {}, operands = decl.operands,
   }, parser)
-  for i, one in ipairs(decl) do
-    local field = {}
-    for key, value in pairs(one) do field[key] = value end
-    field.name, field.short = one[1], one[2]
-    field.value = field.value or field.type and field.type:upper()
-    assert(not self.by_name[field.name] and field.help, field.name)
-    assert(not field.short or not self.by_letter[field.short], field.short)
-    self.fields[i], self.names[i], self.by_name[field.name] = field, field.name, field
-    if field.short then self.by_letter[field.short] = field end
+  local shown = {}
+  for _, one in ipairs(decl) do
+    shown[#shown + 1] = type(one) == "string" and one or add_field(self, one)
   end
-  local shown = table.move(self.fields, 1, #self.fields, 1, {})
   shown[#shown + 1] = { name = "help", short = not self.by_letter.h and "h" or nil,
     help = "this text" }
   self.help = help_of(decl, shown)

@@ -46,12 +46,17 @@ function remote.connect(given)
   return node
 end
 
+remote.patience = {
+  "patience", type = "duration", value = "TIME", default = 60, shown = "60s",
+  help = "how long an exed that was lost is waited for",
+}
+
 remote.alone = {
   "alone", help = "do it in this process, also when an exed answers; no journal is kept",
 }
 
--- The exed that is to be asked, and what it answers to GET `path`; nil when this process is to do it
--- by itself: nobody named one, and none answers at its socket.
+-- The exed that is to be asked, and what it answers to GET `path`; nil when this process is to do
+-- it by itself: nobody named one, and none answers at its socket.
 function remote.find(given, path)
   if given.alone then
     if given.server then options.refuse "--alone and --server exclude each other" end

@@ -32,10 +32,12 @@ live.__index = live
 -- The longest end of a line that waits for its newline; a longer one is broken there.
 local MAX_TAIL <const> = 65536
 
--- options: prefix (false: no host before the lines), say(record) -> text of a good record's line
+-- options: prefix (false: no host before the lines), say(record) -> text of a good record's line,
+-- label(record) -> what stands before the line of another
 function views.live(out, hosts, options)
   return setmetatable({
     out = out, hosts = hosts, prefix = options.prefix ~= false, say = options.say,
+    label = options.label or function() return "" end,
     lines = true, cap = math.maxinteger, tails = {},
   }, live)
 end
@@ -81,7 +83,7 @@ function live:record(i, record)
   local name = self.hosts[i].name
   if report.is_interrupted(record) then return end
   if not report.is_done(record) then
-    self.out:note("%s: %s", name, report.line(record))
+    self.out:note("%s: %s%s", name, self.label(record), report.line(record))
   elseif self.say then
     local said = self.say(record)
     if said ~= "" then put_lines(self, i, 1, said) end

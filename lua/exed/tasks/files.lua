@@ -1,8 +1,9 @@
 -- SPDX-License-Identifier: MIT
--- Files of tasks for commands that need no node: by name, in [runner] modules and then among what is
--- shipped, or by path.
+-- Files of tasks for commands that need no node: by name, in [runner] modules and then among what
+-- is shipped, or by path.
 --
---   file.name, file.path, file.text     file.sources(NAME) -> text, path   as exed.task.program wants
+--   file.name, file.path, file.text, file.dir
+--   file.sources(NAME) -> text, path     as exed.task.program wants them
 
 local config = require "exed.config"
 local find_sources = require "exed.task.sources"

@@ -124,13 +124,16 @@ local function to_declaration(described)
   return declared
 end
 
+-- What checks the args of a task, from what its process told of them; raises when they cannot be.
+function registry.checker(described) return schema.compile(to_declaration(described)) end
+
 -- A task's file as it is now: its declaration, or its error beside the last good one.
 local function refresh(file, sources, old)
   local described, wrong
   for _, name in ipairs(words.keys(sources)) do wrong = wrong or sources[name].refused end
   if not wrong then described, wrong = check(file.name, sources) end
   if described then
-    local ok, checker = pcall(schema.compile, to_declaration(described.args))
+    local ok, checker = pcall(registry.checker, described.args)
     if not ok then described, wrong = nil, tostring(checker) end
     file.task = ok and {
       name = file.name, path = file.path, summary = described.summary, args = described.args,

@@ -1,0 +1,296 @@
+-- SPDX-License-Identifier: MIT
+-- Does the effects of one task or script in this process, at once, with no server and no journal.
+-- What it gives is the backend that exed.task.runtime wants.
+--
+--   local here = alone.new { inventory, hosts, jid, show, executor, secrets }
+--   here.backend               hosts: those of the inventory that effects name, by index + 1;
+--                              secrets: texts by the names of handles
+--   here:stop(reason)          what runs is ended, but for what deferred functions do
+--
+-- show has functions, all of which may be left out:
+--   part(index, stream, bytes, effect)   output, as it comes       record(index, record, effect)
+--   say(index or nil, text)   outcome(indexes, status, text)   print(text)
+--   question(args) -> answer             asks the person here
+
+local config = require "exed.config"
+local direct = require "exed.tasks.direct"
+local fanout = require "exed.fanout"
+local fiber = require "exed.fiber"
+local json = require "exed.json"
+local plan = require "exed.plan"
+local plugins = require "exed.plugins"
+local reach = require "exed.reach"
+local request = require "exed.tasks.request"
+local sys = require "exed.sys"
+local timer = require "exed.timer"
+
+local alone = {}
+alone.__index = alone
+
+local EVENT_WAIT <const> = 3600 -- seconds; longer waits are asked for again
+local MOST <const> = 64 << 10 -- bytes of a stream that a task sees
+local STREAMS <const> = { "stdout", "stderr" }
+
+-- ---- plans --------------------------------------------------------------------------------------
+
+-- The executor of that name: yours in [runner] modules, else the one that is shipped.
+local function load_executor(self, name)
+  if self.executors[name] then return true end
+  for _, dir in ipairs { config.runner.modules, sys.share() } do
+    local path = ("%s/executors/%s.lua"):format(dir, name)
+    if sys.stat(path) then
+      local found, wrong = plugins.load(path, "executor", name)
+      self.executors[name] = found
+      return found ~= nil, wrong
+    end
+  end
+  return false, ("there is no executor %q"):format(name)
+end
+
+local function make_plan(self, effect)
+  local name = self.executor or config.runner.executor
+  local ok, wrong = load_executor(self, name)
+  if not ok then return nil, wrong end
+  local node = { config = config, plugins = { executors = self.executors } }
+  local asked = request.of(effect.args, name)
+  local made, err = plan.ask(node, asked)
+  if not made then return nil, err.message end
+  local filled = plan.fill(node, {
+    jid = self.jid, request = asked, slices = 1, total = #effect.args.hosts,
+  }, { k = 0 }, made)
+  filled.op = ("%s.%d"):format(self.jid, effect.n)
+  filled.lines = self.show.part ~= nil and not made.quiet_record and not filled.facts
+  request.apply(filled, effect.args)
+  return filled, made.repeatable
+end
+
+-- ---- operations ---------------------------------------------------------------------------------
+
+-- Output that came in parts, as much of it as a task sees.
+local function keep_part(kept, entry)
+  local key = 2 * entry.index + entry.stream
+  local one = kept[key] or { size = 0 }
+  kept[key] = one
+  if one.size >= MOST then
+    one.cut = true
+    return
+  end
+  one[#one + 1] = entry.data
+  one.size = one.size + #entry.data
+end
+
+local function to_record(entry, kept)
+  local record = json.decode(entry.data) or {}
+  record.i, record.status = entry.index, entry.status
+  for stream, name in ipairs(STREAMS) do
+    local parts = kept[2 * entry.index + stream]
+    local text = parts and table.concat(parts) or record[name]
+    if text and (#text > MOST or parts and parts.cut) then
+      text, record.truncated = text:sub(1, MOST), true
+    end
+    record[name] = text
+  end
+  return record
+end
+
+-- Takes the entries of a fan-out to its end.
+local function collect(self, effect, run, records)
+  local kept, show = {}, self.show
+  while true do
+    local list = run:next()
+    if not list then return end
+    for _, entry in ipairs(list) do
+      if entry.kind == "part" then
+        keep_part(kept, entry)
+        if show.part then show.part(entry.index, entry.stream, entry.data, effect) end
+      else
+        local record = to_record(entry, kept)
+        records[#records + 1] = record
+        if show.record then show.record(entry.index, record, effect) end
+      end
+    end
+    if show.flush then show.flush() end
+  end
+end
+
+-- Hosts by transport, and the records of those that are not tried.
+local function sort(self, effect, repeatable)
+  local groups, records = {}, {}
+  for _, index in ipairs(effect.args.hosts) do
+    local host = self.hosts[index + 1]
+    local record = reach.untried(host, repeatable)
+    if record then
+      record.i = index
+      records[#records + 1] = record
+      if self.show.record then self.show.record(index, record, effect) end
+    else
+      local kind = host.connection == "local" and "local" or "ssh"
+      groups[kind] = groups[kind] or { hosts = {}, indexes = {} }
+      table.insert(groups[kind].hosts, reach.handle(self.inventory, host))
+      table.insert(groups[kind].indexes, index)
+    end
+  end
+  return groups, records
+end
+
+local function is_stopped(self, effect) return self.stopped and not effect.cleanup end
+
+local function run_op(self, effect)
+  local filled, repeatable = make_plan(self, effect)
+  if not filled then return direct.failed("failed", repeatable) end
+  local groups, records = sort(self, effect, repeatable)
+  for _, kind in ipairs { "local", "ssh" } do
+    local group = groups[kind]
+    if group then
+      filled.transport = kind
+      local run, err = fanout.start(filled, group.hosts, group.indexes)
+      if not run then return direct.failed("failed", err.message) end
+      self.running[effect] = function() run:cancel(self.stopped) end
+      if is_stopped(self, effect) then run:cancel(self.stopped) end
+      collect(self, effect, run, records)
+      self.running[effect] = nil
+    end
+  end
+  return { records = records }
+end
+
+-- ---- the other effects --------------------------------------------------------------------------
+
+-- Runs fn in a fiber that a stop ends; returns what it returns.
+local function interruptible(self, effect, fn)
+  local event, answer = fiber.event(), nil
+  local handle, err = fiber.spawn("effect", function()
+    local ok, found = pcall(fn)
+    answer = answer or ok and found
+      or direct.failed("failed", "inside exed: " .. tostring(found))
+    event:notify()
+  end)
+  if not handle then return direct.failed("failed", err.message) end
+  self.running[effect] = function()
+    answer = answer or direct.failed("cancelled", self.stopped)
+    handle:cancel(self.stopped)
+    event:notify()
+  end
+  while not answer do event:wait(EVENT_WAIT) end
+  self.running[effect] = nil
+  return answer
+end
+
+local kinds = {}
+
+function kinds.op(self, effect)
+  if effect.args.hosts[1] ~= -1 then return run_op(self, effect) end
+  local refused = direct.refused(effect.args, config.tasks.local_commands)
+  if refused then return refused end
+  return interruptible(self, effect, function()
+    return direct.command(effect.args, ("%s.%d"):format(self.jid, effect.n))
+  end)
+end
+
+function kinds.sleep(self, effect)
+  return interruptible(self, effect, function()
+    timer.sleep(effect.args.seconds)
+    return {}
+  end)
+end
+
+function kinds.http(self, effect)
+  return interruptible(self, effect, function()
+    return direct.http(effect.args, ("%s.%d"):format(self.jid, effect.n))
+  end)
+end
+
+function kinds.approval(self, effect)
+  if not self.show.question then
+    return direct.failed("failed", "there is nobody to ask: an approval needs a task")
+  end
+  return interruptible(self, effect, function() return self.show.question(effect.args) end)
+end
+
+-- ---- the backend --------------------------------------------------------------------------------
+
+-- The text of a secret's handle; other values as they are. Raises the name of an unknown one.
+local function reveal(self, value)
+  local name = type(value) == "table" and value.secret
+  if not name then return value end
+  return self.secrets[name] or error({ unknown = name }, 0)
+end
+
+local function reveal_all(self, map)
+  local copy = {}
+  for key, value in pairs(map) do copy[key] = reveal(self, value) end
+  return copy
+end
+
+-- A copy of what a task asks, with secrets in place of their handles, wherever these may stand.
+local function with_secrets(self, args)
+  local copy = {}
+  for key, value in pairs(args) do copy[key] = value end
+  copy.body = reveal(self, args.body)
+  if args.headers then copy.headers = reveal_all(self, args.headers) end
+  if args.fields then
+    copy.fields = {}
+    for key, value in pairs(args.fields) do copy.fields[key] = value end
+    copy.fields.stdin = reveal(self, args.fields.stdin)
+    if args.fields.env then copy.fields.env = reveal_all(self, args.fields.env) end
+  end
+  return copy
+end
+
+local function ask(self, effect)
+  local ok, args = pcall(with_secrets, self, effect.args)
+  local answer
+  if not ok then
+    answer = direct.failed("failed", ("there is no secret %s"):format(args.unknown))
+  elseif is_stopped(self, effect) then
+    answer = direct.failed("cancelled", self.stopped)
+  else
+    effect.args = args
+    answer = kinds[effect.kind](self, effect)
+  end
+  answer.at = timer.wall()
+  return answer
+end
+
+local function note(self, effect)
+  local args, show = effect.args, self.show
+  if effect.kind == "say" and show.say then show.say(args.host, args.text) end
+  if effect.kind == "outcome" and show.outcome then
+    show.outcome(args.hosts, args.status, args.text)
+  end
+end
+
+local function new_event()
+  local event = fiber.event()
+  return {
+    wait = function() repeat local ok = event:wait(EVENT_WAIT) until ok end,
+    notify = function() event:notify() end,
+  }
+end
+
+function alone.new(options)
+  local self = setmetatable({
+    inventory = options.inventory, hosts = options.hosts, jid = options.jid,
+    executor = options.executor, show = options.show or {}, executors = {},
+    secrets = options.secrets or {},
+    running = {}, -- effect -> what ends it
+  }, alone)
+  self.backend = {
+    ask = function(effect) return ask(self, effect) end,
+    note = function(effect) note(self, effect) end,
+    output = function() return "" end, -- records come whole
+    spawn = function(fn) fiber.spawn("task", fn) end,
+    event = new_event, print = self.show.print or print,
+  }
+  return self
+end
+
+function alone:stop(reason)
+  if self.stopped then return end
+  self.stopped = reason
+  for effect, cancel in pairs(self.running) do
+    if not effect.cleanup then cancel() end
+  end
+end
+
+return alone

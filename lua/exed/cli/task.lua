@@ -1,0 +1,154 @@
+-- SPDX-License-Identifier: MIT
+-- exed-run NAME, and exed-run task NAME: runs a task, by the exed that answers or by itself. What
+-- it takes comes from the task's declared args.
+
+local args = require "exed.cli.task_args"
+local files = require "exed.tasks.files"
+local options = require "exed.cli.options"
+local remote = require "exed.cli.remote"
+local targets = require "exed.cli.targets"
+local words = require "exed.words"
+
+-- What exed-run itself takes. After NAME a task's arg of the same name comes first, before NAME
+-- these are always meant.
+local OWN <const> = remote.declare {
+  targets.options.inventory,
+  { "dry-run", help = "touch nothing: run it on made-up hosts where all succeeds, on a clock that "
+    .. "jumps, and print its steps" },
+  { "detach", "d", help = "print the job's id, and do not wait" },
+  remote.alone,
+  { "json", help = "rows of JSON as following a job gives them" },
+  { "quiet", "q", help = "no steps: announcements and outcomes only" },
+  { "executor", type = "string", value = "NAME", shown = "[runner] executor, ssh",
+    help = "who does the operations" },
+  { "time-limit", type = "duration", min = 1, value = "TIME", shown = "the task's, or [tasks] "
+    .. "time_limit", help = "over it the task is cancelled, and puts back what it took" },
+  remote.patience,
+}
+
+local AFTER <const> = [[
+The task is run by the exed that answers at its socket, or at --server, and this shows it until it
+ends; when none answers, or with --alone or --inventory, it is run here, with no journal. Ctrl-C
+cancels it: what runs is killed, what it took is put back, and the exit code is 130.
+
+]] .. targets.pattern_help .. [[
+
+
+Exit codes: 0 done, 1 failure, 2 wrong usage, 130 interrupted.]]
+
+local before = {
+  usage = { "exed-run [task] NAME [OPTION...] PATTERN", "exed-run task [OPTION...] NAME ..." },
+  about = "Runs the task NAME on the hosts that PATTERN names. `exed-run --list` says which tasks "
+    .. "there are, `exed-run NAME --help` what one takes. Verbs win over tasks of the same name; "
+    .. "`exed-run task NAME` is always the task.",
+  operands = 0, after = AFTER,
+}
+table.move(OWN, 1, #OWN, 1, before)
+local parser = options.compile(before)
+
+-- ---- which task ---------------------------------------------------------------------------------
+
+local function refuse_unknown(name, names)
+  error({
+    code = "not_found", exit = 2, message = ("there is no verb and no task %s%s (exed-run --help "
+      .. "and exed-run --list say which there are)"):format(words.show(name),
+      words.hint(name, names)),
+  }, 0)
+end
+
+-- As an exed knows it.
+local function find_there(list, name)
+  local names = {}
+  for _, one in ipairs(list) do
+    names[#names + 1] = one.name
+    if one.name == name then
+      if one.args then return one end
+      error({ code = "failed", message = ("task %s does not load: %s"):format(name, one.error) }, 0)
+    end
+  end
+  refuse_unknown(name, names)
+end
+
+-- The task's file here, and what it declares.
+local function find_here(name, path)
+  local file, err
+  if path then file, err = files.open(path) else file, err = files.find(name) end
+  if not file and err.code == "not_found" then refuse_unknown(name, err.names) end
+  if not file then error(err, 0) end
+  local described, wrong = files.describe(file)
+  if not described then
+    error({ code = "failed", message = ("task %s does not load: %s"):format(file.name, wrong) }, 0)
+  end
+  described.file, described.name = file, file.name
+  return described
+end
+
+-- ---- what it takes ------------------------------------------------------------------------------
+
+-- The parser for what follows the task's name, and the options of its args.
+local function parser_of(task, command)
+  local list, names = args.options(task.args)
+  local decl = {
+    usage = { command .. " [OPTION...] PATTERN" }, about = task.summary, after = AFTER,
+  }
+  if #list > 0 then
+    decl[1] = "What the task takes:"
+    table.move(list, 1, #list, 2, decl)
+  end
+  decl[#decl + 1] = "What exed-run takes:"
+  for _, one in ipairs(OWN) do
+    if not names[one[1]] then decl[#decl + 1] = one end
+  end
+  return options.compile(decl), list
+end
+
+local function wants_help(argv)
+  for _, word in ipairs(argv) do
+    if word == "--" then return false end
+    if word == "--help" or word == "-h" then return true end
+  end
+  return false
+end
+
+-- Runs the task that argv names after exed-run's own options: by its name, or by a path (names have
+-- neither slash nor point).
+local function run(argv)
+  local given = parser:parse(argv)
+  local name = table.remove(given, 1)
+  if not name then options.refuse "which task? `exed-run --list` lists them" end
+  local rest = table.move(given, 1, #given, 1, {})
+  local path = name:find "[/.]" and name
+  local node, list
+  -- A dry run and a file of one's own have no use for a server.
+  local here = path or given["dry-run"] or given.inventory
+  if not here then node, list = remote.find(given, "/tasks") end
+  local task = node and find_there(list, name) or find_here(name, path)
+  local own, flags = parser_of(task, "exed-run " .. name)
+  if wants_help(rest) then
+    io.stdout:write(own.help)
+    return 0
+  end
+  local more = own:parse(rest)
+  for key, value in pairs(given) do
+    if type(key) == "string" and more[key] == nil then more[key] = value end
+  end
+  if #more ~= 1 then
+    options.refuse(#more == 0 and "a pattern is wanted: on which hosts?"
+      or "one pattern is wanted, %d words were given", #more)
+  end
+  local values = args.values(flags, more)
+  if more["dry-run"] then
+    if not task.file then task = find_here(name, path) end
+    return require("exed.cli.task_rehearse")(task, more, values)
+  end
+  if node and not more.alone and not more.inventory then
+    return require("exed.cli.task_remote")(node, task, more, values)
+  end
+  if not task.file then task = find_here(name, path) end
+  return require("exed.cli.task_alone")(task, more, values)
+end
+
+return {
+  summary = "run a task, also when a verb has its name", usage = parser.help, run = run,
+  knows_help = true,
+}
