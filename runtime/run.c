@@ -195,7 +195,7 @@ static bool wants_help(int argc, char *argv[])
 		return argc < 2 || is_verb(argv[1]);
 	for (int i = 1; i < argc && strcmp(argv[i], "--"); i++)
 		if (!strcmp(argv[i], "--help"))
-			return strcmp(argv[0], "task") != 0 && is_verb(argv[0]);
+			return is_verb(argv[0]) && (strcmp(argv[0], "task") || i == 1);
 	return false;
 }
 

@@ -307,7 +307,7 @@ class Troubles(Hosts):
                 (["ping", "web", "more"], ["one pattern is wanted"]),
                 (["service", "web", "ssh", "runing"], ["STATE is one of started, stopped"]),
                 (["service", "web", "-- bad", "started"], ["service"]),
-                (["exce", "web", "x"], ["there is no verb 'exce', did you mean 'exec'?"])):
+                (["exce", "web", "x"], ["there is no verb and no task 'exce', did you mean 'exec'?"])):
             out, err = self.run_text(*args, code=2)
             self.assertEqual(out, "")
             for word in words:

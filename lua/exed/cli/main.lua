@@ -105,6 +105,7 @@ for _, name in ipairs(known()) do
   if name == verb then return run(verb, argv) end
 end
 if verb:find "^[%w_-]+$" and not verb:find "^%-" then
+  require("exed.cli.task").verbs = known()
   return run("task", table.move(argv, 1, #argv, 2, { verb }), verb)
 end
 complain(("there is no verb %s%s"):format(words.show(verb), words.hint(verb, known())))

@@ -46,13 +46,20 @@ local before = {
 table.move(OWN, 1, #OWN, 1, before)
 local parser = options.compile(before)
 
+local verb = {
+  summary = "run a task, also when a verb has its name", usage = parser.help, knows_help = true,
+  verbs = nil, -- which there are, when the name might have been meant for one
+}
+
 -- ---- which task ---------------------------------------------------------------------------------
 
 local function refuse_unknown(name, names)
+  local verbs = verb.verbs or {}
+  local known = table.move(verbs, 1, #verbs, #names + 1, table.move(names, 1, #names, 1, {}))
   error({
-    code = "not_found", exit = 2, message = ("there is no verb and no task %s%s (exed-run --help "
-      .. "and exed-run --list say which there are)"):format(words.show(name),
-      words.hint(name, names)),
+    code = "not_found", exit = 2, message = ("there is no %stask %s%s (exed-run --help "
+      .. "and exed-run --list say which there are)"):format(#verbs > 0 and "verb and no " or "",
+      words.show(name), words.hint(name, known)),
   }, 0)
 end
 
@@ -112,7 +119,7 @@ end
 
 -- Runs the task that argv names after exed-run's own options: by its name, or by a path (names have
 -- neither slash nor point).
-local function run(argv)
+function verb.run(argv)
   local given = parser:parse(argv)
   local name = table.remove(given, 1)
   if not name then options.refuse "which task? `exed-run --list` lists them" end
@@ -148,7 +155,4 @@ local function run(argv)
   return require("exed.cli.task_alone")(task, more, values)
 end
 
-return {
-  summary = "run a task, also when a verb has its name", usage = parser.help, run = run,
-  knows_help = true,
-}
+return verb
