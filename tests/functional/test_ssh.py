@@ -10,12 +10,14 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import unittest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "tests", "support"))
 
 from exedtest import Child, Exed, Fleet, Sshd, children_of, wait_until  # noqa: E402
+from exedtest.procs import end_pids  # noqa: E402
 from exedtest.sshd import make_key  # noqa: E402
 
 OK, FAILED, UNREACHABLE, CHANGED = 1, 3, 4, 5
@@ -551,11 +553,15 @@ class Connections(unittest.TestCase):
             for pid in [p for child in children for p in children_of(child)]:
                 if "sshd" in read("/proc/%d/comm" % pid):
                     os.kill(pid, signal.SIGKILL)
+            time.sleep(1)
+            self.assertEqual(exed.job(jid)["state"], 1)  # what it left runs, and is waited for
+            end_pids(sshd.running())
             record = exed.records(jid)["web01"]
             self.assertEqual(len(record), 1)
             self.assertEqual(record[0]["status"], FAILED)
             self.assertIs(record[0].get("unknown"), True, record)
             self.assertIn("connection lost", record[0]["error"])
+            self.assertEqual(record[0]["survivors"], 0, record)
             self.assertEqual(record[0]["stdout"], "said\n")
             self.assertEqual(one(exed, "web01")["stdout"], "hello\n")
             self.assertEqual(sshd.hosts[0].read("ran"), "x\n")
