@@ -101,6 +101,14 @@ class Install(unittest.TestCase):
                               check=False)
         self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "exed.conf: ok\n", ""))
 
+    def test_what_was_unpacked_with_a_loose_umask_works(self):
+        make("install", "PREFIX=" + self.dir + "/p", "SYSCONFDIR=" + self.dir + "/etc")
+        subprocess.run(["chmod", "-R", "g+w", self.dir + "/p"], check=True)
+        for words in (["exed", "-t"], ["exed-run", "rolling_restart", "--help"]):
+            done = subprocess.run([self.dir + "/p/bin/" + words[0], *words[1:]], cwd=self.dir + "/etc/exed",
+                                  capture_output=True, text=True, timeout=60, check=False)
+            self.assertEqual((done.returncode, done.stderr), (0, ""))
+
 
 if __name__ == "__main__":
     unittest.main()
