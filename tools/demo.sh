@@ -20,11 +20,18 @@ stop() {
 	for pid in $PIDS; do wait "$pid" 2>/dev/null || true; done
 	PIDS=""
 }
+# The demo's own requests are no reason.
+tell_why() {
+	echo "demo: something went wrong; its logs:"
+	for log in "$DIR"/*.log; do
+		[ ! -s "$log" ] || { echo "== ${log##*/}"; grep -v ' info access ' "$log" | tail -n 20; }
+	done
+}
 cleanup() {
 	code=$?
 	trap - EXIT INT TERM
 	stop
-	[ $code -eq 0 ] || { echo "demo: something went wrong; its log:" >&2; tail -n 20 "$DIR"/*.log >&2; }
+	[ $code -eq 0 ] || { tell_why >&2; }
 	rm -rf "$DIR"
 	exit $code
 }
@@ -162,8 +169,9 @@ END
 	trap - EXIT INT TERM
 else
 	cat <<END
-   make demo KEEP=1     leaves all this running, with curl lines to try
-   conf/exed.conf       every setting; README.md has a first job on your own hosts
-   make test            runs every test
+   make demo KEEP=1        leaves all this running, with curl lines to try
+   build/exed-run --help   the same from a shell, without a server
+   conf/exed.conf          every setting; README.md has a first job on your own hosts
+   make test               runs every test
 END
 fi
