@@ -271,7 +271,7 @@ ETC = $(DESTDIR)$(SYSCONFDIR)/exed
 UNITS = $(ROOT)/lib/systemd/system
 USERS = $(ROOT)/lib/sysusers.d
 install: ## install under PREFIX (/usr/local), in DESTDIR when given; keeps settings that are there
-	$(Q)test -x $(BUILD)/exed -a -x $(BUILD)/exed-run || $(SUB) all
+	$(Q)ls $(BUILD)/exed $(BUILD)/exed-run $(MAN) >/dev/null 2>&1 || $(SUB) all
 	$(Q)install -d $(ROOT)/bin $(SHARE) $(ETC) $(UNITS) $(USERS)
 	$(Q)install -m 755 $(BUILD)/exed $(BUILD)/exed-run $(ROOT)/bin
 	$(Q)sh tools/install_tree.sh $(SHARE) lua executors tasks
