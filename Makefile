@@ -46,8 +46,9 @@ MAN := $(if $(shell command -v scdoc),$(addprefix $(BUILD)/man/,exed.8 exed-run.
 
 # A package stands here once a source uses it; --as-needed leaves out what a program does not call.
 PKGS := lua5.4 libpcre2-8 libevent libevent_pthreads libevent_openssl hiredis jansson inih libssl libcrypto libcurl libseccomp
-# Without a pkg-config file.
+# Without a pkg-config file: the flag, and the header to look for.
 PLAIN_LIBS := -lwslay
+PLAIN_HEADERS := wslay/wslay.h
 
 OPT ?= -O2 -g
 SAN ?=
@@ -83,6 +84,7 @@ $(BUILD)/flags: FORCE | have-libs
 .PHONY: FORCE have-libs
 have-libs:
 	$(Q)sh tools/have.sh $(PKGS) libssh2
+	$(Q)CC='$(CC)' sh tools/have.sh --header $(PLAIN_HEADERS)
 
 $(BUILD)/obj/%.o: runtime/%.c $(BUILD)/flags
 	$(if $(V),,@echo "cc   $<")
