@@ -61,6 +61,15 @@ function rehearsal.fleet(spec)
   }, fleet)
 end
 
+-- A fleet of hosts as the inventory describes them. options: hosts (a list), sources (of
+-- exed.task.program).
+function rehearsal.of(options)
+  return setmetatable({
+    hosts = options.hosts, rules = {}, pages = {}, approval = { approved = true, who = "nobody" },
+    sources = options.sources,
+  }, fleet)
+end
+
 -- How hosts answer; the newest rule that fits counts. rule: op, host (a pattern), what (a part of
 -- the command), times; seconds that it takes; the other fields are the record's, or
 -- reply = fn(host, fields) -> record.
@@ -190,6 +199,7 @@ local function run(self, name, options, kill)
   return {
     state = result.ok and 0 or 2, ok = result.ok, value = result.value, error = result.error,
     outcomes = as_map(result.outcomes or {}), steps = state.world.steps, said = state.world.said,
+    history = state.world.history,
     printed = state.printed, journal = state.journal, events = state.events,
     seconds = state.world.now,
   }
@@ -198,7 +208,8 @@ end
 -- Runs a task. options: args, targets (a pattern), cancel_at (cancelled once so many effects were
 -- asked), kill_at (the node dies at that event, or at each of a list).
 -- Returns state (0 done, 2 failure), value, error, outcomes (by host: status, text), steps (list of
--- { key, op, host, what, at }), said (list), printed, seconds (of the virtual clock).
+-- { key, op, host, what, at }), said (list), history (both, in their order), printed, seconds (of
+-- the virtual clock).
 function fleet:run(name, options)
   options = options or {}
   local at = {}
@@ -222,6 +233,19 @@ local function count_steps(steps)
   return times
 end
 
+-- What is said is said once.
+local function compare_said(whole, found)
+  local left = {}
+  for _, text in ipairs(whole.said) do left[text] = (left[text] or 0) + 1 end
+  for _, text in ipairs(found.said) do
+    left[text] = (left[text] or 0) - 1
+    if left[text] < 0 then error("said once more when the node was killed: " .. text, 0) end
+  end
+  for text, times in pairs(left) do
+    if times > 0 then error("not said when the node was killed: " .. text, 0) end
+  end
+end
+
 local function compare(whole, found)
   local want, got = count_steps(whole.steps), count_steps(found.steps)
   for key, times in pairs(got) do
@@ -242,6 +266,7 @@ local function compare(whole, found)
         outcome.status), 0)
     end
   end
+  compare_said(whole, found)
 end
 
 local ORDER <const> = { "asked", "before", "after", "journaled" }

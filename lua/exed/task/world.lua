@@ -14,6 +14,7 @@ function world.new(fleet, start)
   return setmetatable({
     fleet = fleet, start = start, now = 0, timers = {}, order = 0, ops = {}, until_times = {},
     steps = {}, said = {}, waiters = {}, outputs = {},
+    history = {}, -- steps, and what was said ({ at, said }), in their order
   }, world)
 end
 
@@ -64,6 +65,11 @@ end
 
 -- The node died: nobody waits for answers any more.
 function world:forget_waiters() self.waiters = {} end
+
+local function add_step(self, step)
+  self.steps[#self.steps + 1] = step
+  self.history[#self.history + 1] = step
+end
 
 -- ---- hosts --------------------------------------------------------------------------------------
 
@@ -133,10 +139,10 @@ local function start_op(self, effect, index, settle)
   if known and settle and not effect.args.repeatable then return known end
   local host = index < 0 and { name = "node" } or self.start.hosts[index + 1]
   local what = what_of(effect.args)
-  self.steps[#self.steps + 1] = {
+  add_step(self, {
     key = effect.path, op = effect.args.op, host = host.name, what = what, at = self.now,
     step = effect.args.step, repeatable = effect.args.repeatable,
-  }
+  })
   local record, seconds = reply(self, effect.args, host, what)
   local op = { record = to_record(record, effect.args, index), at = self.now + seconds }
   self.ops[key] = op
@@ -188,10 +194,10 @@ function kinds.http(self, effect, settle, done)
     })
   end
   self.ops[effect.n] = true
-  self.steps[#self.steps + 1] = {
+  add_step(self, {
     key = effect.path, op = "http", host = "", what = args.method .. " " .. args.url,
     at = self.now, repeatable = args.repeatable,
-  }
+  })
   local answer = { status = 200, headers = {}, body = "" }
   for _, page in ipairs(self.fleet.pages) do
     if args.url:find(page.pattern) then
@@ -237,6 +243,7 @@ function world:note(entry)
   if ask and ask.kind == "say" then
     local host = ask.args.host and self.start.hosts[ask.args.host + 1]
     self.said[#self.said + 1] = (host and host.name .. ": " or "") .. ask.args.text
+    self.history[#self.history + 1] = { at = self.now, said = self.said[#self.said] }
   end
 end
 
