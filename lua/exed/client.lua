@@ -8,7 +8,8 @@
 --   node:ask("GET", "/jobs") -> value | nil, err          node:ask("POST", path, body)
 --   node:open(path, { headers, idle }) -> stream of exed.http | nil, err
 --
--- err: code, message; away: nobody answers, or not now; status: of an answer that says no.
+-- err: code, message; away: nobody answers, or not now; status and answer (its value): of an answer
+-- that says no.
 
 local http = require "exed.http"
 local json = require "exed.json"
@@ -93,7 +94,7 @@ local function explain_refusal(self, stream, value)
   end
   if stream.status == 401 then message = message .. " (name a file with it: --token-file FILE)" end
   return {
-    code = "refused", status = stream.status, message = message,
+    code = "refused", status = stream.status, message = message, answer = value,
     away = stream.status == 503 or stream.status == 502 or stream.status == 504,
     retry_after = tonumber(stream.headers["retry-after"]),
   }

@@ -5,60 +5,13 @@ import json
 import os
 import pty
 import signal
-import subprocess
 import sys
-import tempfile
 import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
 
-from exedtest import BUILD, Sshd, wait_until  # noqa: E402
-from exedtest.procs import SLOW  # noqa: E402
-
-PROGRAM = os.path.join(BUILD, "exed-run")
-LIMIT = 60 * SLOW
-
-
-def environment(**env):
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("EXED_")}
-    return dict(clean, **env)
-
-
-class Case(unittest.TestCase):
-    """A directory of its own with modules/tasks/ in it; no exed listens."""
-
-    def setUp(self):
-        where = tempfile.TemporaryDirectory(prefix="exedtest-")
-        self.addCleanup(where.cleanup)
-        self.dir = where.name
-        self.conf = self.write("exed-run.conf", self.settings())
-
-    def settings(self):
-        return "[store]\ndir = %s/state\n[inventory]\npath = %s/hosts\n" % (self.dir, self.dir)
-
-    def path(self, name):
-        return os.path.join(self.dir, name)
-
-    def write(self, name, text):
-        path = self.path(name)
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(path, "w", encoding="utf-8") as f:
-            f.write(text)
-        return path
-
-    def read(self, name):
-        with open(self.path(name), encoding="utf-8") as f:
-            return f.read()
-
-    def task(self, name, text):
-        return self.write("modules/tasks/%s.lua" % name, text)
-
-    def run_text(self, *args, code=0, data="", conf=None, **env):
-        """Runs it to its end; returns what it printed to stdout and stderr."""
-        done = subprocess.run([PROGRAM, "-c", conf or self.conf, *args], cwd=self.dir, input=data, text=True,
-                              env=environment(**env), timeout=LIMIT, capture_output=True, check=False)
-        self.assertEqual(done.returncode, code, done.stdout[-3000:] + "\n" + done.stderr[-3000:])
-        return done.stdout, done.stderr
+from exedtest import wait_until  # noqa: E402
+from exedtest.exedrun import LIMIT, ROLL, Case, OnHosts  # noqa: E402
 
 
 class Check(Case):
@@ -200,75 +153,8 @@ end
 print(("%d hosts, %d answered, %d did not"):format(#facts, #facts.ok, #facts.failed))
 """
 
-# Each host goes through drain, work and restore; `bad` fails in its work.
-ROLL = """
-local each = require "exed.each"
-return {
-  summary = "rolls",
-  args = {
-    size = { "count", default = 1, help = "hosts at once" },
-    max_failed = { "count", default = 0, help = "so many may fail" },
-    bad = { "list", default = {}, help = "hosts that fail" },
-    loud = { "boolean", default = true, help = "says so" },
-    extra = { "object", default = {}, help = "anything" },
-    word = { "string", match = "^%w+$", default = "work", help = "what is written down" },
-    password = { "string", secret = true, help = "for the work" },
-  },
-  run = function(job)
-    local bad = {}
-    for _, name in ipairs(job.args.bad) do bad[name] = true end
-    if job.args.loud then job:say("rolling %d", #job.hosts) end
-    each.window(job.hosts, { size = job.args.size, max_failed = job.args.max_failed }, function(host)
-      job:defer(function() host:execute("echo restore >>$EXED_TEST_DIR/log", { step = "restore" }) end)
-      host:execute("echo drain >>$EXED_TEST_DIR/log", { step = "drain" })
-      host:execute("echo $WORD $PASSWORD >>$EXED_TEST_DIR/log; echo out; exit " .. (bad[host.name] and 7 or 0),
-        { step = "work", env = { WORD = job.args.word, PASSWORD = job.args.password or "none" } })
-    end)
-    return { extra = job.args.extra }
-  end,
-}
-"""
-
-
-class Alone(Case):
-    """Without a server, on four real hosts."""
-
-    @classmethod
-    def setUpClass(cls):
-        cls.hosts = Sshd(4).start()
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.hosts.stop()
-
-    def setUp(self):
-        super().setUp()
-        for host in self.hosts.hosts:
-            for name in ("log", "go"):
-                path = os.path.join(host.dir, name)
-                if os.path.exists(path):
-                    os.remove(path)
-
-    def settings(self):
-        return ("[store]\ndir = %s/state\n[inventory]\npath = %s\n[ssh]\nknown_hosts = %s\nagent = none\n"
-                % (self.dir, self.hosts.inventory, self.hosts.known_hosts))
-
-    def log(self, name):
-        path = os.path.join(self.hosts.host[name].dir, "log")
-        return self.hosts.host[name].read("log").split("\n")[:-1] if os.path.exists(path) else []
-
-    def start(self, *args, **kw):
-        child = subprocess.Popen([PROGRAM, "-c", self.conf, *args], cwd=self.dir, env=environment(), text=True,
-                                 stdin=kw.pop("stdin", subprocess.DEVNULL), stdout=subprocess.PIPE,
-                                 stderr=subprocess.PIPE, **kw)
-
-        def end():
-            if child.poll() is None:
-                child.kill()
-            child.communicate()
-
-        self.addCleanup(end)
-        return child
+class Alone(OnHosts):
+    """Without a server."""
 
     def test_steps_and_words_are_shown_and_outcomes_folded(self):
         self.task("roll", ROLL)
@@ -419,6 +305,26 @@ class Alone(Case):
         os.close(leader)
         self.assertEqual(child.returncode, 0)
         self.assertIn("agreed: \n", out)
+
+    def test_a_dry_run_prints_the_steps_in_their_order_and_touches_nothing(self):
+        self.task("roll", ROLL)
+        out, err = self.run_text("roll", "web", "--size", "2", "--dry-run")
+        work = r"work: execute echo \$WORD \$PASSWORD >>\$EXED_TEST_DIR/log; .*"
+        wanted = [r" 0:00:00 +-- rolling 4"]
+        for at, hosts in ((0, r"web\[01-02\]"), (3, r"web\[03-04\]")):
+            wanted += [r" 0:00:0%d  %s  drain: execute echo drain .*" % (at, hosts),
+                       r" 0:00:0%d  %s  %s" % (at + 1, hosts, work),
+                       r" 0:00:0%d  %s  restore: execute echo restore .*" % (at + 2, hosts)]
+        wanted.append(r"== web\[01-04\] \(4 hosts\): changed")
+        self.assertRegex(out, r"\A%s\n\Z" % r"\n".join(wanted))
+        self.assertEqual(err, "exed-run: dry run done: 12 steps, nothing was touched\n")
+        self.assertEqual([self.log(host.name) for host in self.hosts.hosts], [[]] * 4)
+        steps = [json.loads(line) for line in self.run_text("roll", "web", "--dry-run", "--json")[0].splitlines()]
+        self.assertEqual((steps[1]["host"], steps[1]["op"], steps[1]["step"]), ("web01", "execute", "drain"))
+        self.assertIn("option --size", self.run_text("roll", "web", "--dry-run", "--size", "x", code=2)[1])
+        self.task("ends", 'return { summary = "x", run = function(job) job:abort "not like this" end }')
+        self.assertIn("dry run failure: 0 steps, nothing was touched (not like this)",
+                      self.run_text("ends", "web", "--dry-run", code=1)[1])
 
     def test_the_contract_s_third_example_as_it_is_written(self):
         self.write("gather.lua", GATHER)

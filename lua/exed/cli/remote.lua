@@ -3,6 +3,7 @@
 
 local client = require "exed.client"
 local config = require "exed.config"
+local json = require "exed.json"
 local options = require "exed.cli.options"
 local ranges = require "exed.cli.ranges"
 local sys = require "exed.sys"
@@ -79,6 +80,28 @@ end
 function remote.job_path(jid)
   if not jid:find "^%x[%x-]*$" then options.refuse("%q is no jid", text.escape(jid)) end
   return "/jobs/" .. jid
+end
+
+-- POSTs to each of the jobs of argv; returns the exit code. what: verb (the path's, and for
+-- messages), body, said (what is printed of each), json (the answers as objects).
+function remote.tell(given, what)
+  if not given[1] then options.refuse "which job? `exed-run jobs` lists them" end
+  local paths = {}
+  for i, jid in ipairs(given) do paths[i] = remote.job_path(jid) end
+  local node, code = remote.connect(given), 0
+  for i, path in ipairs(paths) do
+    local answer, err = node:ask("POST", path .. "/" .. what.verb, what.body or {})
+    if err and err.away then return remote.fail(what.verb, err) end
+    if what.json then
+      print(json.encode(answer or { jid = given[i], message = err.message }))
+    elseif answer then
+      print(given[i] .. " " .. what.said)
+    else
+      remote.fail(what.verb, err)
+    end
+    if not answer then code = 1 end
+  end
+  return code
 end
 
 -- Says why it failed; returns the exit code: 2 when no exed could be asked, else 1.

@@ -117,6 +117,36 @@ local function wants_help(argv)
   return false
 end
 
+local TLS <const> = {
+  ["--token-file"] = true, ["--ca"] = true, ["--cert"] = true, ["--key"] = true,
+}
+
+-- The value of an option at argv[i], written in any of its ways; nil when it is not there.
+local function value_at(argv, i, long, short)
+  local word = argv[i]
+  if word == long or short and word == short then return argv[i + 1] end
+  if word:sub(1, #long + 1) == long .. "=" then return word:sub(#long + 2) end
+  if short and word:sub(1, 2) == short then return word:sub(3) end
+end
+
+-- Which exed is asked has to be known before the task is, and so what its args are: these options
+-- are looked for by their look. --server is ours when it is a URL.
+local function look_ahead(argv, given)
+  for i, word in ipairs(argv) do
+    if word == "--" then break end
+    local server = value_at(argv, i, "--server", "-s")
+    if server and (server:find "^https?://" or server:find "^unix://" or word:find "^%-s") then
+      given.server = given.server or server
+    end
+    given.inventory = given.inventory or value_at(argv, i, "--inventory", "-i")
+    if word == "--alone" or word == "--dry-run" then given[word:sub(3)] = true end
+  end
+  for i, word in ipairs(given.server and argv or {}) do
+    local name = word:match "^%-%-[%a-]+"
+    if TLS[name] then given[name:sub(3)] = given[name:sub(3)] or value_at(argv, i, name) end
+  end
+end
+
 -- Runs the task that argv names after exed-run's own options: by its name, or by a path (names have
 -- neither slash nor point).
 function verb.run(argv)
@@ -125,10 +155,12 @@ function verb.run(argv)
   if not name then options.refuse "which task? `exed-run --list` lists them" end
   local rest = table.move(given, 1, #given, 1, {})
   local path = name:find "[/.]" and name
+  local early = setmetatable({}, { __index = given })
+  look_ahead(rest, early)
   local node, list
   -- A dry run and a file of one's own have no use for a server.
-  local here = path or given["dry-run"] or given.inventory
-  if not here then node, list = remote.find(given, "/tasks") end
+  local here = path or early["dry-run"] or early.inventory
+  if not here then node, list = remote.find(early, "/tasks") end
   local task = node and find_there(list, name) or find_here(name, path)
   local own, flags = parser_of(task, "exed-run " .. name)
   if wants_help(rest) then

@@ -26,16 +26,35 @@ local function cancel_on_signal(self, node, path)
   end)
 end
 
+-- Who holds the hosts that the task wants, when that is why it is refused.
+local function explain(err)
+  local holders = type(err.answer) == "table" and err.answer.holders
+  if type(holders) == "table" then
+    local by, jids = {}, {}
+    for host, list in pairs(holders) do
+      for _, jid in ipairs(list) do
+        if not by[jid] then jids[#jids + 1] = jid end
+        by[jid] = by[jid] or {}
+        table.insert(by[jid], host)
+      end
+    end
+    table.sort(jids)
+    for _, jid in ipairs(jids) do
+      err.message = ("%s\n  %s: job %s"):format(err.message, remote.hosts(by[jid]),
+        remote.line(jid))
+    end
+  end
+  err.exit = err.away and 2 or 1
+  return err
+end
+
 -- given: the options; values: of the task's args. Returns the exit code.
 return function(node, task, given, values)
   local made, err = node:ask("POST", "/tasks", {
     targets = given[1], taskname = task.name, taskopts = next(values) and values or nil,
     executor = given.executor, timeout = given["time-limit"],
   })
-  if not made then
-    err.exit = err.away and 2 or 1
-    error(err, 0)
-  end
+  if not made then error(explain(err), 0) end
   local path = remote.job_path(made.jid)
   if given.detach then
     print(made.jid)
