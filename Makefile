@@ -205,7 +205,7 @@ SEED ?=
 SUITE ?=
 
 .PHONY: chaos
-chaos: all support ## break things at random moments; ROUNDS=50, SEED=N, SUITE=nodes,redis,stop,clock,followers
+chaos: all support ## break things at random moments; ROUNDS=50, SEED=N, SUITE=nodes,redis,stop,clock,followers,tasks
 	$(Q)EXED_BUILD=$(BUILD) $(PYTHON) tests/chaos/chaos.py --rounds '$(ROUNDS)' --seed '$(SEED)' \
 		--suite '$(SUITE)'
 

@@ -384,6 +384,13 @@ void fanout_refuse(struct fanout *f, const char *reason)
 	fanout_cancel(f, reason);
 }
 
+void fanout_pause(struct fanout *f, bool pause)
+{
+	f->paused = pause;
+	fanouts_update(f);
+	fanouts_admit(f->all);
+}
+
 void fanout_drain(struct fanout *f)
 {
 	f->draining = true;

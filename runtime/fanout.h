@@ -122,6 +122,9 @@ struct fanout *fanout_start(struct fanouts *fs, const struct fanout_plan *plan,
 void fanout_cancel(struct fanout *f, const char *reason);
 /* Before anything has started: every host gets UNREACHABLE with the reason, and none is tried. */
 void fanout_refuse(struct fanout *f, const char *reason);
+/* Starts no more hosts until it is told to go on; those that run end. What was started before by a lost
+ * node is settled all the same. */
+void fanout_pause(struct fanout *f, bool pause);
 /* Starts no more hosts; ends when those that run have ended. */
 void fanout_drain(struct fanout *f);
 /* No record is written any more: another node owns it. What is fenced runs on, for that node to join; what

@@ -74,7 +74,7 @@ struct fanout {
 	char *cancel;
 	bool skipped; /* by the cancel: what waits now was started before, and is settled */
 	bool refused;
-	bool abandoned, draining;
+	bool abandoned, draining, paused;
 	int unrun_status; /* of hosts that a cancel kept from starting */
 };
 
@@ -88,6 +88,8 @@ void fanouts_admit(struct fanouts *fs); /* at the end of this turn */
 
 /* ---- fanout_wait.c: targets that wait ---- */
 
+/* Whether the target is not to be skipped: it may run, or have run. */
+bool fanout_wait_is_started(const struct fanout *f, const struct target *t);
 /* Starts the next one. False: no memory. */
 bool fanout_wait_start(struct fanout *f);
 /* The cancel's SKIPPED records, some of them; what was started before is kept, to be settled. */

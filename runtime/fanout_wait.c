@@ -13,8 +13,7 @@
 /* How often a host is asked about an op of which it is not known how it ended. */
 #define SETTLE_PAUSE_MS 2000
 
-/* It is not to be skipped: it may run, or have run. */
-static bool is_started(const struct fanout *f, const struct target *t)
+bool fanout_wait_is_started(const struct fanout *f, const struct target *t)
 {
 	return t->started || f->plan.settle_until_ms;
 }
@@ -49,7 +48,7 @@ bool fanout_wait_start(struct fanout *f)
 	run->fanout = f;
 	run->index = t->index;
 	run->host = t->host;
-	run->again = is_started(f, t);
+	run->again = fanout_wait_is_started(f, t);
 	run->settle_until_ms = f->plan.settle_until_ms;
 	if (run->again)
 		run->forbid = f->cancel ? f->cancel : f->plan.forbid;
@@ -140,7 +139,7 @@ void fanout_wait_skip(struct fanout *f)
 		struct target *t = &f->targets[f->next];
 		struct entry *e;
 
-		if (is_started(f, t) && !f->refused) {
+		if (fanout_wait_is_started(f, t) && !f->refused) {
 			f->targets[f->nlater++] = *t;
 			f->next++;
 			continue;

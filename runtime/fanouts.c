@@ -56,8 +56,9 @@ void fanouts_update(struct fanout *f)
 {
 	struct group *g = f->group;
 	struct fanouts *fs = f->all;
+	/* What was started before is settled also while the job is paused. */
 	bool open = f->next < f->ntargets && (!f->cancel || f->skipped) && !f->abandoned &&
-		    !f->draining;
+		    !f->draining && (!f->paused || fanout_wait_is_started(f, &f->targets[f->next]));
 
 	if (open && (!f->plan.window || f->running < f->plan.window))
 		ring_add(&g->ring, &f->node);

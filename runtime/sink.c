@@ -39,6 +39,8 @@ struct sink {
 	struct redis *redis;
 	struct fanout *fanout;
 	char *jid;
+	char *head; /* how its records begin, in place of their brace; "" when they bear no name */
+	size_t head_len;
 	int64_t k, epoch, effect, job_output;
 	bool marks;
 	struct batch *first, **last; /* not acknowledged, oldest first */
@@ -75,14 +77,34 @@ static void retry_due(void *arg)
 	sink_unref(s);
 }
 
+/* {"name":"...", to begin a record with; false when memory is out. */
+static bool make_head(struct sink *s, const char *name)
+{
+	struct buf b = { 0 };
+
+	if (!name)
+		return true;
+	buf_printf(&b, "{\"name\":");
+	buf_json_string(&b, name, strlen(name));
+	buf_add(&b, ",", 1);
+	s->head_len = b.len;
+	s->head = b.failed ? NULL : malloc(b.len);
+	if (s->head)
+		memcpy(s->head, b.data, b.len);
+	buf_deinit(&b);
+	return s->head != NULL;
+}
+
 struct sink *sink_new(struct loop *loop, struct redis *redis, const struct sink_slice *slice)
 {
 	struct sink *s = calloc(1, sizeof(*s));
 
-	if (!s || !(s->jid = strdup(slice->jid)) ||
+	if (!s || !(s->jid = strdup(slice->jid)) || !make_head(s, slice->name) ||
 	    timer_init(&s->retry, loop_base(loop), retry_due, s)) {
-		if (s)
+		if (s) {
 			free(s->jid);
+			free(s->head);
+		}
 		free(s);
 		return NULL;
 	}
@@ -117,6 +139,7 @@ void sink_unref(struct sink *s)
 	buf_deinit(&s->scratch);
 	redis_unref(s->redis);
 	free(s->jid);
+	free(s->head);
 	free(s);
 }
 
@@ -227,8 +250,10 @@ static void put_head(struct sink *s, const char *function, size_t nargs)
 	put_number(b, s->epoch);
 }
 
-static void put_entry(struct buf *b, const struct entry *e)
+static void put_entry(const struct sink *s, struct buf *b, const struct entry *e)
 {
+	bool named = s->head && e->kind == ENTRY_RECORD && e->len > 1;
+	size_t skip = named ? 1 : 0, more = named ? s->head_len : 0;
 	char head[64] = "";
 	int n = 0;
 
@@ -244,8 +269,10 @@ static void put_entry(struct buf *b, const struct entry *e)
 	put_number(b, e->kind == ENTRY_PART ? 0 : e->status);
 	/* What short lines cost the store is not their bytes. */
 	put_number(b, (int64_t)e->len + (e->kind == ENTRY_PART ? PART_COST : 0));
-	buf_printf(b, "$%zu\r\n%s", (size_t)n + e->len, head);
-	buf_add(b, e->data, e->len);
+	buf_printf(b, "$%zu\r\n%s", (size_t)n + e->len - skip + more, head);
+	if (named)
+		buf_add(b, s->head, more);
+	buf_add(b, e->data + skip, e->len - skip);
 	buf_add(b, "\r\n", 2);
 }
 
@@ -267,7 +294,7 @@ static int send_batch(struct sink *s, struct batch *batch)
 	put_number(&s->scratch, s->effect);
 	put_number(&s->scratch, (int64_t)batch->seq);
 	for (const struct entry *e = batch->entries; e; e = e->next)
-		put_entry(&s->scratch, e);
+		put_entry(s, &s->scratch, e);
 	call->sink = s;
 	call->batch = batch;
 	rc = s->scratch.failed ? -ERR_MEMORY
@@ -397,7 +424,8 @@ static void on_marked(void *arg, const struct redisReply *reply, const struct er
 
 	m->sent = false;
 	if (reply && reply->type != REDIS_REPLY_ERROR) {
-		if (m->again && reply->type == REDIS_REPLY_STRING && reply->len)
+		/* What a stopped task still puts back is not stopped. */
+		if (m->again && !s->effect && reply->type == REDIS_REPLY_STRING && reply->len)
 			stopped(s, reply->str, reply->len);
 		m->done = m->ok = true;
 	} else if (reply && starts_with(reply, "STOPPED ")) {

@@ -19,6 +19,7 @@ struct sink_slice { /* strings are copied */
 	int64_t k, epoch;
 	int64_t effect;      /* 0: a plain operation */
 	int64_t job_output;  /* bytes of output of a job; over it outputs keep their first 4 KiB */
+	const char *name;    /* of the step, which its records bear; NULL: none */
 	bool marks;          /* started bits are needed: the operation is not safe to repeat */
 	bool unnumbered;     /* a second fan-out for the same slice and epoch: records only, no parts */
 };

@@ -241,8 +241,8 @@ static int l_send(lua_State *L)
 	size_t n;
 	const char *text = luaL_checklstring(L, 1, &n);
 
-	if (n > TASK_FRAME_MAX)
-		return luaL_error(L, "a message of %d bytes is longer than %d", (int)n, (int)TASK_FRAME_MAX);
+	if (n > TASK_MESSAGE_MAX)
+		return luaL_error(L, "a message of %d bytes is longer than %d", (int)n, (int)TASK_MESSAGE_MAX);
 	put_length(head, n);
 	buf_add(&task.out, head, sizeof(head));
 	buf_add(&task.out, text, n);

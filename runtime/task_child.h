@@ -7,6 +7,8 @@
 /* Frames on the socket, both ways: four bytes of length, the most significant first, then so many bytes
  * of JSON. Longer ones are refused. */
 #define TASK_FRAME_MAX (64u << 20)
+/* Of those to the node: it holds them in its own memory. */
+#define TASK_MESSAGE_MAX (8u << 20)
 
 /* Exit codes that the node tells people of. */
 enum {

@@ -111,7 +111,7 @@ static void read_frames(struct task_host *t)
 		if (evbuffer_copyout(in, head, sizeof(head)) < (ev_ssize_t)sizeof(head))
 			return;
 		n = (size_t)head[0] << 24 | (size_t)head[1] << 16 | (size_t)head[2] << 8 | head[3];
-		if (n > TASK_FRAME_MAX) {
+		if (n > TASK_MESSAGE_MAX) {
 			log_error("task", "pid=%d sent a frame of %zu bytes; it is killed", (int)t->pid, n);
 			task_host_kill(t);
 			evbuffer_drain(in, evbuffer_get_length(in));

@@ -31,6 +31,14 @@ local function wants_lines(request)
   return type(found) == "table" and found.lines == true
 end
 
+-- What a job that runs is doing: stopping, paused, waiting (for an answer of people) or running.
+local function phase_of(fields)
+  if fields.stop then return "stopping" end
+  if fields.paused == "1" then return "paused" end
+  if fields.waiting and fields.waiting ~= "" then return "waiting" end
+  return fields.phase
+end
+
 -- The job as answers need it: jid, state (0 done, 1 running, 2 failure), phase, last (position of
 -- its last row), lines, total and fields (its hash). nil, err: code "gone", or the store's.
 function answer.load(node, jid)
@@ -38,7 +46,7 @@ function answer.load(node, jid)
   local fields, err = node.store:get(jid)
   if not fields then return nil, err end
   return {
-    jid = jid, fields = fields, phase = fields.phase, last = tonumber(fields.last) or 0,
+    jid = jid, fields = fields, phase = phase_of(fields), last = tonumber(fields.last) or 0,
     state = fields.state == "ended" and tonumber(fields.result) or RUNNING,
     total = tonumber(fields.targets) or 0, lines = wants_lines(fields.request),
   }
@@ -87,7 +95,12 @@ end
 -- What belongs to a job that runs; detail asks for its hosts too. Returns true, or nil, err.
 local function write_progress(node, job, out, detail)
   if job.state ~= RUNNING then return true end
-  out:write(',"phase":', json.encode(job.phase or "running"))
+  out:write(',"phase":', json.encode(job.phase or "running"),
+    ',"paused":', tostring(job.fields.paused == "1"))
+  local question = job.fields.waiting
+  if question and question ~= "" then
+    out:write(',"waiting":', (question:gsub('^{"n":%d+,', "{", 1)))
+  end
   if not detail then return true end
   local running, err = running_hosts(node, job)
   if not running then return nil, err end
@@ -95,10 +108,34 @@ local function write_progress(node, job, out, detail)
   return true
 end
 
+-- The same of a task, which tells several things of each target: they are grouped by the store, and
+-- read a few at a time. An announcement to all is one of each.
+local function write_groups(job, out, reader)
+  local function write(piece) out:write(piece) end
+  local index, after, from, open = -1, 0, 0, false
+  while from < job.total do
+    local page, err = reader:grouped(from, job.total, from == index and after or 0)
+    if not page then return nil, err end
+    from = page.next
+    for _, row in ipairs(page.rows) do
+      local is_next = row.index ~= index
+      out:write(is_next and open and "]," or "", is_next and row.key .. ":[" or ",")
+      index, after, open = row.index, row.id, true
+      local ok
+      ok, err = reader:write(row, write)
+      if not ok then return nil, err end
+    end
+    timer.sleep(0)
+  end
+  if open then out:write "]" end
+  return true
+end
+
 -- Writes the records that there are as the inside of return_data's object.
 local function write_records(node, job, out)
   local reader <close>, err = node.follow:open(job, 0)
   if not reader then return nil, err end
+  if job.fields.operation == "task" then return write_groups(job, out, reader) end
   local function write(piece) out:write(piece) end
   local comma = ""
   for row in reader:rows { last = job.last } do
@@ -139,6 +176,7 @@ function answer.object(node, job, out, options)
     out:write(',"counts":', counts_of(fields))
     if fields.ended then out:write(',"endat":', tostring(number_or_zero(fields.ended) // US)) end
   end
+  if fields.value then out:write(',"value":', fields.value) end
   if fields.parent and fields.parent ~= "" then
     out:write(',"parent":', json.encode(fields.parent))
   end

@@ -151,11 +151,26 @@ function reader:write(row, write)
   return render.record(self.feed, row, write, self.alias)
 end
 
+-- What a task's followers were told, target by target: { rows, next }, rows of the targets
+-- from..to-1, those of `from` after an id, as many as one call gives; next is the target to ask for
+-- next. nil, err.
+function reader:grouped(from, to, after) return self.feed:grouped(from, to, after) end
+
 -- Names of `count` targets from index `from` on, as the inside of a JSON array; nil, err. Whole
 -- chunks of the store's 500, or up to the last target.
 function reader:names(from, count) return self.feed:names_text(from, count) end
 
+-- At most 500 names, from a multiple of 500 on, as a list of JSON texts; nil, err.
+function reader:keys(from, count) return self.feed:keys(from, count) end
+
+local SHOWN <const> = { record = true, announce = true, outcome = true }
+
 -- Whether followers see the row: parts of outputs only when the job was asked for lines.
-function reader:shows(row) return self.lines or row.kind == "record" or row.kind == "announce" end
+function reader:shows(row) return self.lines or SHOWN[row.kind] or false end
+
+-- Whether the row is for all targets: what a task announces.
+function reader:is_for_all(row)
+  return row.kind == "announce" and row.entry:find('"everywhere":true', 1, true) ~= nil
+end
 
 return follow

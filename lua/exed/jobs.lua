@@ -214,12 +214,14 @@ function jobs.submit_task(node, request)
   })
 end
 
--- Approves, pauses or resumes. verb: approve (answer: { approved, who, note }), pause, resume.
--- Returns { jid, state, phase }, or nil, err.
-function jobs.tell(node, jid, verb, answer)
-  local phase, err = node.store:call("ask_task", jid, verb, answer and json.encode(answer) or "")
-  if not phase then return nil, err end
-  return { jid = jid, state = 1, phase = phase }
+-- Approves, pauses or resumes. verb: approve (answer: { approved, who, note }, to question n),
+-- pause, resume. Returns { jid, state }, or nil, err: code "gone", "ended", or "stopped" when it
+-- cannot be asked now.
+function jobs.tell(node, jid, verb, answer, n)
+  local done, err = node.store:call("ask_task", jid, verb, answer and json.encode(answer) or "",
+    n or 0)
+  if not done then return nil, err end
+  return { jid = jid, state = 1 }
 end
 
 -- Stops a job: what runs is killed, what has not started is skipped. Returns { jid, state }.

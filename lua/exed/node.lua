@@ -128,16 +128,14 @@ local function listen(self, channel, fn)
   end
 end
 
--- What other nodes ask of all: "cancel JID".
+-- What other nodes ask of all: "cancel JID", and approve, pause and resume likewise.
 local function listen_control(self)
   listen(self, "exed:control", function(message)
-    local verb, jid = message:match "^(%a+) (.+)$"
-    if verb == "cancel" then
-      self.runner:stop_if_asked(jid)
-    elseif verb then
-      self.runner:told(jid)
+    local jid = message:match "^%a+ (.+)$"
+    if jid then
+      self.runner:look_at(jid)
     else
-      for _, running in ipairs(self.runner:jobs()) do self.runner:stop_if_asked(running) end
+      for _, running in ipairs(self.runner:jobs()) do self.runner:look_at(running) end
     end
   end)
 end

@@ -34,6 +34,7 @@ function runner.new(node)
   return setmetatable({
     node = node, event = fiber.event(), kicked = false, slices = {}, count = 0,
     draining = false, doubtful = true, -- a reclaim's answer may be lost, too
+    foreign = {}, -- jids of tasks that only other nodes can run
   }, runner)
 end
 
@@ -118,12 +119,16 @@ local function run_slice(self, slice)
   local job, err = load_job(self, slice.jid)
   local ok
   if job then
-    slice.windowed = job.request.window ~= nil
+    slice.windowed, slice.paused = job.request.window ~= nil, job.paused == "1"
     if slice.windowed then self:kick() end -- it may have looked like enough of the job
     stop_poisoned(self, slice)
     if job.operation == "task" then
       ok, err = tasks_run.slice(self.node, slice, job)
       if ok then return end -- the task has said how its job ended
+      if err.code == "protocol" and not slice.stop then
+        log.warn("runner", "jid=%s is left to another node: %s", slice.jid, err.message)
+        self.foreign[slice.jid], err.code = true, "closed"
+      end
     else
       ok, err = run_targets(self, slice, job)
     end
@@ -157,6 +162,7 @@ local function enough_of(self)
     waiting[slice.jid], all = (waiting[slice.jid] or 0) + hosts, all + hosts
   end
   if all >= HOSTS_PER_PLACE * config.ssh.max_connections then return nil end
+  for jid in pairs(self.foreign) do jids[#jids + 1] = jid end
   for jid, hosts in pairs(waiting) do
     if hosts >= config.ssh.window then jids[#jids + 1] = jid end
   end
@@ -241,6 +247,8 @@ function runner:running(jid)
   for _, slice in pairs(self.slices) do
     if slice.jid == jid and slice.run then
       for _, one in ipairs(slice.run:running(1000)) do list[#list + 1] = one end
+    elseif slice.jid == jid and slice.task then
+      for _, one in ipairs(slice.task:hosts()) do list[#list + 1] = one end
     end
   end
   table.sort(list, function(a, b) return a.seconds > b.seconds end)
@@ -265,19 +273,21 @@ function runner:jobs()
   return list
 end
 
--- Somebody answered a question of a task, paused it or let it go on.
-function runner:told(jid)
-  for _, slice in pairs(self.slices) do
-    if slice.jid == jid and slice.task then slice.task:told() end
-  end
+-- Pauses a slice, or lets it go on.
+local function set_paused(slice, paused)
+  slice.paused = paused
+  if slice.run then slice.run:pause(paused) end
+  if slice.task then slice.task:told(paused) end
 end
 
--- Stops a job's fan-outs here if the store says so; their records tell what became of each host.
-function runner:stop_if_asked(jid)
+-- Somebody stopped, paused or resumed the job, or answered a question of its task: does what the
+-- store says. Of what is stopped, records tell what became of each host.
+function runner:look_at(jid)
   local job = self.node.store:get(jid)
-  if not job or not job.stop then return end
+  if not job then return end
   for _, slice in pairs(self.slices) do
-    if slice.jid == jid then
+    if slice.jid == jid then set_paused(slice, job.paused == "1") end
+    if slice.jid == jid and job.stop then
       slice.stop = slice.stop or job.stop
       if slice.run then slice.run:cancel(job.stop) end
       if slice.task then slice.task:stop("cancelled", job.stop) end

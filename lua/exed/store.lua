@@ -295,6 +295,15 @@ function store:page(jid, after, count, max_bytes, bare)
   }
 end
 
+-- What a task's followers were told of the targets from..to-1, as rows of page; those of `from`
+-- after the id `after` (0: all). At most count rows and about max_bytes. Returns the rows and the
+-- target to ask for next, or nil, err.
+function store:grouped(jid, from, to, after, count, max_bytes)
+  local answer, err = self:call("grouped", jid, from, to, after, count, max_bytes)
+  if not answer then return nil, err end
+  return { next = table.remove(answer, 1), rows = answer }
+end
+
 -- Where the output in parts of a target lies: { { id, stream }, ... }, stream by stream, in order.
 function store:parts(jid, effect, index)
   local flat, err = self:call("parts", jid, effect, index)

@@ -72,12 +72,12 @@ local function sink_of(node, work, options)
   if options.marks == nil then
     return sink.new(node.conn, {
       jid = work.jid, k = work.k, epoch = work.epoch, effect = work.effect,
-      job_output = config.store.job_output, unnumbered = true,
+      job_output = config.store.job_output, unnumbered = true, name = work.name,
     })
   end
   work.sink = work.sink or sink.new(node.conn, {
     jid = work.jid, k = work.k, epoch = work.epoch, effect = work.effect,
-    job_output = config.store.job_output, marks = options.marks,
+    job_output = config.store.job_output, marks = options.marks, name = work.name,
   })
   return work.sink
 end
@@ -90,6 +90,9 @@ local function run_group(node, work, group, made, options)
   -- What runs behind a fence, or is only being looked for, the next owner can go on with.
   work.run, work.begun, work.lasts = run, true, made.fence or made.settles
   if options.skip then run:cancel(options.skip) end
+  -- It may have been stopped while another group ran.
+  if work.stop and options.marks ~= nil and not made.settles then run:cancel(work.stop) end
+  if work.paused then run:pause(true) end
   if options.refuse then run:refuse(options.refuse) end
   if node.runner.draining then run:drain() end
   local unstarted
@@ -145,7 +148,8 @@ end
 
 -- Runs the work to its last record in the store. work: jid, k, epoch, effect (0 for an operation),
 -- names, indexes (or from, when they follow each other), marks (text, or nil when none was started
--- before), stop (why no more hosts may start, or nil). made: the plan, filled in. While it runs,
+-- before), stop (why no more hosts may start, or nil), paused (none starts until run:pause(false)),
+-- name (which its records bear, or nil). made: the plan, filled in. While it runs,
 -- work.run is the fan-out, work.begun is true, work.lasts says that the next owner can go on with
 -- it. Returns true, or nil, err (code "closed": the node ends).
 function targets.run(node, work, made, repeatable)

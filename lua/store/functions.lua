@@ -57,9 +57,14 @@
 -- journal_read  jid after count max_bytes -> {last id, {id, entry}, ...}
 -- found         jid n index... -> {index, status, entry, ...}: those records of effect n that there
 --               are
--- phase         jid k epoch phase waiting -> 1: running, waiting, paused; waiting: what for
--- ask_task      jid verb text -> phase: approve (text is the answer; once for each question),
---               pause, resume
+-- grouped       jid from to after count max_bytes -> {next, {id, index, kind, n, status, entry},
+--               ...}: what a task's followers were told of the targets from..to-1, target by
+--               target, in the order of each; those of `from` after that id (0: all). An
+--               announcement to all comes with each. next: the target to ask for next; `to` when
+--               that was all
+-- waiting       jid k epoch text -> 1: what the task waits for, or ''
+-- ask_task      jid verb text n -> {verb}: approve (text is the answer to question n; once); or
+--               pause and resume of any job
 -- source_put    sha text seconds -> 1
 -- source_get    sha -> text or ''
 -- leases        cursor count -> {next cursor, host, mode, epoch, jids, ...}; jids with commas
@@ -84,7 +89,7 @@
 -- (not possible while it runs), CONFLICT {host: [jid, ...]}, FULL why, MISMATCH jid
 -- (Idempotency-Key with another body), GAP last (append with a number too high), INVALID why.
 
-local REVISION = 9 -- raised with every change: a node loads its file over an older one
+local REVISION = 10 -- raised with every change: a node loads its file over an older one
 local HOSTS = 2000 -- hosts that one call may walk
 local CHUNK = 500 -- names in a chunk of targets
 local BATCH = 100 -- slices in one answer
@@ -332,12 +337,13 @@ local COUNTED = {
 
 -- Reads what write_entries needs of the job; one HMGET a call.
 local function job_totals(jid)
-  local last, bytes, records, effects, stop, state, max_memory = unpack(redis.call('HMGET',
-    job_key(jid), 'last', 'bytes', 'records', 'effects', 'stop', 'state', 'max_memory'))
+  local last, bytes, records, effects, stop, state, max_memory, operation =
+    unpack(redis.call('HMGET', job_key(jid), 'last', 'bytes', 'records', 'effects', 'stop', 'state',
+      'max_memory', 'operation'))
   return {
     last = tonumber(last or 0), bytes = tonumber(bytes or 0), records = tonumber(records or 0),
     effects = tonumber(effects or 0), stop = stop, state = state,
-    max_memory = tonumber(max_memory or 0),
+    max_memory = tonumber(max_memory or 0), is_task = operation == 'task',
   }
 end
 
@@ -360,6 +366,14 @@ local function note_part(jid, n, index, id, entry)
   redis.call('ZADD', key, index, prefix .. string.format('%015.0f', id))
 end
 
+-- Notes where a row of a task lies that is shown with its target: "N R ID" a record, "N O ID" an
+-- outcome, "N A ID" an announcement, of which one to all targets has the score -1.
+local function note_row(jid, n, kind, index, id, entry)
+  local letter = kind == 'record' and 'R' or kind == 'outcome' and 'O' or 'A'
+  if letter == 'A' and entry:find('"everywhere":true', 1, true) then index = '-1' end
+  redis.call('ZADD', parts_key(jid), index, n .. ' ' .. letter .. string.format(' %015.0f', id))
+end
+
 -- Adds the entries (flat from list[first] on: index, kind, status, bytes, entry) to the job's
 -- results with the next dense ids, sets done bits and brings the counts up to date. Records that
 -- are done already are left out. Two fields in the stream, not five: that is a tenth of the cost.
@@ -371,7 +385,8 @@ local function write_entries(jid, n, list, first, totals)
   local old = #indexes > 0 and set_bits(bits_key(jid, n, 'done'), indexes) or indexes
   local results, last, bytes, added, seen = job_key(jid) .. ':results', totals.last, 0, 0, 0
   for i = first, #list, 5 do
-    local is_record, fresh = list[i + 1] == 'record', true
+    local kind = list[i + 1]
+    local is_record, fresh = kind == 'record', true
     if is_record then
       seen = seen + 1
       fresh = old[seen] == 0
@@ -380,11 +395,10 @@ local function write_entries(jid, n, list, first, totals)
       last, added, bytes = last + 1, added + 1, bytes + (tonumber(list[i + 3]) or 0)
       local head = list[i] .. ' ' .. list[i + 1] .. ' ' .. n .. ' ' .. list[i + 2]
       redis.call('XADD', results, last .. '-0', 'h', head, 'e', list[i + 4])
-      if list[i + 1] == 'part' or list[i + 1] == 'lines' then
+      if kind == 'part' or kind == 'lines' then
         note_part(jid, n, list[i], last, list[i + 4])
-      end
-      if is_record and n ~= '0' then
-        redis.call('ZADD', parts_key(jid), list[i], n .. ' R ' .. string.format('%015.0f', last))
+      elseif totals.is_task or n ~= '0' then
+        note_row(jid, n, kind, list[i], last, list[i + 4])
       end
       if is_record and n == '0' then kinds[list[i + 2]] = (kinds[list[i + 2]] or 0) + 1 end
     end
@@ -958,7 +972,8 @@ local function append(_, args)
   local before = totals.bytes
   local function answer(added)
     return {
-      added, totals.last, totals.bytes, totals.stop or '',
+      -- What a stopped task still puts back is not stopped.
+      added, totals.last, totals.bytes, n == '0' and totals.stop or '',
       is_tight(totals.max_memory, totals.bytes - before),
     }
   end
@@ -1044,42 +1059,105 @@ local function effect_records(_, args)
   return answer
 end
 
-local PHASES = { running = true, waiting = true, paused = true, stopping = true }
+-- One row of a page from one entry of the stream.
+local function page_row(entry, bare)
+  local index, kind, n, status = entry[2][2]:match('^(%d+) (%a+) (%d+) ?(.*)$')
+  return {
+    tonumber(entry[1]:match('^%d+')), tonumber(index), kind, tonumber(n), tonumber(status) or 0,
+    bare and (kind == 'part' or kind == 'lines') and '' or entry[2][4],
+  }
+end
 
-local function set_phase(_, args)
-  local jid, k, epoch, name, waiting = unpack(args, 1, 5)
+-- Where the rows of a target lie, in their order: {id, letter, n}. Of its outcomes the last one
+-- counts, and comes last.
+local function rows_of(key, index, everywhere)
+  local rows, outcome = {}, nil
+  local function add(members)
+    for _, member in ipairs(members) do
+      local n, letter, id = member:match('^(%d+) ([ROA]) (%d+)$')
+      local row = id and { tonumber(id), letter, n }
+      if letter == 'O' then
+        if not outcome or outcome[1] < row[1] then outcome = row end
+      elseif row then
+        rows[#rows + 1] = row
+      end
+    end
+  end
+  add(redis.call('ZRANGEBYSCORE', key, index, index))
+  add(everywhere)
+  table.sort(rows, function(one, other) return one[1] < other[1] end)
+  rows[#rows + 1] = outcome
+  return rows
+end
+
+-- The place after the row `after` in rows: an outcome's id may be lower than those before it.
+local function place_after(rows, after)
+  for i, row in ipairs(rows) do
+    if row[1] == after then return i + 1 end
+  end
+  return 1
+end
+
+local function grouped(_, args)
+  local jid, from, to, after = args[1], count(args[2]), count(args[3]), count(args[4])
+  local size, room = count(args[5]), count(args[6])
+  if not from or not to or not after or not size or not room then
+    return fail('INVALID arguments')
+  end
+  local key, answer, last = parts_key(jid), { from }, math.min(to, from + HOSTS)
+  local everywhere = redis.call('ZRANGEBYSCORE', key, -1, -1)
+  for index = from, last - 1 do
+    answer[1] = index
+    local rows = rows_of(key, index, everywhere)
+    for i = index == from and place_after(rows, after) or 1, #rows do
+      if #answer > size or room <= 0 then return answer end
+      local place = whole_text(rows[i][1]) .. '-0'
+      local row = redis.call('XRANGE', job_key(jid) .. ':results', place, place)[1]
+      if row then
+        answer[#answer + 1] = page_row(row, false)
+        answer[#answer][2] = index
+        room = room - #answer[#answer][6] - 64
+      end
+    end
+  end
+  answer[1] = last
+  return answer
+end
+
+local function set_waiting(_, args)
+  local jid, k, epoch, text = unpack(args, 1, 4)
   local slice, refused = slice_own(jid, k, epoch)
   if not slice then return refused end
-  if not PHASES[name] then return fail('INVALID phase') end
   local state = redis.call('HGET', job_key(jid), 'state')
   if state ~= 'running' then return fail('ENDED job ' .. jid) end
-  redis.call('HSET', job_key(jid), 'phase', name, 'waiting', waiting or '')
+  redis.call('HSET', job_key(jid), 'waiting', text or '')
+  -- Nobody dies of waiting: such a task is not poisoned.
+  redis.call('HSET', slice_key(jid, k), 'new', '1')
   return 1
 end
 
 local function ask_task(_, args)
   local jid, verb, text = unpack(args, 1, 3)
   local key = job_key(jid)
-  local state, now_phase, waiting, paused = unpack(redis.call('HMGET', key, 'state', 'phase',
-    'waiting', 'paused'))
-  if not state then return fail('GONE no job ' .. jid) end
-  if state ~= 'running' then return fail('ENDED job ' .. jid .. ' is ' .. state) end
+  local state, waiting, stop = unpack(redis.call('HMGET', key, 'state', 'waiting', 'stop'))
+  if state ~= 'running' and state ~= 'ended' then return fail('GONE no job ' .. jid) end
+  if state == 'ended' then return fail('ENDED job ' .. jid .. ' is ' .. state) end
+  if stop and verb ~= 'resume' then return fail('STOPPED it is stopped: ' .. stop) end
   if verb == 'approve' then
     local n = (waiting or ''):match('^{"n":(%d+)')
-    if now_phase ~= 'waiting' or not n then
-      return fail('INVALID it does not wait for an answer')
+    if not n or n ~= args[4] then return fail('STOPPED it does not wait for this answer') end
+    if redis.call('HSETNX', key, 'approval:' .. n, text) == 0 then
+      return fail('STOPPED it has its answer already')
     end
-    redis.call('HSETNX', key, 'approval:' .. n, text)
-  elseif verb == 'pause' or verb == 'resume' then
-    redis.call('HSET', key, 'paused', verb == 'pause' and '1' or '0')
-    if paused == '1' and verb == 'resume' or verb == 'pause' then
-      redis.call('HSET', key, 'phase', verb == 'pause' and 'paused' or 'running')
-    end
+  elseif verb == 'pause' then
+    redis.call('HSET', key, 'paused', '1')
+  elseif verb == 'resume' then
+    redis.call('HDEL', key, 'paused')
   else
     return fail('INVALID verb')
   end
   redis.call('PUBLISH', 'exed:control', verb .. ' ' .. jid)
-  return redis.call('HGET', key, 'phase')
+  return { verb }
 end
 
 local function source_put(_, args)
@@ -1237,15 +1315,6 @@ local function targets(_, args)
   return redis.call('LRANGE', chunks_key(args[1]), first, last)
 end
 
--- One row of a page from one entry of the stream.
-local function page_row(entry, bare)
-  local index, kind, n, status = entry[2][2]:match('^(%d+) (%a+) (%d+) ?(.*)$')
-  return {
-    tonumber(entry[1]:match('^%d+')), tonumber(index), kind, tonumber(n), tonumber(status) or 0,
-    bare and (kind == 'part' or kind == 'lines') and '' or entry[2][4],
-  }
-end
-
 local function page(_, args)
   local jid, after, size, room = args[1], count(args[2]), count(args[3]), count(args[4])
   local bare = args[5] == '1'
@@ -1366,11 +1435,11 @@ publish(WRITES, {
   'hold', hold, 'mark', mark, 'append', append, 'slice_end', slice_end, 'finish', finish,
   'cancel', cancel,
   'release', release, 'remove', remove, 'sweep', sweep,
-  'journal', journal, 'phase', set_phase, 'ask_task', ask_task,
+  'journal', journal, 'waiting', set_waiting, 'ask_task', ask_task,
 })
 publish(READS, {
   'version', version, 'nodes', nodes, 'accepting', accepting, 'ready', ready, 'owned', owned,
   'marks', marks, 'get', get, 'list', list, 'targets', targets, 'page', page, 'parts', parts,
   'entry', entry, 'leases', leases, 'journal_read', journal_read, 'found', effect_records,
-  'source_get', source_get,
+  'source_get', source_get, 'grouped', grouped,
 })

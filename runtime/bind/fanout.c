@@ -13,6 +13,7 @@
  *     was abandoned)
  *     without a sink it drops the entries that run:next has not given yet
  *   run:cancel(reason)   run:refuse(reason)   run:drain()   run:abandon()
+ *   run:pause(boolean)   starts no more hosts, or goes on
  *   run:running(max) -> list of { index, phase, seconds }
  *   run:waiting() -> number of hosts that have not started
  *   permit(time)        hosts may start until then, in timer.now's seconds; at first for ever
@@ -531,6 +532,16 @@ static int l_drain(lua_State *L)
 	return 0;
 }
 
+static int l_pause(lua_State *L)
+{
+	struct box *b = check_run(L);
+
+	luaL_checktype(L, 2, LUA_TBOOLEAN);
+	if (b->fanout)
+		fanout_pause(b->fanout, lua_toboolean(L, 2));
+	return 0;
+}
+
 static int l_running(lua_State *L)
 {
 	struct box *b = check_run(L);
@@ -603,7 +614,7 @@ static int l_permit(lua_State *L)
 static const luaL_Reg run_methods[] = {
 	{ "next", l_next },	  { "wait", l_wait },	    { "cancel", l_cancel },
 	{ "refuse", l_refuse },	  { "drain", l_drain },	    { "abandon", l_abandon }, { "running", l_running },
-	{ "waiting", l_waiting }, { NULL, NULL },
+	{ "waiting", l_waiting }, { "pause", l_pause },	    { NULL, NULL },
 };
 
 static const luaL_Reg host_methods[] = { { NULL, NULL } };

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* exed.sink: where a slice's records go when they go to the store.
- *   new(conn, { jid, k, epoch, effect, job_output, marks, unnumbered }) -> sink     for fanout.start */
+ *   new(conn, { jid, k, epoch, effect, job_output, marks, unnumbered, name }) -> sink
+ *     for fanout.start. name: of a task's step, which its records then bear. */
 #include "sink.h"
 
 #include <lauxlib.h>
@@ -46,6 +47,8 @@ static int l_new(lua_State *L)
 	slice.unnumbered = flag(L, "unnumbered");
 	lua_getfield(L, 2, "jid");
 	slice.jid = luaL_checkstring(L, -1);
+	lua_getfield(L, 2, "name");
+	slice.name = luaL_optstring(L, -1, NULL);
 	/* The connection must outlive the sink. */
 	ud = lua_newuserdatauv(L, sizeof(*ud), 1);
 	*ud = NULL;

@@ -19,8 +19,9 @@
 #include "script.h"
 
 #define CHILD "exed.task_host"
-/* Frames that wait for their reader; then the process waits. */
+/* Frames, and bytes of them, that wait for their reader; then the process waits. */
 #define QUEUE_MAX 256
+#define QUEUE_BYTES (8u << 20)
 
 struct frame {
 	struct frame *next;
@@ -33,7 +34,7 @@ struct box {
 	int refs;
 	struct task_host *host;
 	struct frame *first, **last;
-	size_t queued;
+	size_t queued, queued_bytes;
 	bool ended;
 	struct child_wait *waiting;
 };
@@ -52,7 +53,7 @@ static void drop_frames(struct box *b)
 		free(f);
 	}
 	b->last = &b->first;
-	b->queued = 0;
+	b->queued = b->queued_bytes = 0;
 }
 
 static void box_unref(struct box *b)
@@ -87,7 +88,8 @@ static void on_frame(void *arg, const char *text, size_t n)
 	memcpy(f->text, text, n);
 	*b->last = f;
 	b->last = &f->next;
-	if (++b->queued >= QUEUE_MAX)
+	b->queued_bytes += n;
+	if (++b->queued >= QUEUE_MAX || b->queued_bytes >= QUEUE_BYTES)
 		task_host_pause(b->host, true);
 	wake(b);
 }
@@ -117,8 +119,9 @@ static int push_next(struct wait *w, lua_State *L)
 	b->first = f->next;
 	if (!b->first)
 		b->last = &b->first;
+	b->queued_bytes -= f->n;
 	free(f);
-	if (--b->queued == QUEUE_MAX / 2)
+	if (--b->queued <= QUEUE_MAX / 2 && b->queued_bytes <= QUEUE_BYTES / 2)
 		task_host_pause(b->host, false);
 	return 1;
 }

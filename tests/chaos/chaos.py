@@ -6,7 +6,8 @@ usage: chaos.py [--rounds N] [--seed TEXT] [--suite NAME[,NAME...]]
 
 Suites: nodes (kill -9 of one of three nodes), redis (kill -9 of the private redis-server under 20 jobs a
 second), stop (SIGSTOP for three times node_timeout), clock (Redis's clock an hour forward, an hour back, 30
-days forward), followers (200 that drop and come back). One line per round, one per suite, and a last one;
+days forward), followers (200 that drop and come back), tasks (kill -9 of one of three nodes while it restarts a
+service on 20 hosts). One line per round, one per suite, and a last one;
 the exit code is 1 when a promise was broken. The seed decides what is broken and when; the same seed makes
 the same choices, but no machine is twice as fast at the same moment.
 """
@@ -24,7 +25,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import common  # noqa: E402
 
 SUITES = {"nodes": "nodes", "redis": "redis_kill", "stop": "stop", "clock": "clock",
-          "followers": "followers"}
+          "followers": "followers", "tasks": "rolling"}
 ROUND_LIMIT = 120  # seconds that a round may take, on average, before all is given up
 
 

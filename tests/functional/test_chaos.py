@@ -41,6 +41,9 @@ class Chaos(unittest.TestCase):
     def test_followers_that_drop_and_come_back(self):
         self.rounds("followers")
 
+    def test_nodes_killed_in_the_middle_of_tasks(self):
+        self.rounds("tasks")
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -58,6 +58,14 @@ function feed:key(index)
   return names[index % CHUNK + 1] or '""'
 end
 
+-- `count` names from index `from` on as a list of JSON texts, or nil, err; one chunk at most.
+function feed:keys(from, count)
+  local names, err = names_of(self, from // CHUNK)
+  if not names then return nil, err end
+  local first = from % CHUNK + 1
+  return table.move(names, first, math.min(first + count - 1, #names), 1, {})
+end
+
 -- `count` names from index `from` on, with commas between them; whole chunks only.
 function feed:names_text(from, count)
   local texts = {}
@@ -69,7 +77,7 @@ function feed:names_text(from, count)
   return table.concat(texts, ",")
 end
 
--- Gives rows their host's name. Returns true, or nil, err.
+-- Gives rows of the store their names and their host's name. Returns true, or nil, err.
 local function name_rows(self, rows)
   for i, row in ipairs(rows) do
     local key, err = self:key(row[2])
@@ -80,6 +88,15 @@ local function name_rows(self, rows)
     }
   end
   return true
+end
+
+-- Rows of a task by target, as exed.store's grouped: { rows, next }, or nil, err.
+function feed:grouped(from, to, after)
+  local page, err = self:ask("grouped", from, to, after, PAGE_ROWS, PAGE_BYTES)
+  if not page then return nil, err end
+  local named
+  named, err = name_rows(self, page.rows)
+  return named and page, err
 end
 
 -- The rows after a position: { state, last, rows }, or nil, err.

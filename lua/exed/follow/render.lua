@@ -57,6 +57,42 @@ local function write_streams(source, mask, parts, write)
   return true
 end
 
+-- Where the value of a text of an object that the core has made begins and ends, or nil: no quote
+-- in a text is without a backslash there, so what looks like the field is it.
+local function find_text(object, name)
+  local _, first = object:find('[{,]"' .. name .. '":"')
+  if not first then return nil end
+  local at = first + 1
+  while true do
+    local stop = object:find('["\\]', at)
+    if not stop then return nil end
+    if object:sub(stop, stop) == '"' then return first + 1, stop - 1 end
+    at = stop + 2
+  end
+end
+
+-- What a step of a task says, as the inside of a JSON text: the output of a command, else its
+-- error.
+local function said_by(object)
+  for _, name in ipairs { "stdout", "stderr", "error" } do
+    local first, last = find_text(object, name)
+    if first and last >= first then return object:sub(first, last) end
+  end
+  return ""
+end
+
+-- A step's record has its text in return_data too, where clients of tasks look for it.
+local function write_said(source, object, mask, parts, write)
+  if mask and mask & PARTS[1] ~= 0 then
+    write ',"return_data":"'
+    local ok, err = each_part(source, parts, 1, function(bytes) write((text.json(bytes))) end)
+    write '"'
+    return ok, err
+  end
+  write(',"return_data":"' .. said_by(object) .. '"')
+  return true
+end
+
 -- Writes the row's record by write(piece). source has parts(row) and entry(id), as a feed has.
 -- alias: `state` stands beside `status`. Returns true, or nil, err in the middle of it.
 function render.record(source, row, write, alias)
@@ -65,15 +101,17 @@ function render.record(source, row, write, alias)
   local object = row.entry
   if mask then object = object:sub(at) end
   if alias then object = ('{"state":%d,'):format(row.status) .. object:sub(2) end
-  if not mask then
+  local is_step = row.kind == "record" and row.effect > 0
+  if not mask and not is_step then
     write(object)
     return true
   end
-  local parts, err = source:parts(row)
+  local parts, err, ok = {}, nil, true
+  if mask then parts, err = source:parts(row) end
   if not parts then return nil, err end
   write(object:sub(1, -2))
-  local ok
-  ok, err = write_streams(source, mask, parts, write)
+  if is_step then ok, err = write_said(source, object, mask, parts, write) end
+  if ok and mask then ok, err = write_streams(source, mask, parts, write) end
   if not ok then return nil, err end
   write "}"
   return true

@@ -15,6 +15,7 @@ local timer = require "exed.timer"
 local stream = {}
 
 local RUNNING <const> = 1
+local NAMES <const> = 500 -- of targets at once: a chunk of the store's
 local DIGITS <const> = 15 -- of an id; the store's numbers are exact that far
 
 -- ---- the request --------------------------------------------------------------------------------
@@ -62,16 +63,37 @@ local function ending_of(job)
   return ('{"state":%d,"error":%s}'):format(job.state, json.encode(job.fields.error or ""))
 end
 
+-- Writes a row's object, without its braces: { host: record }, or of what is for all targets one
+-- with each of them. Returns true, or nil, err.
+local function write_object(self, out, reader, row)
+  local function write(piece) out:write(piece) end
+  if not reader:is_for_all(row) then
+    out:write(row.key, ":")
+    return reader:write(row, write)
+  end
+  local total = self.job.total
+  for from = 0, total - 1, NAMES do
+    local names, err = reader:keys(from, math.min(NAMES, total - from))
+    if not names then return nil, err end
+    for i, name in ipairs(names) do
+      out:write(from + i > 1 and "," or "", name, ":")
+      local ok
+      ok, err = reader:write(row, write)
+      if not ok then return nil, err end
+    end
+  end
+  return true
+end
+
 -- Writes the rows until the job has ended. Returns true, or nil, err.
 local function write_rows(self, out, reader, held)
   local form, beat = self.form, self.form.beat and self.heartbeat
-  local function write(piece) out:write(piece) end
   local sent = timer.now()
   for row in reader:rows { first = held, wait = beat } do
     if row and reader:shows(row) then
       local before, after = form.row(row.id)
-      out:write(before, row.key, ":")
-      local ok, err = reader:write(row, write)
+      out:write(before)
+      local ok, err = write_object(self, out, reader, row)
       if not ok then return nil, err end
       out:write(after)
       out:flush()

@@ -11,6 +11,7 @@ local channel = require "exed.task.channel"
 local definition = require "exed.task.definition"
 local json = require "exed.json"
 local program = require "exed.task.program"
+local records = require "exed.task.records"
 local same = require "exed.task.same"
 local session = require "exed.task.session"
 
@@ -20,7 +21,56 @@ for name, fn in pairs(string) do texts[name] = fn end
 texts.format = same.format
 debug.getmetatable("").__index = texts
 
+-- The coroutines of a task, too, are known when it is asked where it is.
+local resume = coroutine.resume
+local function back(thread, ...)
+  channel.switch(thread)
+  return ...
+end
+local function known_resume(thread, ...)
+  if type(thread) == "thread" then channel.switch(thread) end
+  return back(coroutine.running(), resume(thread, ...))
+end
+local function result_of(ok, value, ...)
+  if not ok then error(value, 0) end
+  return value, ...
+end
+local function known_wrap(fn)
+  local thread = coroutine.create(fn)
+  return function(...) return result_of(known_resume(thread, ...)) end
+end
+rawset(coroutine, "resume", known_resume)
+rawset(coroutine, "wrap", known_wrap)
+
 local function send(message) channel.send(json.encode(message)) end
+
+-- What a node takes of a text; it ends a process that sends more.
+local MAX_TEXT <const> = 16 << 10
+
+local function cut(text)
+  if not text or #text <= MAX_TEXT then return text end
+  return text:sub(1, MAX_TEXT) .. "..."
+end
+
+-- The node knows the outcomes already: counts will do.
+local function shorten(result)
+  local hosts, failed = 0, 0
+  for _, outcome in ipairs(result.outcomes) do
+    hosts = hosts + 1
+    if records.is_failed(outcome.status) then failed = failed + 1 end
+  end
+  local err = result.error
+  return {
+    ok = result.ok, value = result.value, hosts = hosts, failed = failed,
+    error = err and { code = cut(err.code), message = cut(err.message) },
+  }
+end
+
+local function emit(message)
+  if message.print then message = { print = cut(message.print) } end
+  if message.done then message = { done = shorten(message.done) } end
+  send(message)
+end
 
 local function receive()
   local message, err = json.decode(channel.receive())
@@ -54,7 +104,7 @@ local function run(order)
     end
   end
   local s = session.new {
-    start = order.start, sources = new_sources(order.sources), emit = send, output = output,
+    start = order.start, sources = new_sources(order.sources), emit = emit, output = output,
     switch = channel.switch,
   }
   s:start()

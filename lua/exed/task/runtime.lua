@@ -150,8 +150,12 @@ function runtime:ask(kind, args)
   return answer, effect.n
 end
 
+local MAX_TEXT <const> = 16 << 10 -- bytes of what is said; the rest is left out
+
 -- An effect that nobody waits for. What became of a host is told also when the job is over.
 function runtime:note(kind, args)
+  local text = args.text
+  if text and #text > MAX_TEXT then args.text = text:sub(1, MAX_TEXT) .. "..." end
   local context = self:context()
   if kind ~= "outcome" then self:check_over(context) end
   self.backend.note(number(self, context, kind, args))

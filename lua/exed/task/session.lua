@@ -4,10 +4,10 @@
 --
 -- To the node (emit):  { effect = { n, path, kind, args, note, cleanup } }   { print = text }
 --                      { idle = messages taken so far }   { done = result of program.run }
--- From it (deliver):   { ans = n, at, ..., raise = { code, message } }   { event = { code, message
--- } }
--- An answer with `raise` is the last of a cleanup pass: instead of it the error is raised, and only
--- deferred functions go on.
+-- From it (deliver):   { ans = n, at, ..., raise = { code, message, n } }
+--                      { event = { code, message } }
+-- The task of a cleanup pass gets an answer or event with `raise`: instead of it that error is
+-- raised, and from there on only deferred functions go on.
 
 local fail = require "exed.task.fail"
 local program = require "exed.task.program"
@@ -56,22 +56,27 @@ end
 -- Runs the task until it waits for its first answer.
 function session:start() go_on(self) end
 
+-- Wakes the fiber that waits for this answer. After a limit nobody may: what the task asked while
+-- it went over it is not asked again.
+local function take_answer(self, message)
+  local thread = self.pending[message.ans]
+  if thread then
+    self.pending[message.ans] = nil
+    self.threads:wake(thread, message)
+  elseif not self.jumped then
+    error(("an answer to effect %d, which was not asked"):format(message.ans), 0)
+  end
+end
+
 -- Takes one message and runs until all fibers wait.
 function session:deliver(message)
   self.taken = self.taken + 1
-  local over = message.event or message.raise
+  local over = message.raise or message.event
   if over then
-    self.rt.n = over.n or self.rt.n
+    if message.raise then self.rt.n, self.jumped = math.max(self.rt.n, message.raise.n), true end
     self.rt:end_with(fail.new(over.code, over.message))
   end
-  if message.ans then
-    local thread = self.pending[message.ans]
-    if not thread then
-      error(("an answer to effect %d, which was not asked"):format(message.ans), 0)
-    end
-    self.pending[message.ans] = nil
-    self.threads:wake(thread, message)
-  end
+  if message.ans then take_answer(self, message) end
   go_on(self)
 end
 

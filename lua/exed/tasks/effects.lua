@@ -6,6 +6,7 @@
 local fiber = require "exed.fiber"
 local http = require "exed.http"
 local json = require "exed.json"
+local log = require "exed.log"
 local outputs = require "exed.tasks.outputs"
 local plan = require "exed.plan"
 local proc = require "exed.proc"
@@ -18,12 +19,15 @@ effects.__index = effects
 
 local MARKS <const> = 2000 -- hosts whose bits are asked for in one call
 local APPROVAL_POLL <const> = 1 -- seconds; a lost wake-up is covered so
+local LONG <const> = 60 -- seconds; for longer sleeps no process is held,
+local WORTH <const> = 10 -- unless only so many of them are left
+local PARKED <const> = {} -- the stop of effects whose task waits without a process
 
 -- For a slice of a task's job. names: of its targets, by index + 1.
 function effects.new(node, slice, names, executor)
   return setmetatable({
     node = node, slice = slice, names = names, executor = executor, running = {},
-    cancelled = "cancelled",
+    cancelled = "cancelled", questions = {}, paused = slice.paused or false,
   }, effects)
 end
 
@@ -79,6 +83,7 @@ local function run_op(self, effect, settle)
   local work = {
     jid = self.slice.jid, k = self.slice.k, epoch = self.slice.epoch, effect = effect.n,
     names = names, indexes = indexes, marks = marks, stop = effect.stop,
+    name = effect.args.step or effect.args.op, paused = self.paused and not effect.cleanup,
   }
   effect.work = work
   local ok, err = targets.run(self.node, work, filled, repeatable)
@@ -136,8 +141,9 @@ end
 local kinds = {}
 
 function kinds.op(self, effect, settle)
-  if effect.args.hosts[1] == -1 then return run_here(self, effect, settle) end
-  return run_op(self, effect, settle)
+  if effect.args.hosts[1] ~= -1 then return run_op(self, effect, settle) end
+  self:wait_while_paused(effect)
+  return run_here(self, effect, settle)
 end
 
 -- ---- waiting, asking ----------------------------------------------------------------------------
@@ -148,12 +154,21 @@ function kinds.sleep(_, effect, settle)
   if settle and effect.at then
     left = math.min(left, math.max(0, effect.at + left - timer.wall()))
   end
-  effect.event:wait(left)
+  effect.deadline = timer.wall() + left
+  if not effect.stop then effect.event:wait(left) end
   return {}
+end
+
+-- What does not go through a fan-out, which knows how to pause, waits here.
+function effects:wait_while_paused(effect)
+  while self.paused and not effect.cleanup and not effect.stop do
+    effect.event:wait(APPROVAL_POLL)
+  end
 end
 
 function kinds.http(self, effect, settle)
   local args = effect.args
+  self:wait_while_paused(effect)
   if settle and not args.repeatable then
     return { failed = { code = "unknown", message = "the node was lost while it asked" } }
   end
@@ -173,72 +188,165 @@ function kinds.http(self, effect, settle)
   } }
 end
 
-local function set_phase(self, phase, waiting)
-  return self.node.store:insist("phase", self.slice.jid, self.slice.k, self.slice.epoch, phase,
-    waiting or "")
+-- Followers see the oldest question that has no answer.
+local function show_question(self)
+  local oldest
+  for effect in pairs(self.questions) do
+    if not oldest or effect.n < oldest.n then oldest = effect end
+  end
+  local args = oldest and oldest.args
+  local text = args and ('{"n":%d,"message":%s,"by":%s,"until":%d}'):format(oldest.n,
+    json.encode(args.message), args.by and json.encode(args.by) or "null",
+    math.floor(oldest.deadline)) or ""
+  return self.node.store:insist("waiting", self.slice.jid, self.slice.k, self.slice.epoch, text)
+end
+
+-- The answer to a question when there is one, or its end; nil while it is open.
+local function answer_to(self, effect)
+  local job = self.node.store:get(self.slice.jid)
+  local said = job and job["approval:" .. effect.n]
+  if said then return json.decode(said) or {} end
+  if timer.wall() >= effect.deadline then return { timeout = true } end
 end
 
 function kinds.approval(self, effect)
-  local args = effect.args
-  local deadline = (effect.at or timer.wall()) + args.timeout
-  local ok, err = set_phase(self, "waiting", ('{"n":%d,"message":%s,"by":%s,"until":%d}'):format(
-    effect.n, json.encode(args.message), args.by and json.encode(args.by) or "null",
-    math.floor(deadline)))
-  if not ok then return nil, err end
+  effect.deadline = (effect.at or timer.wall()) + effect.args.timeout
+  self.questions[effect] = true
+  local ok, err = show_question(self)
   local answer
-  while not answer and not effect.stop do
-    local job = self.node.store:get(self.slice.jid)
-    local said = job and job["approval:" .. effect.n]
-    if said then
-      answer = json.decode(said)
-    elseif timer.wall() >= deadline then
-      answer = { timeout = true }
-    else
-      effect.event:wait(math.max(0.01, math.min(APPROVAL_POLL, deadline - timer.wall())))
+  while ok and not answer and not effect.stop do
+    answer = answer_to(self, effect)
+    if not answer then
+      effect.event:wait(math.max(0.01, math.min(APPROVAL_POLL, effect.deadline - timer.wall())))
     end
   end
-  ok, err = set_phase(self, "running")
+  if ok and effect.stop == PARKED then return {} end
+  self.questions[effect] = nil
+  if ok then ok, err = show_question(self) end
   if not ok then return nil, err end
   return answer or {}
 end
 
 -- ---- all of them --------------------------------------------------------------------------------
 
+-- What this node does by itself, with nothing on a host that would have to be told.
+local function is_here(effect)
+  return effect.kind == "http" or effect.kind == "op" and effect.args.hosts[1] == -1
+end
+
+-- What became of an effect that was ended here, as its task hears it.
+local function cancelled_answer(effect)
+  if effect.kind == "http" then
+    return { failed = { code = "cancelled", message = effect.stop } }
+  end
+  return { records = { { i = -1, status = 3, cancelled = true, error = effect.stop } } }
+end
+
+local function run(self, effect, settle, done, lost)
+  effect.begun = true
+  if effect.stop and is_here(effect) then
+    self.running[effect] = nil
+    return done(cancelled_answer(effect))
+  end
+  local ok, answer, err = xpcall(kinds[effect.kind], debug.traceback, self, effect, settle)
+  self.running[effect] = nil
+  if effect.stop == PARKED then return end
+  if not ok and effect.killed then
+    done(cancelled_answer(effect))
+  elseif not ok then
+    log.error("task", "jid=%s #%d: %s", self.slice.jid, effect.n, answer)
+    done(failed("failed", "inside exed: " .. tostring(answer):match "^[^\n]*"))
+  elseif answer then
+    done(answer)
+  else
+    lost(err)
+  end
+end
+
 -- Starts an effect; done(answer) is called once, unless the node ends or does not own the task any
 -- more: then lost(err).
 function effects:execute(effect, settle, done, lost)
-  local kind = kinds[effect.kind]
-  if not kind then return done(failed("failed", "there is no effect " .. tostring(effect.kind))) end
+  if not kinds[effect.kind] then
+    return done(failed("failed", "there is no effect " .. tostring(effect.kind)))
+  end
   effect.event = fiber.event()
   self.running[effect] = true
-  fiber.spawn(("task %s #%d"):format(self.slice.jid, effect.n), function()
-    local ok, answer, err = xpcall(kind, debug.traceback, self, effect, settle)
-    self.running[effect] = nil
-    if not ok then
-      done(failed("failed", "inside exed: " .. tostring(answer)))
-    elseif answer then
-      done(answer)
-    else
-      lost(err)
-    end
-  end)
+  local name = ("task %s #%d"):format(self.slice.jid, effect.n)
+  local handle, err = fiber.spawn(name, run, self, effect, settle, done, lost)
+  effect.handle = handle
+  if handle then return end
+  self.running[effect] = nil
+  done(failed("failed", err.message))
 end
 
 -- Ends one that runs: what runs on hosts is killed, and its answer says so.
 function effects:cancel(effect)
-  effect.stop = effect.stop or self.cancelled
+  if effect.stop then return end
+  effect.stop = self.cancelled
   if effect.work then
     effect.work.stop = effect.stop
     if effect.work.run then effect.work.run:cancel(effect.stop) end
   end
   if effect.event then effect.event:notify() end
+  if self.running[effect] and effect.begun and is_here(effect) then
+    effect.killed = true
+    effect.handle:cancel(effect.stop)
+  end
 end
 
--- Somebody answered, paused or resumed.
-function effects:told()
+-- Somebody answered, paused or resumed. paused: the job is; deferred functions go on.
+function effects:told(paused)
+  self.paused = paused
   for effect in pairs(self.running) do
-    if effect.kind == "approval" then effect.event:notify() end
+    local work = effect.work
+    if work and not effect.cleanup then
+      work.paused = paused
+      if work.run then work.run:pause(paused) end
+    end
+    effect.event:notify()
   end
+end
+
+-- Whether a task that waits for this effect needs no process meanwhile.
+function effects.is_long(effect)
+  if effect.kind == "approval" then return effect.deadline ~= nil end
+  return effect.kind == "sleep" and effect.args.seconds > LONG and effect.deadline ~= nil
+    and effect.deadline - timer.wall() > WORTH
+end
+
+-- Forgets the effects that run, all of which are long; they are settled when the task goes on.
+-- Returns when that is, in UTC seconds, and the questions among them.
+function effects:park()
+  local at, questions = math.huge, {}
+  for effect in pairs(self.running) do
+    at = math.min(at, effect.deadline)
+    if effect.kind == "approval" then questions[#questions + 1] = effect end
+    effect.stop = PARKED
+    effect.event:notify()
+  end
+  self.running = {}
+  return at, questions
+end
+
+-- Whether one of these questions has its answer.
+function effects:is_answered(questions)
+  if #questions == 0 then return false end
+  local job = self.node.store:get(self.slice.jid)
+  for _, effect in ipairs(questions) do
+    if job and job["approval:" .. effect.n] then return true end
+  end
+  return false
+end
+
+-- The hosts that run now: { { index, phase, seconds }, ... }, and the fan-outs' hosts that wait.
+function effects:hosts()
+  local list = {}
+  for effect in pairs(self.running) do
+    if effect.work and effect.work.run then
+      for _, one in ipairs(effect.work.run:running(1000)) do list[#list + 1] = one end
+    end
+  end
+  return list
 end
 
 -- Leaves everything to the next owner: what runs on hosts runs on.

@@ -90,4 +90,19 @@ function journal:write(entries, task)
   return true, bytes
 end
 
+-- Tells followers what became of these hosts (a list of indexes), past the journal: for a task that
+-- cannot say so itself. Returns true, or nil, err.
+function journal:tell(indexes, status, text, task)
+  for first = 1, #indexes, ROWS do
+    local rows = {}
+    add_rows(rows, { ask = { note = true, kind = "outcome", args = {
+      status = status, text = text,
+      hosts = table.move(indexes, first, math.min(first + ROWS - 1, #indexes), 1, {}),
+    } } }, task)
+    local ok, err = send(self, {}, rows)
+    if not ok then return nil, err end
+  end
+  return true
+end
+
 return journal

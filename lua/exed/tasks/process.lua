@@ -18,6 +18,8 @@ local MODULES <const> = {
   "exed.task.session", "exed.task.threads", "exed.task.walk", "exed.words",
 }
 
+local MAX_VALUES <const> = 300000 -- in one message of a process
+
 local function read(name)
   local path = ("%s/lua/%s.lua"):format(sys.share(), name:gsub("%.", "/"))
   local file = assert(io.open(path, "rb"))
@@ -53,11 +55,14 @@ end
 
 function process:send(message) return self.child:send(json.encode(message)) end
 
--- The next message, or nil, err (code "closed": it ended; "timeout").
+-- The next message and its bytes, or nil, err (code "closed": it ended; "timeout"; "invalid": it is
+-- no JSON).
 function process:next(seconds)
   local text, err = self.child:next(seconds)
   if not text then return nil, err end
-  return json.decode(text)
+  local message, wrong = json.decode(text, MAX_VALUES)
+  if message == nil then return nil, { code = "invalid", message = wrong.message } end
+  return message, #text
 end
 
 function process:probe() self.child:probe() end

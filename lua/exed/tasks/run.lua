@@ -7,119 +7,20 @@ local config = require "exed.config"
 local driver = require "exed.task.driver"
 local effects = require "exed.tasks.effects"
 local fiber = require "exed.fiber"
+local json = require "exed.json"
 local journal = require "exed.tasks.journal"
+local life = require "exed.tasks.life"
 local log = require "exed.log"
 local pins = require "exed.tasks.pins"
-local process = require "exed.tasks.process"
 local timer = require "exed.timer"
 
 local run = {}
 run.__index = run
 
-local LOOK <const> = 0.25 -- seconds between two looks at the limits
-local REPORT <const> = 0.4 -- seconds for a stuck process to say where it is
+local LOST <const> = { stale = true, gone = true, ended = true } -- somebody else has the task now
 local SETTLING <const> = 0.05 -- seconds between two looks whether all effects have ended
-
--- ---- the process --------------------------------------------------------------------------------
-
--- A seed that is the same for each run of the job: of the first digits of its jid.
-local function seed_of(jid) return tonumber("0x" .. jid:gsub("-", ""):sub(1, 15)) end
-
-local function start_process(self)
-  local limits = config.tasks
-  local start = {
-    name = self.name, args = self.args, hosts = self.pins.hosts, jid = self.slice.jid,
-    who = self.job.who, at = tonumber(self.job.startat) or 0, seed = seed_of(self.slice.jid),
-  }
-  return process.start({ memory = limits.memory, cpu = limits.cpu_limit }, self.pins.modules, {
-    start = start, sources = self.pins.sources,
-  })
-end
-
--- Hands on what the process says until it ends.
-local function read_messages(self, life)
-  while true do
-    local message, err = life.process:next()
-    if not message then break end
-    if message.output then
-      local o = message.output
-      local text = self.effects:output(o.n, o.index, o.stream)
-      life.process:send { output = text or "" }
-    elseif message.stuck or message.memory then
-      life.where = message.stuck or message.memory
-    elseif message.error then
-      life.inside = message.error
-    else
-      if message.idle then life.idle, life.idle_at = message.idle, timer.now() end
-      life.driver:push(message)
-    end
-    if err then break end
-  end
-  local why = life.why or life.process:why_ended() or "ended before its task"
-  if life.inside then why = life.inside end
-  if life.where then why = ("%s (at %s)"):format(why, life.where) end
-  life.driver:push { died = { code = "limit", message = "the task's process " .. why } }
-end
-
--- A task that computes too long between two answers is asked where it is, and killed.
-local function watch(self, life)
-  while not life.over do
-    timer.sleep(LOOK)
-    local limit = config.tasks.answer_limit
-    if life.over then return end
-    local since = math.max(life.sent_at, life.idle_at)
-    if life.idle < life.sent and timer.now() - since > limit then
-      life.why = ("took more than %s s between two answers"):format(limit)
-      life.process:probe()
-      timer.sleep(REPORT)
-      life.process:kill()
-      return
-    end
-    self:check_time()
-  end
-end
-
--- ---- one life of the process --------------------------------------------------------------------
-
-local function make_driver(self, life, entries)
-  return driver.new {
-    entries = entries, event = fiber.event(), max_effects = 100000, max_bytes = 64 << 20,
-    write = function(list) return self.journal:write(list, self.name) end,
-    execute = function(effect, settle, done)
-      self.effects:execute(effect, settle, done, function(err) life.driver:push { lost = err } end)
-    end,
-    cancel = function(effect) self.effects:cancel(effect) end,
-    send = function(message)
-      life.sent, life.sent_at = life.sent + 1, timer.now()
-      local ok, err = life.process:send(message)
-      if not ok then log.debug("task", "jid=%s %s", self.slice.jid, err.message) end
-    end,
-    now = timer.wall,
-    print = function(text)
-      log.info("task", "jid=%s task=%s %s", self.slice.jid, self.name, text)
-    end,
-    host_name = function(index) return self.names[index + 1] or "node" end,
-  }
-end
-
--- Runs the process to its end, with what the journal has. Returns the driver's result, or nil, err.
-local function live(self, entries)
-  local child, err = start_process(self)
-  if not child then return nil, err end
-  local life = {
-    process = child, sent = 0, sent_at = timer.now(), idle = -1, idle_at = timer.now(),
-  }
-  life.driver = make_driver(self, life, entries)
-  self.life = life
-  local _ <close> = setmetatable({}, { __close = function()
-    life.over, self.life = true, nil
-    child:kill()
-  end })
-  fiber.spawn("task " .. self.slice.jid, read_messages, self, life)
-  fiber.spawn("task watch " .. self.slice.jid, watch, self, life)
-  if self.stop_reason then life.driver:stop(self.stop_code, self.stop_reason) end
-  return life.driver:run()
-end
+local REST_LOOK <const> = 5 -- seconds between two looks for an answer, should its wake-up be lost
+local DEATHS <const> = 5 -- nodes in a row, with nothing new between; then it is not run again
 
 -- Ends what still runs, and waits until the hosts have said how it ended.
 local function settle_rest(self)
@@ -127,7 +28,30 @@ local function settle_rest(self)
   while not self.effects:is_idle() and not self.abandoned do timer.sleep(SETTLING) end
 end
 
+local function closed() return nil, { code = "closed", message = "the node ends" } end
+
+-- Waits without a process until one of the sleeps is nearly over, a question has its answer, or the
+-- task is stopped. Returns true, or nil, err.
+local function rest(self)
+  local at, questions = self.effects:park()
+  log.debug("task", "jid=%s rests until %.0f", self.slice.jid, at)
+  self.resting = fiber.event()
+  while timer.wall() < at and not self.stop_reason and not self.abandoned do
+    if self.effects:is_answered(questions) then break end
+    self.resting:wait(math.min(REST_LOOK, math.max(0.01, at - timer.wall())))
+    self:check_time()
+  end
+  self.resting = nil
+  if self.abandoned then return closed() end
+  return true
+end
+
 -- ---- the job ------------------------------------------------------------------------------------
+
+-- What waits is to look again.
+local function wake(self)
+  if self.resting then self.resting:notify() end
+end
 
 -- Over its time limit the task is cancelled; over that of its cleanup it is killed.
 function run:check_time()
@@ -148,10 +72,17 @@ function run:stop(code, reason)
   self.cleanup_until = timer.now() + self.cleanup_limit
   self.effects.cancelled = reason
   if self.life then self.life.driver:stop(code, reason) end
+  wake(self)
 end
 
 -- Somebody approved, paused or resumed the job.
-function run:told() self.effects:told() end
+function run:told(paused)
+  self.effects:told(paused)
+  wake(self)
+end
+
+-- The hosts that run now: { { index, phase, seconds }, ... }.
+function run:hosts() return self.effects:hosts() end
 
 -- Leaves the task to its next owner.
 function run:abandon()
@@ -159,39 +90,101 @@ function run:abandon()
   self.effects:abandon()
   local err = { code = "closed", message = "the node ends" }
   if self.life then self.life.driver:push { lost = err } end
+  wake(self)
 end
 
--- The text of a job that failed without an error of its own.
-local function failed_hosts(result)
-  local failed, all = 0, 0
-  for _, outcome in ipairs(result.outcomes or {}) do
-    all = all + 1
-    if outcome.status == "FAILED" or outcome.status == "UNREACHABLE" then failed = failed + 1 end
+-- Why the job failed, for people.
+local function reason_of(self, result)
+  if not result.ok then
+    if not result.error then
+      return ("%d of %d hosts failed"):format(result.failed or 0, result.hosts or #self.names)
+    end
+    local more = (result.died or self.cleaned) and result.between or ""
+    return result.error.message .. more
   end
-  return ("%d of %d hosts failed"):format(failed, all)
+  local unknown = self.job.total - #self.names
+  if unknown > 0 then
+    return ("%d of %d targets are not in the inventory"):format(unknown, self.job.total)
+  end
+end
+
+local MAX_VALUE <const> = 64 << 10 -- bytes of JSON
+
+-- Hosts of which the task has not said what became of them, since it could not: those that it had
+-- begun with failed.
+local function account(self, result)
+  local open, told = {}, result.told or {}
+  local never = {}
+  for _, index in ipairs(result.open or {}) do open[index] = true end
+  for index = 0, #self.names - 1 do
+    if not open[index] and not told[index] then never[#never + 1] = index end
+  end
+  local message = result.error.message
+  local ok, err = self.journal:tell(result.open, "FAILED",
+    "the task ended between start and end of this host: " .. message, self.name)
+  if ok then ok, err = self.journal:tell(never, "SKIPPED", message, self.name) end
+  return ok, err
 end
 
 local function finish(self, result)
-  local message = ""
-  if not result.ok then
-    message = result.error and result.error.message or failed_hosts(result)
+  if result.open then
+    local ok, err = account(self, result)
+    if not ok then return nil, err end
   end
-  return self.node.store:finish(self.slice, result.ok and 0 or 2, message, result.value)
+  local reason, value = reason_of(self, result), result.value
+  if value ~= nil and #json.encode(value) > MAX_VALUE then value = nil end
+  return self.node.store:finish(self.slice, reason and 2 or 0, reason or "", value)
 end
 
--- The cleanup pass after a limit: the last answer that the task had raises the limit's error.
+-- The cleanup pass after a limit: what the task worked on raises the limit's error. Returns the
+-- result of the pass, or the first one when there is none.
 local function clean_up(self, result)
   settle_rest(self)
-  if self.abandoned then return nil, { code = "closed", message = "the node ends" } end
+  if self.abandoned then return closed() end
   if self.cleaned or not result.fed then return result end
   self.cleaned, self.cleanup_until = true, timer.now() + self.cleanup_limit
-  local entry = { limit = { code = result.error.code, message = result.error.message } }
-  local ok, err = self.journal:write({ entry }, self.name)
-  if not ok then return nil, err end
+  local err = result.error
+  local entry = { limit = { code = err.code, message = err.message, at = result.at } }
+  local ok, wrong = self.journal:write({ entry }, self.name)
+  if not ok then return nil, wrong end
   local entries
-  entries, err = journal.read(self.node, self.slice.jid)
-  if not entries then return nil, err end
-  return live(self, entries)
+  entries, wrong = journal.read(self.node, self.slice.jid)
+  if not entries then return nil, wrong end
+  local second
+  second, wrong = life.live(self, entries)
+  if not second then return nil, wrong end
+  if second.died then
+    settle_rest(self)
+    second.error.message = ("%s; then, putting back what it had taken, %s"):format(err.message,
+      second.error.message)
+  end
+  return second
+end
+
+-- A node that dies of a task again and again must not die of its deferred functions for ever.
+local function give_up(self, entries)
+  local names = driver.new { entries = entries, host_name = function(index)
+    return self.names[index + 1] or "node"
+  end }
+  local message = ("poisoned: %d nodes died in a row while they ran it"):format(self.slice.deaths)
+  local open, told = names:open_hosts()
+  return {
+    ok = false, died = true, error = { code = "limit", message = message }, open = open,
+    told = told, between = names:between(),
+  }
+end
+
+local function run_to_end(self, entries)
+  local result, err
+  repeat
+    result, err = life.live(self, entries)
+    if not result or not result.parked then break end
+    local ok
+    ok, err = rest(self)
+    if not ok then return nil, err end
+    entries, err = journal.read(self.node, self.slice.jid)
+  until not entries
+  return result, err
 end
 
 local function run_job(self)
@@ -199,20 +192,33 @@ local function run_job(self)
   if not entries then return nil, err end
   for _, entry in ipairs(entries) do self.cleaned = self.cleaned or entry.limit ~= nil end
   local result
-  result, err = live(self, entries)
-  if result and (result.died or result.limit) then result, err = clean_up(self, result) end
+  if self.slice.deaths > DEATHS then
+    result = give_up(self, entries)
+  else
+    result, err = run_to_end(self, entries)
+    if result and result.died then result, err = clean_up(self, result) end
+  end
   if not result then return nil, err end
   settle_rest(self)
-  if self.abandoned then return nil, { code = "closed", message = "the node ends" } end
+  if self.abandoned then return closed() end
   return finish(self, result)
 end
 
 -- Runs the task of a slice that this node owns; waits until it has ended. slice.task is it, while
--- it runs. Returns true when the job has ended, or nil, err.
+-- it runs. Returns true when the job has ended, or nil, err (code "closed": it is to be handed
+-- back; "protocol": to a node that speaks its protocol).
 function run.slice(node, slice, job)
+  -- Calls are numbered for each epoch, and some may have been made under this one.
+  if slice.doubtful then return closed() end
   local request = job.request
   local found, err = pins.load(node, job.pins)
   if not found then return nil, err end
+  if found.protocol ~= pins.PROTOCOL then
+    return nil, {
+      code = "protocol", message = ("its effect protocol is %s, this node speaks %d"):format(
+        tostring(found.protocol), pins.PROTOCOL),
+    }
+  end
   local names
   names, err = node.store:targets(slice.jid, slice.from, slice.to)
   if not names then return nil, err end
@@ -229,7 +235,12 @@ function run.slice(node, slice, job)
   local ran, ok
   ran, ok, err = xpcall(run_job, debug.traceback, self)
   slice.task = nil
-  if ran then return ok, err end
+  if ran then
+    -- What still runs is the next owner's.
+    if not ok then self.effects:abandon() end
+    if not ok and LOST[err.code] then err.code = "refused" end
+    return ok, err
+  end
   log.error("task", "jid=%s task=%s %s", slice.jid, self.name, ok)
   settle_rest(self)
   return nil, { code = "failed", message = "inside exed: " .. ok:match "^[^\n]*" }
