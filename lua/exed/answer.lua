@@ -95,8 +95,8 @@ end
 -- What belongs to a job that runs; detail asks for its hosts too. Returns true, or nil, err.
 local function write_progress(node, job, out, detail)
   if job.state ~= RUNNING then return true end
-  out:write(',"phase":', json.encode(job.phase or "running"),
-    ',"paused":', tostring(job.fields.paused == "1"))
+  out:write(',"phase":', json.encode(job.phase or "running"))
+  if job.fields.paused == "1" then out:write ',"paused":true' end
   local question = job.fields.waiting
   if question and question ~= "" then
     out:write(',"waiting":', (question:gsub('^{"n":%d+,', "{", 1)))
