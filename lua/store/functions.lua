@@ -97,6 +97,7 @@ local LOOKED_AT = 500 -- slices of jobs that a node has enough of, when it takes
 local STEP = 16 -- entries read at once while a page fills
 local IDEM_SECONDS = 86400
 local TIGHT_LOOK = 16384 -- bytes of output in a call that are worth a look at the memory
+local ROWS = 2 ^ 34 -- rows of a target; with it an index of 2^19 targets is exact as a score
 local PRIORITY = 1e12 -- one step of priority, in hosts of virtual time
 
 
@@ -366,12 +367,24 @@ local function note_part(jid, n, index, id, entry)
   redis.call('ZADD', key, index, prefix .. string.format('%015.0f', id))
 end
 
+local function rows_key(jid)
+  return job_key(jid) .. ':rows'
+end
+
+-- The place of a row among those of a task: by target, then by id. What is for all targets has the
+-- index -1; an outcome, of which there is one, comes after all other rows of its target.
+local function row_score(index, id)
+  return whole_text(index * ROWS + id)
+end
+
 -- Notes where a row of a task lies that is shown with its target: "N R ID" a record, "N O ID" an
--- outcome, "N A ID" an announcement, of which one to all targets has the score -1.
+-- outcome, "N A ID" an announcement.
 local function note_row(jid, n, kind, index, id, entry)
-  local letter = kind == 'record' and 'R' or kind == 'outcome' and 'O' or 'A'
-  if letter == 'A' and entry:find('"everywhere":true', 1, true) then index = '-1' end
-  redis.call('ZADD', parts_key(jid), index, n .. ' ' .. letter .. string.format(' %015.0f', id))
+  local key, letter = rows_key(jid), kind == 'record' and 'R' or kind == 'outcome' and 'O' or 'A'
+  if letter == 'A' and entry:find('"everywhere":true', 1, true) then index = -1 end
+  local score = row_score(index, letter == 'O' and ROWS - 1 or id)
+  if letter == 'O' then redis.call('ZREMRANGEBYSCORE', key, score, score) end
+  redis.call('ZADD', key, score, n .. ' ' .. letter .. ' ' .. whole_text(id))
 end
 
 -- Adds the entries (flat from list[first] on: index, kind, status, bytes, entry) to the job's
@@ -1040,20 +1053,33 @@ local function journal_read(_, args)
   return answer
 end
 
+-- The entry of the record of effect n on a target, or nil. It is among the newest, mostly.
+local function find_record(jid, n, index)
+  local key, passed = rows_key(jid), 0
+  local high, low = row_score(index, ROWS - 1), row_score(index, 0)
+  repeat
+    local members = redis.call('ZREVRANGEBYSCORE', key, high, low, 'LIMIT', passed, STEP)
+    for _, member in ipairs(members) do
+      local effect, id = member:match('^(%d+) R (%d+)$')
+      if effect == n then
+        return redis.call('XRANGE', job_key(jid) .. ':results', id .. '-0', id .. '-0')[1]
+      end
+    end
+    passed = passed + #members
+  until #members < STEP
+end
+
 local function effect_records(_, args)
   local jid, n = args[1], args[2]
   if not count(n) or #args > HOSTS then return fail('INVALID arguments') end
   local answer = {}
   for i = 3, #args do
-    for _, member in ipairs(redis.call('ZRANGEBYSCORE', parts_key(jid), args[i], args[i])) do
-      local effect, id = member:match('^(%d+) R (%d+)$')
-      if effect == n then
-        local place = whole_text(tonumber(id)) .. '-0'
-        local row = redis.call('XRANGE', job_key(jid) .. ':results', place, place)[1]
-        answer[#answer + 1] = tonumber(args[i])
-        answer[#answer + 1] = tonumber(row[2][2]:match('(-?%d+)$'))
-        answer[#answer + 1] = row[2][4]
-      end
+    local index = count(args[i])
+    local row = index and find_record(jid, n, index)
+    if row then
+      answer[#answer + 1] = index
+      answer[#answer + 1] = tonumber(row[2][2]:match('(-?%d+)$'))
+      answer[#answer + 1] = row[2][4]
     end
   end
   return answer
@@ -1068,34 +1094,30 @@ local function page_row(entry, bare)
   }
 end
 
--- Where the rows of a target lie, in their order: {id, letter, n}. Of its outcomes the last one
--- counts, and comes last.
-local function rows_of(key, index, everywhere)
-  local rows, outcome = {}, nil
-  local function add(members)
-    for _, member in ipairs(members) do
-      local n, letter, id = member:match('^(%d+) ([ROA]) (%d+)$')
-      local row = id and { tonumber(id), letter, n }
-      if letter == 'O' then
-        if not outcome or outcome[1] < row[1] then outcome = row end
-      elseif row then
-        rows[#rows + 1] = row
-      end
-    end
+-- At most `size` of the rows of a target with an id above `after`: { id, letter, ... } flat, ids as
+-- text. index -1: those for all targets.
+local function rows_after(key, index, after, size)
+  local rows = {}
+  for _, member in ipairs(redis.call('ZRANGEBYSCORE', key, '(' .. row_score(index, after),
+    row_score(index, ROWS - 1), 'LIMIT', 0, size)) do
+    local letter, id = member:match(' (%a) (%d+)$')
+    rows[#rows + 1], rows[#rows + 2] = id, letter
   end
-  add(redis.call('ZRANGEBYSCORE', key, index, index))
-  add(everywhere)
-  table.sort(rows, function(one, other) return one[1] < other[1] end)
-  rows[#rows + 1] = outcome
   return rows
 end
 
--- The place after the row `after` in rows: an outcome's id may be lower than those before it.
-local function place_after(rows, after)
-  for i, row in ipairs(rows) do
-    if row[1] == after then return i + 1 end
+-- The ids of a target's own rows and of those for all, in their order; an outcome is the last.
+local function merge_rows(own, all, size)
+  local ids, i, k = {}, 1, 1
+  while #ids < size and (own[i] or all[k]) do
+    local first = own[i] and own[i + 1] ~= 'O' and tonumber(own[i])
+    if all[k] and not (first and first < tonumber(all[k])) then
+      ids[#ids + 1], k = all[k], k + 2
+    else
+      ids[#ids + 1], i = own[i], i + 2
+    end
   end
-  return 1
+  return ids
 end
 
 local function grouped(_, args)
@@ -1104,15 +1126,19 @@ local function grouped(_, args)
   if not from or not to or not after or not size or not room then
     return fail('INVALID arguments')
   end
-  local key, answer, last = parts_key(jid), { from }, math.min(to, from + HOSTS)
-  local everywhere = redis.call('ZRANGEBYSCORE', key, -1, -1)
+  local key, answer, last = rows_key(jid), { from }, math.min(to, from + HOSTS)
+  local all, every = rows_after(key, -1, after, size), nil
   for index = from, last - 1 do
-    answer[1] = index
-    local rows = rows_of(key, index, everywhere)
-    for i = index == from and place_after(rows, after) or 1, #rows do
+    if index > from then
+      every = every or after == 0 and all or rows_after(key, -1, 0, size)
+      after, all = 0, every
+    end
+    local left = size - #answer + 1
+    local ids = merge_rows(rows_after(key, index, after, left + 1), all, left + 1)
+    for _, id in ipairs(ids) do
+      answer[1] = index
       if #answer > size or room <= 0 then return answer end
-      local place = whole_text(rows[i][1]) .. '-0'
-      local row = redis.call('XRANGE', job_key(jid) .. ':results', place, place)[1]
+      local row = redis.call('XRANGE', job_key(jid) .. ':results', id .. '-0', id .. '-0')[1]
       if row then
         answer[#answer + 1] = page_row(row, false)
         answer[#answer][2] = index
@@ -1275,7 +1301,8 @@ remove_some = function(jid, budget)
     redis.call('HSET', key, 'gone', gone + done)
     return cost + done, false
   end
-  redis.call('UNLINK', key, chunks_key(jid), key .. ':results', key .. ':journal', parts_key(jid))
+  redis.call('UNLINK', key, chunks_key(jid), key .. ':results', key .. ':journal', parts_key(jid),
+    rows_key(jid))
   redis.call('SREM', REMOVING, jid)
   return cost + done + 1, true
 end

@@ -372,7 +372,9 @@ class Tasks(unittest.TestCase):
             self.assertLess(slowest[0], 2 * SLOW, "the node answers meanwhile")
 
     def test_a_flood_ends_its_own_job(self):
-        job = self.exed.wait_job(self.submit("floods"), 120)
+        jid = self.submit("floods", "web01")
+        wait_until(lambda: self.exed.job(jid, False)["state"] != RUNNING, 120)
+        job = self.exed.job(jid, False)
         self.assertEqual(job["state"], FAILURE)
         self.assertIn("more than 100000 effects", job["error"])
         self.assertLess(os.path.getsize(self.exed.error_log), 10 << 20)
