@@ -104,6 +104,7 @@ local function new_node(settings)
   }
   node.store.page_rows = two_records()
   node.plugins = plugins.open(node)
+  node.tasks = { list = function() return {} end }
   node.follow = follow.new(node)
   return node
 end
