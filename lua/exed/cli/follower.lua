@@ -55,6 +55,10 @@ local function take(self, line)
     self.job_seen = true
   elseif row["end"] then
     self.ending = row["end"]
+    if self.shown.task then -- what a task returned is in the job, not in its rows
+      local job = self.node:ask("GET", self.path)
+      self.ending.value = job and job.value
+    end
     self.shown:finish(self.ending, line)
   elseif row.entry then
     self.shown:row(row, line)
