@@ -12,6 +12,7 @@ local inventory = require "exed.inventory"
 local options = require "exed.cli.options"
 local output = require "exed.cli.output"
 local person = require "exed.cli.person"
+local pins = require "exed.tasks.pins"
 local program = require "exed.task.program"
 local records = require "exed.task.records"
 local registry = require "exed.tasks.registry"
@@ -158,7 +159,7 @@ local function make_start(self, checked)
   return {
     name = self.task.name, args = checked, hosts = described, jid = self.jid,
     who = os.getenv "USER" or "local", at = timer.wall(),
-    seed = tonumber("0x" .. self.jid:gsub("-", ""):sub(1, 15)),
+    seed = pins.seed(self.jid),
   }
 end
 

@@ -3,13 +3,12 @@
 -- returns the answer. An effect that may have been started by a node that was lost is settled, as
 -- PROTOCOL says for operations: by its bits in the store and its fence on the host.
 
+local direct = require "exed.tasks.direct"
 local fiber = require "exed.fiber"
-local http = require "exed.http"
 local json = require "exed.json"
 local log = require "exed.log"
 local outputs = require "exed.tasks.outputs"
 local plan = require "exed.plan"
-local proc = require "exed.proc"
 local request = require "exed.tasks.request"
 local targets = require "exed.targets"
 local timer = require "exed.timer"
@@ -31,7 +30,7 @@ function effects.new(node, slice, names, executor)
   }, effects)
 end
 
-local function failed(code, message) return { error = { code = code, message = message } } end
+local failed = direct.failed
 
 -- ---- operations ---------------------------------------------------------------------------------
 
@@ -96,46 +95,16 @@ end
 
 -- ---- the node itself ----------------------------------------------------------------------------
 
-local function is_allowed(self, path)
-  for _, allowed in ipairs(self.node.config.tasks.local_commands or {}) do
-    if allowed == path then return true end
-  end
-  return false
-end
-
-local function node_record(found)
-  local good = found.code == 0 and not found.timed_out
-  return {
-    i = -1, status = good and 5 or 3, rtc = found.timed_out and 124 or found.code
-      or 128 + (found.signal or 0),
-    stdout = found.stdout, stderr = found.stderr, signal = found.signal,
-    timed_out = found.timed_out or nil,
-    error = not good and (found.timed_out and "over its time limit"
-      or "exit code " .. tostring(found.code)) or nil,
-  }
-end
-
 -- job.node:execute: a list of words, the first of them a path that [tasks] local_commands names.
 local function run_here(self, effect, settle)
   local args = effect.args
-  local argv = args.fields.argv
-  if not argv then
-    return failed("failed", "job.node:execute wants a list of words, no text for a shell")
-  end
-  if not is_allowed(self, argv[1]) then
-    return failed("failed", ("job.node:execute: %s is not in [tasks] local_commands")
-      :format(argv[1]))
-  end
+  local refused = direct.refused(args, self.node.config.tasks.local_commands)
+  if refused then return refused end
   if settle and not args.repeatable then
     local record = { i = -1, status = 3, unknown = true, error = "node lost while running" }
     return { records = { record } }
   end
-  local found, err = proc.run {
-    argv = argv, env = args.fields.env, stdin = args.fields.stdin, cwd = args.fields.cwd,
-    timeout = args.timeout or 60, max = 65536, op = ("%s.%d"):format(self.slice.jid, effect.n),
-  }
-  if not found then return { records = { { i = -1, status = 3, error = err.message } } } end
-  return { records = { node_record(found) } }
+  return direct.command(args, ("%s.%d"):format(self.slice.jid, effect.n))
 end
 
 local kinds = {}
@@ -172,20 +141,7 @@ function kinds.http(self, effect, settle)
   if settle and not args.repeatable then
     return { failed = { code = "unknown", message = "the node was lost while it asked" } }
   end
-  local headers = {}
-  for name, value in pairs(args.headers or {}) do headers[name] = value end
-  if args.method ~= "GET" and args.method ~= "HEAD" then
-    headers["Idempotency-Key"] = headers["Idempotency-Key"]
-      or ("%s.%d"):format(self.slice.jid, effect.n)
-  end
-  local answer, err = http.request(args.method, args.url, {
-    headers = headers, body = args.body, timeout = args.timeout,
-  })
-  if not answer then return { failed = { code = err.code, message = err.message } } end
-  return { response = {
-    status = answer.status, headers = answer.headers, body = answer.body, json = answer.json,
-    truncated = answer.truncated,
-  } }
+  return direct.http(args, ("%s.%d"):format(self.slice.jid, effect.n))
 end
 
 -- Followers see the oldest question that has no answer.

@@ -18,9 +18,6 @@ function history.page(node, jid, after, count)
   return page
 end
 
--- A seed that is the same for each run of the job: of the first digits of its jid.
-function history.seed(jid) return tonumber("0x" .. jid:gsub("-", ""):sub(1, 15)) end
-
 -- The args that the task was started with; a secret's value is nobody's.
 local function args_of(node, name, given)
   local task, err = node.tasks:get(name)
@@ -44,7 +41,7 @@ function history.start(node, job)
   if not args then return nil, err end
   return json.encode {
     name = request.task, args = args, hosts = json.array(found.hosts), jid = job.jid,
-    who = fields.who, at = tonumber(fields.startat) or 0, seed = history.seed(job.jid),
+    who = fields.who, at = tonumber(fields.startat) or 0, seed = pins.seed(job.jid),
   }
 end
 

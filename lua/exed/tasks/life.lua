@@ -8,6 +8,7 @@ local effects = require "exed.tasks.effects"
 local fiber = require "exed.fiber"
 local log = require "exed.log"
 local messages = require "exed.tasks.messages"
+local pins = require "exed.tasks.pins"
 local process = require "exed.tasks.process"
 local timer = require "exed.timer"
 
@@ -22,14 +23,11 @@ local MAX_BYTES <const> = 64 << 20 -- of its journal
 
 -- ---- the process --------------------------------------------------------------------------------
 
--- A seed that is the same for each run of the job: of the first digits of its jid.
-local function seed_of(jid) return tonumber("0x" .. jid:gsub("-", ""):sub(1, 15)) end
-
 local function start_process(self)
   local limits = config.tasks
   local start = {
     name = self.name, args = self.args, hosts = self.pins.hosts, jid = self.slice.jid,
-    who = self.job.who, at = tonumber(self.job.startat) or 0, seed = seed_of(self.slice.jid),
+    who = self.job.who, at = tonumber(self.job.startat) or 0, seed = pins.seed(self.slice.jid),
   }
   return process.start({ memory = limits.memory, cpu = limits.cpu_limit }, self.pins.modules, {
     start = start, sources = self.pins.sources,

@@ -58,6 +58,9 @@ end
 -- Of the effects between a task and its node; a job of another one is left to other nodes.
 pins.PROTOCOL = 1
 
+-- A seed for chance that is the same for each run of the job: of the first digits of its jid.
+function pins.seed(jid) return tonumber("0x" .. jid:gsub("-", ""):sub(1, 15)) end
+
 -- Reads them back: { modules, sources, hosts }, or nil, err.
 function pins.load(node, kept)
   local list = json.decode(kept or "")
