@@ -3,24 +3,10 @@
 
 local test = require "exed.test"
 local sys = require "exed.sys"
+local support = require "task_support"
 local t = require "support"
 
--- A fleet whose task `x` is this text; text may be a function that gives it, at each load.
-local function fleet_with(spec, text)
-  local fleet = test.fleet(spec)
-  function fleet.sources(name)
-    if name ~= "task.x" then return nil, "no such file" end
-    return type(text) == "function" and text() or text, "tasks/x.lua"
-  end
-  return fleet
-end
-
--- A task of which only the body of run is given.
-local function task(body, args)
-  return ([[local each = require "exed.each"
-    local http = require "exed.http"
-    return { summary = "x", args = %s, run = function(job) %s end }]]):format(args or "{}", body)
-end
+local fleet_with, task = support.fleet, support.task
 
 local ROLL <const> = task [[
   each.window(job.hosts, { size = 2, max_failed = 1 }, function(host)

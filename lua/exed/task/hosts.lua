@@ -4,6 +4,7 @@
 
 local fail = require "exed.task.fail"
 local pattern = require "exed.pattern"
+local same = require "exed.task.same"
 
 local hosts = {}
 
@@ -23,7 +24,7 @@ local function read_only(values, what)
   return setmetatable({}, {
     __index = values,
     __newindex = function(_, key) fail.usage("%s: '%s' cannot be set", what, tostring(key)) end,
-    __pairs = function() return pairs(values) end,
+    __pairs = function() return same.pairs(values) end,
     __metatable = false,
   })
 end

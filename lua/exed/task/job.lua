@@ -5,6 +5,7 @@ local counts = require "exed.task.counts"
 local fail = require "exed.task.fail"
 local hosts = require "exed.task.hosts"
 local schema = require "exed.schema"
+local words = require "exed.words"
 
 local methods = {}
 local job_meta = { __name = "job", __index = methods, __metatable = false }
@@ -60,6 +61,17 @@ function methods.random(job, m, n) return runtime_of(job):chance(m, n) end
 
 -- ---- trying -------------------------------------------------------------------------------------
 
+local CHECK <const> = { "boolean", default = true }
+
+-- fn(...)'s value; with check = false what it raises is returned: nil, err.
+local function checked(rt, check, fn, ...)
+  if check then return fn(...) end
+  local ok, value = pcall(fn, ...)
+  rt:check_over(rt:context())
+  if ok then return value end
+  return nil, fail.from(value)
+end
+
 -- Runs fn(...) with its own deferred functions. Returns its value (true for none), or nil, err.
 function methods.try(job, fn, ...)
   local rt = runtime_of(job)
@@ -72,14 +84,10 @@ end
 
 local WAIT <const> = schema.compile({
   timeout = { "duration", default = 60 }, every = { "duration", min = 0.01, default = 2 },
+  check = CHECK,
 }, { lua = true })
 
--- Calls fn until it returns true; a failed operation in it counts as "not yet".
-function methods.wait_until(job, given, fn)
-  local rt = runtime_of(job)
-  if type(given) == "function" then given, fn = {}, given end
-  local options = counts.options(WAIT, given, "job:wait_until")
-  check_function(fn, "job:wait_until")
+local function wait_until(rt, options, fn)
   local began = rt.time
   while true do
     local ok, value = pcall(fn)
@@ -94,18 +102,22 @@ function methods.wait_until(job, given, fn)
   end
 end
 
+-- Calls fn until it returns true; a failed operation in it counts as "not yet".
+function methods.wait_until(job, given, fn)
+  local rt = runtime_of(job)
+  if type(given) == "function" then given, fn = {}, given end
+  local options = counts.options(WAIT, given, "job:wait_until")
+  check_function(fn, "job:wait_until")
+  return checked(rt, options.check, wait_until, rt, options, fn)
+end
+
 local RETRY <const> = schema.compile({
   attempts = { "integer", min = 1, max = 1000, default = 3 }, delay = { "duration", default = 2 },
-  backoff = { "number", min = 1, max = 100, default = 2 },
+  backoff = { "number", min = 1, max = 100, default = 2 }, check = CHECK,
 }, { lua = true })
 local MAX_DELAY <const> = 60 -- seconds
 
--- Calls fn again when it raises or returns nil or false; then raises the last error.
-function methods.retry(job, given, fn)
-  local rt = runtime_of(job)
-  if type(given) == "function" then given, fn = {}, given end
-  local options = counts.options(RETRY, given, "job:retry")
-  check_function(fn, "job:retry")
+local function retry(rt, options, fn)
   local pause = options.delay
   for attempt = 1, options.attempts do
     local ok, value = rt:scoped(fn)
@@ -120,16 +132,23 @@ function methods.retry(job, given, fn)
   end
 end
 
+-- Calls fn again when it raises or returns nil or false; then raises the last error.
+function methods.retry(job, given, fn)
+  local rt = runtime_of(job)
+  if type(given) == "function" then given, fn = {}, given end
+  local options = counts.options(RETRY, given, "job:retry")
+  check_function(fn, "job:retry")
+  return checked(rt, options.check, retry, rt, options, fn)
+end
+
 -- ---- people, secrets, other tasks ---------------------------------------------------------------
 
 local APPROVAL <const> = schema.compile({
   message = { "string", required = true, min = 1, max = 1000 },
-  timeout = { "duration", default = 3600 }, by = { "string" },
+  timeout = { "duration", default = 3600 }, by = { "string" }, check = CHECK,
 }, { lua = true })
 
-function methods.await_approval(job, given)
-  local rt = runtime_of(job)
-  local options = counts.options(APPROVAL, given, "job:await_approval")
+local function await_approval(rt, options)
   local answer = rt:ask("approval", options)
   if answer.timeout then
     error(fail.new("timeout", ("nobody answered within %s s: %s"):format(options.timeout,
@@ -140,6 +159,14 @@ function methods.await_approval(job, given)
       answer.note and answer.note ~= "" and ": " .. answer.note or "")), 0)
   end
   return { approved = true, who = answer.who, note = answer.note }
+end
+
+function methods.await_approval(job, given)
+  local rt = runtime_of(job)
+  local options = counts.options(APPROVAL, given, "job:await_approval")
+  local check = options.check
+  options.check = nil -- how the answer is taken is no part of the question
+  return checked(rt, check, await_approval, rt, options)
 end
 
 local secret_meta = { __name = "secret", __metatable = false }
@@ -157,6 +184,16 @@ function methods.secret(job, name)
   return setmetatable({ secret = name }, secret_meta)
 end
 
+local CALL <const> = { hosts = true, args = true, check = true }
+
+local function check_call(given)
+  for key in pairs(given) do
+    if not CALL[key] then
+      fail.usage("job:call has no option %s (hosts, args, check)", words.show(key))
+    end
+  end
+end
+
 -- Runs another task on hosts of this job, under its lease. Returns its value; raises when it
 -- failed.
 function methods.call(job, name, given)
@@ -166,6 +203,7 @@ function methods.call(job, name, given)
     fail.usage "job:call wants a table: { hosts = set, args = {} }"
   end
   given = given or {}
+  check_call(given)
   local list = given.hosts and hosts.list(given.hosts, "job:call") or job.hosts
   for _, host in ipairs(list) do
     if rawget(host, "world") ~= rawget(job.hosts, "world") then
@@ -175,7 +213,7 @@ function methods.call(job, name, given)
   local context = rt:context()
   context.calls = context.calls + 1
   local path = ("%s/%s.%d"):format(context.path, name, context.calls)
-  return rt.call_task(name, path, list, given.args or {})
+  return checked(rt, given.check ~= false, rt.call_task, name, path, list, given.args or {})
 end
 
 local job = {}

@@ -36,7 +36,7 @@ local function sorted_keys(t)
 end
 
 function same.pairs(t)
-  local meta = getmetatable(t)
+  local meta = debug.getmetatable(t) -- also of those that hide it: host.vars
   if type(meta) == "table" and meta.__pairs then return meta.__pairs(t) end
   if type(t) ~= "table" then
     error(("bad argument #1 to 'pairs' (table expected, got %s)"):format(type(t)), 2)
