@@ -15,14 +15,14 @@
  *   K  what belongs to the op: " 12 34 "
  *   E  what is never touched: the script and its ancestors; D of them the connection's sshd, A those above
  *   T  sessions that belong to it; I the numbers of its output
- *   L  all processes seen; P_n, S_n and B_n the parent, session and start of n
+ *   L  all processes seen; P_n, G_n, S_n and B_n the parent, process group, session and start of n
  * /proc/n/stat is read by the shell itself; a process's name may hold blanks, newlines and brackets, so
  * what counts comes after the last ") ". A session that led here, too, would be the script's: of a server
  * that makes none. It is left out. */
 static const char text_tools[] =
 	"exec 2>/dev/null;cd /proc||exit 1;K=' ';T=' ';E=' ';A=' ';L=;D=;I=;"
 	"st(){ l=;while IFS= read -r q;do l=$l$q;done<$1/stat||return 1;n=${l%\") \"*};n=${n#*\\(};"
-	"l=${l##*\") \"};set -- $l;z=$1 pp=$2 ss=$4 bt=${20};[ \"$bt\" ];};"
+	"l=${l##*\") \"};set -- $l;z=$1 pp=$2 gg=$3 ss=$4 bt=${20};[ \"$bt\" ];};"
 	"cg(){ c=;while IFS= read -r q;do c=$c$q;done<$1/cgroup;i=;read -r i<$1/sessionid;c=$c$i;};"
 	"p=$$;st $p;N=$bt;while [ \"$p\" -gt 0 ]&&st $p;do E=\"$E$p \";"
 	"case $D$n in sshd*|dropbear*)D=$p A=' ';;*)[ \"$p\" = $$ ]||A=\"$A$p \";;esac;p=$pp;done;"
@@ -37,7 +37,7 @@ static const char text_scan[] =
 	"eval \"ss=\\$S_$1\";case $E in *\" $ss \"*);;*)T=\"$T$ss \";;esac;};"
 	"no(){ ! tr '\\0' '\\n'<$1/environ|grep -q '^EXED_OP=';};"
 	"sc(){ for p in [0-9]*;do eval \"pp=\\$P_$p\";[ \"$pp\" ]&&continue;"
-	"st $p&&eval \"P_$p=$pp S_$p=$ss B_$p=$bt\"&&L=\"$L $p\";done;"
+	"st $p&&eval \"P_$p=$pp G_$p=$gg S_$p=$ss B_$p=$bt\"&&L=\"$L $p\";done;"
 	"for p in $(mk);do ad ${p%/*};done;"
 	"for p in $L;do eval \"pp=\\$P_$p\";[ \"$u\" ]&&[ \"$pp\" = \"$D\" ]&&no $p&&ad $p;done;"
 	"g=1;while [ \"$g\" ];do g=;for p in $L;do case $K in *\" $p \"*)continue;;esac;"
@@ -60,13 +60,19 @@ static const char text_orphans[] =
 	"[ \"$s\" ]&&I=$(ls -l $s|sed -n -e 's/.*-> pipe:.\\([0-9]*\\).$/\\1/p'"
 	" -e 's/.*-> socket:.\\([0-9]*\\).$/\\1/p');};";
 
+/* `sg SIGNAL`: the groups in sessions of the op get it whole, so that none of their members can have forked
+ * meanwhile; what is elsewhere gets it by its number. */
+static const char text_signal[] =
+	"sg(){ Q=' ';for p in $K;do eval \"ss=\\$S_$p gg=\\$G_$p\";case $T in *\" $ss \"*)"
+	"case $Q in *\" $gg \"*);;*)Q=\"$Q$gg \";kill -$1 -$gg;;esac;;esac;done;kill -$1 $K;};";
+
 /* Stop until nothing is new, then kill until nothing lives; a look only counts. What is found first is
  * mostly the op's own shell, so the op is as old as that at least. */
 static const char text_kill[] =
 	"sc;io;[ \"$B\" ]&&for p in $K;do eval \"bt=\\$B_$p\";[ \"$bt\" -lt \"$B\" ]&&B=$bt;done;"
-	"r=0;while [ $r -lt 20 ];do r=$((r+1));b=$K;[ \"$m$w\" ]||kill -STOP $K;"
+	"r=0;while [ $r -lt 20 ];do r=$((r+1));b=$K;[ \"$m$w\" ]||sg STOP;"
 	"sc;ou;[ \"$K\" = \"$b\" ]&&break;done;"
-	"r=0;while [ $r -lt 30 ];do r=$((r+1));[ \"$m\" ]||[ \"$K\" = ' ' ]||kill -KILL $K;sc;a=0;k=0;"
+	"r=0;while [ $r -lt 30 ];do r=$((r+1));[ \"$m\" ]||[ \"$K\" = ' ' ]||sg KILL;sc;a=0;k=0;"
 	"for p in $K;do k=$((k+1));st $p&&[ \"$z\" != Z ]&&[ \"$z\" != X ]&&a=$((a+1));done;"
 	"[ $a = 0 ]||[ \"$m\" ]&&break;sleep .1||sleep 1;done;";
 
@@ -88,6 +94,7 @@ void kill_text_put(struct buf *out, const struct kill_text *k)
 	buf_puts(out, text_tools);
 	buf_puts(out, text_scan);
 	buf_puts(out, text_orphans);
+	buf_puts(out, text_signal);
 	buf_puts(out, text_kill);
 	buf_puts(out, text_end);
 }
