@@ -5,7 +5,7 @@
 --   local here = alone.new { inventory, hosts, jid, show, executor, secrets }
 --   here.backend               hosts: those of the inventory that effects name, by index + 1;
 --                              secrets: texts by the names of handles
---   here:stop(reason)          what runs is ended, but for what deferred functions do
+--   here:stop(reason [, all])  what runs is ended, but for what deferred functions do; or that, too
 --
 -- show has functions, all of which may be left out:
 --   part(index, stream, bytes, effect)   output, as it comes       record(index, record, effect)
@@ -133,7 +133,9 @@ local function sort(self, effect, repeatable)
   return groups, records
 end
 
-local function is_stopped(self, effect) return self.stopped and not effect.cleanup end
+local function is_stopped(self, effect)
+  return self.stopped and (self.all_stopped or not effect.cleanup)
+end
 
 local function run_op(self, effect)
   local filled, repeatable = make_plan(self, effect)
@@ -285,11 +287,11 @@ function alone.new(options)
   return self
 end
 
-function alone:stop(reason)
-  if self.stopped then return end
-  self.stopped = reason
+function alone:stop(reason, all)
+  if self.stopped and (self.all_stopped or not all) then return end
+  self.stopped, self.all_stopped = reason, all
   for effect, cancel in pairs(self.running) do
-    if not effect.cleanup then cancel() end
+    if all or not effect.cleanup then cancel() end
   end
 end
 

@@ -285,6 +285,19 @@ class Alone(OnHosts):
         self.assertIn("--time-limit takes at least 1", err)
         self.assertEqual(self.log("web01"), ["restore"])
 
+    def test_putting_back_has_a_limit_too(self):
+        self.task("slow", """return { summary = "x", time_limit = 1, cleanup_limit = 1, run = function(job)
+          job:defer(function() job.hosts:execute("echo late >>$EXED_TEST_DIR/log") end)
+          job:defer(function() job.hosts:execute("exec sleep 1000", { step = "hangs" }) end)
+          job:sleep(1000)
+        end }""")
+        out, err = self.run_text("slow", "web01", code=1)
+        self.assertIn("web01: hangs: killed", err)
+        self.assertIn("putting back failed", err)
+        self.assertIn("took longer than 1 s to put back", err)
+        self.assertEqual(self.log("web01"), [])
+        self.assertEqual(self.hosts.running("sleep 1000"), [])
+
     def test_whoever_sits_here_is_asked(self):
         self.task("asks", """return { summary = "x", run = function(job)
           local said = job:await_approval { message = "go on?", timeout = "60s", by = "group:dba" }

@@ -94,12 +94,20 @@ end
 
 -- ---- the run ------------------------------------------------------------------------------------
 
+-- Deferred functions have a limit of their own.
+local function watch_cleanup(self)
+  local limit = self.task.cleanup_limit or config.tasks.cleanup_limit
+  timer.sleep(limit)
+  self.here:stop(("took longer than %g s to put back what it had taken"):format(limit), true)
+end
+
 -- Effects raise from now on, what runs is ended, and deferred functions run.
 function run:stop(code, reason)
   if self.stopped or not self.rt then return end
   self.stopped = reason
   self.rt:end_with(fail.new(code, reason))
   self.here:stop(reason)
+  table.insert(self.watching, fiber.spawn("cleanup limit", watch_cleanup, self))
 end
 
 local function watch_signals(self)
@@ -171,12 +179,13 @@ end
 
 -- Runs it to its end; returns the exit code.
 local function go(self, start, unknown)
-  local watching = { fiber.spawn("signals", watch_signals, self) }
-  watching[2] = fiber.spawn("time limit", watch_time, self)
+  self.watching = {
+    fiber.spawn("signals", watch_signals, self), fiber.spawn("time limit", watch_time, self),
+  }
   local result = program.run(self.here.backend, start, self.task.file.sources, function(rt)
     self.rt = rt
   end)
-  for _, one in ipairs(watching) do one:cancel() end
+  for _, one in ipairs(self.watching) do one:cancel() end
   for _, name in ipairs(unknown) do
     row(self, name, { status = -1, error = "no host of that name in the inventory" })
   end
