@@ -60,6 +60,8 @@ local function resolve(node, request)
   return names, #found
 end
 
+jobs.resolve = resolve
+
 -- The lease that the operation takes on its hosts.
 local function lock_of(request)
   local lock = request.lock or LOCKS[request.operation] or "exclusive"

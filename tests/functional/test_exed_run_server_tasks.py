@@ -204,6 +204,41 @@ class Server(OnHosts):
             self.assertIn("has ended", self.run_text(verb, jid, code=1)[1])
             self.assertIn("jid is wanted" if verb == "approve" else "which job?", self.run_text(verb, code=2)[1])
 
+    def test_a_dry_run_touches_nothing_and_is_no_job(self):
+        out, err = self.run_text("roll", "web", "--size", "2", "--dry-run")
+        self.assertEqual(out, self.run_text("roll", "web", "--size", "2", "--dry-run", "--alone")[0])
+        self.assertIn(" 0:00:03  web[03-04]  drain: execute echo drain", out)
+        self.assertEqual(err, "exed-run: dry run done: 12 steps, nothing was touched\n")
+        jids = self.exed.get("/jobs").body
+        answer = self.exed.post("/tasks", {"taskname": "roll", "targets": ["web01", "nosuch"], "dry_run": True,
+                                           "taskopts": {"word": "x"}})
+        self.assertEqual(answer.status, 200, answer.body)
+        plan = answer.body["plan"]
+        self.assertEqual((plan["state"], plan["no_match"], plan["seconds"]), (2, ["nosuch"], 3))
+        self.assertEqual(plan["outcomes"], {"web01": {"status": "CHANGED"}})
+        self.assertEqual([(step.get("step"), step["at"]) for step in plan["steps"]],
+                         [(None, 0), ("drain", 0), ("work", 1), ("restore", 2)])
+        self.assertEqual(plan["value"], {"extra": {}})
+        self.assertEqual(self.exed.get("/jobs").body, jids)
+        self.assertEqual([self.log(host.name) for host in self.hosts.hosts], [[]] * 4)
+        for body, status in (({"taskopts": {"size": "x"}}, 400), ({"targets": "nosuch*"}, 404),
+                             ({"dryrun": True}, 400)):
+            answer = self.exed.post("/tasks", dict({"taskname": "roll", "targets": "web", "dry_run": True}, **body))
+            self.assertEqual(answer.status, status, answer.body)
+        self.assertIn("no host is called nosuch", self.run_text("roll", "web01,nosuch", "--dry-run", code=1)[1])
+
+    def test_a_dry_run_of_a_bad_task_ends(self):
+        self.known("loops", 'return { summary = "x", run = function(job) job:say "on" while true do end end }')
+        self.known("aborts", 'return { summary = "x", run = function(job) job:abort "not so" end }')
+        self.known("hangs", 'return { summary = "x", run = function(job) coroutine.yield() end }')
+        out, err = self.run_text("aborts", "web01", "--dry-run", code=1)
+        self.assertIn("dry run failure: 0 steps, nothing was touched (not so)", err)
+        err = self.run_text("loops", "web01", "--dry-run", code=1)[1]
+        self.assertIn("took more than", err)
+        self.assertIn("loops.lua:1", err)
+        self.run_text("hangs", "web01", "--dry-run", code=1)
+        self.assertEqual(self.exed.get("/ping?target=web01").status, 200)
+
     def test_a_dry_run_knows_the_last_facts(self):
         self.known("facts", """return { summary = "x", run = function(job)
           job:say("%s", job.hosts[1]:facter().facts.kernel_release or "made up")

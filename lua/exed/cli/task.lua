@@ -139,7 +139,7 @@ local function look_ahead(argv, given)
       given.server = given.server or server
     end
     given.inventory = given.inventory or value_at(argv, i, "--inventory", "-i")
-    if word == "--alone" or word == "--dry-run" then given[word:sub(3)] = true end
+    if word == "--alone" then given.alone = true end
   end
   for i, word in ipairs(given.server and argv or {}) do
     local name = word:match "^%-%-[%a-]+"
@@ -158,8 +158,8 @@ function verb.run(argv)
   local early = setmetatable({}, { __index = given })
   look_ahead(rest, early)
   local node, list
-  -- A dry run and a file of one's own have no use for a server.
-  local here = path or early["dry-run"] or early.inventory
+  -- A file of one's own, and an inventory of one's own, no server knows.
+  local here = path or early.inventory
   if not here then node, list = remote.find(early, "/tasks") end
   local task = node and find_there(list, name) or find_here(name, path)
   local own, flags = parser_of(task, "exed-run " .. name)
@@ -176,14 +176,12 @@ function verb.run(argv)
       or "one pattern is wanted, %d words were given", #more)
   end
   local values = args.values(flags, more)
+  if more.alone or more.inventory then node = nil end
+  if not node and not task.file then task = find_here(name, path) end
   if more["dry-run"] then
-    if not task.file then task = find_here(name, path) end
-    return require("exed.cli.task_rehearse")(task, more, values)
+    return require("exed.cli.task_rehearse")(task, more, values, node)
   end
-  if node and not more.alone and not more.inventory then
-    return require("exed.cli.task_remote")(node, task, more, values)
-  end
-  if not task.file then task = find_here(name, path) end
+  if node then return require("exed.cli.task_remote")(node, task, more, values) end
   return require("exed.cli.task_alone")(task, more, values)
 end
 

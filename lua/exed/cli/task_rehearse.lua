@@ -12,34 +12,7 @@ local rehearsal = require "exed.task.rehearsal"
 local remote = require "exed.cli.remote"
 local report = require "exed.cli.report"
 local targets = require "exed.cli.targets"
-
-local FACTS_JOBS <const> = 5 -- the newest jobs of facter in which facts are looked for
-
--- ---- facts --------------------------------------------------------------------------------------
-
--- Takes the facts of a job's records for hosts that have none yet.
-local function take_facts(facts, job)
-  for name, list in pairs(job.return_data or {}) do
-    for _, record in ipairs(list) do
-      if record.facts and not facts[name] then facts[name] = record.facts end
-    end
-  end
-end
-
--- The last known facts, by host: of the newest jobs of facter of the exed that answers, if one
--- does.
-local function last_facts(given)
-  local node, jobs = remote.find(given, "/jobs?detail=1&all=1")
-  local facts, looked = {}, 0
-  for i = #(node and jobs or {}), 1, -1 do
-    if jobs[i].operate == "facter" and looked < FACTS_JOBS then
-      looked = looked + 1
-      local job = node:ask("GET", remote.job_path(jobs[i].taskid) .. "?outputs=1")
-      if job then take_facts(facts, job) end
-    end
-  end
-  return facts
-end
+local words = require "exed.words"
 
 -- ---- steps --------------------------------------------------------------------------------------
 
@@ -99,49 +72,78 @@ end
 
 local NUMBERS <const> = { OK = 1, SKIPPED = 2, FAILED = 3, UNREACHABLE = 4, CHANGED = 5 }
 
-local function show_outcomes(out, hosts, outcomes)
+-- Hosts with the same outcome together.
+local function show_outcomes(out, outcomes)
   local groups, order = {}, {}
-  for _, host in ipairs(hosts) do
-    local one = outcomes[host.name]
-    local key = one and one.status .. (one.text or "")
-    if key and not groups[key] then
+  for _, name in ipairs(ranges.sort(words.keys(outcomes))) do
+    local one = outcomes[name]
+    local key = one.status .. (one.text or "")
+    if not groups[key] then
       groups[key] = { names = {}, one = one }
       order[#order + 1] = groups[key]
     end
-    if key then table.insert(groups[key].names, host.name) end
+    table.insert(groups[key].names, name)
   end
   for _, group in ipairs(order) do
     local why = group.one.text and group.one.text ~= "" and ": " .. group.one.text or ""
     out:put(("== %s (%s): %s%s\n"):format(ranges.fold(group.names), report.count(#group.names),
-      report.word(NUMBERS[group.one.status]), why))
+      report.word(NUMBERS[group.one.status]), remote.line(why)))
   end
 end
 
--- task: what its file declares, and file; given: the options; values: of its args.
-return function(task, given, values)
+-- ---- the plan -----------------------------------------------------------------------------------
+
+-- As POST /tasks with dry_run answers it, made here.
+local function plan_here(task, given, values)
   local found = targets.open(given)
   local hosts, unknown = targets.match(found, given[1])
-  if unknown[1] then options.refuse("no host is called %s", table.concat(unknown, ", ")) end
   local checked, err = registry.checker(task.args):check(values, "json")
   if not checked then options.refuse("%s", err.message) end
   local described = {}
   for i, host in ipairs(hosts) do described[i] = inventory.describe(host) end
   local fleet = rehearsal.of { hosts = described, sources = task.file.sources }
-  local facts = given.inventory and {} or last_facts(given)
   fleet:answer { op = "facter", reply = function(host)
-    return { facts = facts[host.name] or { hostname = host.name } }
+    return { facts = { hostname = host.name } }
   end }
   local result = fleet:run(task.name, { args = values, dry_run = true, who = os.getenv "USER" })
-  local out = output.new()
-  if given.json then
-    for _, one in ipairs(result.history) do out:put(json.encode(one) .. "\n") end
-  else
-    show_steps(out, result.history)
-    show_outcomes(out, hosts, result.outcomes)
+  local steps = {}
+  for i, one in ipairs(result.history) do
+    steps[i] = one.said and one or {
+      at = one.at, host = one.host, op = one.op, what = one.what, step = one.step, path = one.key,
+    }
   end
-  for _, text in ipairs(result.printed) do out:note("it printed: %s", text) end
-  out:note("dry run %s: %d steps, nothing was touched%s", result.ok and "done" or "failure",
-    #result.steps, result.error and (" (%s)"):format(result.error.message) or "")
+  return {
+    state = result.ok and #unknown == 0 and 0 or 2, steps = steps, outcomes = result.outcomes,
+    error = result.error and result.error.message or "", no_match = unknown,
+  }
+end
+
+local function plan_there(node, task, given, values)
+  local answer, err = node:ask("POST", "/tasks", {
+    targets = given[1], taskname = task.name, taskopts = next(values) and values or nil,
+    dry_run = true,
+  })
+  if answer then return answer.plan end
+  err.exit = err.away and 2 or 1
+  error(err, 0)
+end
+
+-- task: what its file declares, and file when it is to be done here; given: the options; values:
+-- of its args; node: the exed that is asked, or nil.
+return function(task, given, values, node)
+  local plan = node and plan_there(node, task, given, values) or plan_here(task, given, values)
+  local out, steps = output.new(), 0
+  for _, one in ipairs(plan.steps) do
+    if given.json then out:put(json.encode(one) .. "\n") end
+    if not one.said then steps = steps + 1 end
+  end
+  if not given.json then
+    show_steps(out, plan.steps)
+    show_outcomes(out, plan.outcomes)
+  end
+  for _, name in ipairs(plan.no_match or {}) do out:note("no host is called %s", name) end
+  out:note("dry run %s: %d steps, nothing was touched%s", plan.state == 0 and "done" or "failure",
+    steps, plan.error ~= "" and (" (%s)"):format(plan.error) or "")
   out:flush()
-  return result.ok and 0 or 1
+  return plan.state == 0 and 0 or 1
 end

@@ -15,6 +15,7 @@ function world.new(fleet, start)
     fleet = fleet, start = start, now = 0, timers = {}, order = 0, ops = {}, until_times = {},
     steps = {}, said = {}, waiters = {}, outputs = {},
     history = {}, -- steps, and what was said ({ at, said }), in their order
+    outcomes = {}, -- host -> { status, text }
   }, world)
 end
 
@@ -60,6 +61,13 @@ function world:step()
   if not item then return false end
   self.now = math.max(self.now, item.at)
   item.fn()
+  return true
+end
+
+-- Lets all happen that happens next, at one time.
+function world:tick()
+  if not self:step() then return false end
+  while self.timers[1] and self.timers[1].at <= self.now do self:step() end
   return true
 end
 
@@ -244,6 +252,12 @@ function world:note(entry)
     local host = ask.args.host and self.start.hosts[ask.args.host + 1]
     self.said[#self.said + 1] = (host and host.name .. ": " or "") .. ask.args.text
     self.history[#self.history + 1] = { at = self.now, said = self.said[#self.said] }
+  elseif ask and ask.kind == "outcome" then
+    for _, index in ipairs(ask.args.hosts) do
+      self.outcomes[self.start.hosts[index + 1].name] = {
+        status = ask.args.status, text = ask.args.text,
+      }
+    end
   end
 end
 

@@ -5,6 +5,7 @@ local answer = require "exed.answer"
 local jobs = require "exed.jobs"
 local json = require "exed.json"
 local operate = require "exed.operate"
+local rehearse = require "exed.tasks.rehearse"
 
 local endpoint = {}
 
@@ -18,6 +19,9 @@ local function fields()
     taskopts = {
       "object", default = {}, message = "extra opts for task handler should be an json object",
       help = "args of the task",
+    },
+    dry_run = {
+      "boolean", default = false, help = "no job: what would be done, on hosts where all succeeds",
     },
     jid = { "string", match = "^[%x-]+$", help = "asks for the state of that job instead" },
   }
@@ -58,6 +62,15 @@ local function run(req)
   local values
   values, err = task.checker:check(body.taskopts, "json")
   if not values then return nil, err end
+  if body.dry_run then
+    local plan
+    plan, err = rehearse.run(req.node, {
+      task = task, values = values, targets = body.targets, max_hosts = body.max_hosts,
+      who = req.who,
+    })
+    if not plan then return nil, err end
+    return 200, { plan = plan }
+  end
   return operate.post_job(req, "task", function(request)
     request.task, request.given, request.values = task, body.taskopts, values
     return jobs.submit_task(req.node, request)
