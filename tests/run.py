@@ -26,7 +26,7 @@ import unittest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # Files at once: functional tests mostly wait. EXED_TEST_JOBS overrides.
-JOBS = {"unit": 1, "lua": 2, "functional": 2}
+JOBS = {"unit": 1, "lua": 2, "functional": 3}
 LIMITS = {"unit": 150, "lua": 120, "functional": 300}  # seconds for one file; EXED_TEST_LIMIT overrides
 SLOWER = {None: 1, "asan": 3, "tsan": 5}  # how much longer a file may take under a sanitizer
 GRACE = 3.0  # seconds that a child of a test has to disappear after the test has ended
