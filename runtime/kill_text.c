@@ -63,7 +63,7 @@ static const char text_orphans[] =
 /* `sg SIGNAL`: the groups in sessions of the op get it whole, so that none of their members can have forked
  * meanwhile; what is elsewhere gets it by its number. */
 static const char text_signal[] =
-	"sg(){ Q=' ';for p in $K;do eval \"ss=\\$S_$p gg=\\$G_$p\";case $T in *\" $ss \"*)"
+	"sg(){ Q=' 0 1 ';for p in $K;do eval \"ss=\\$S_$p gg=\\$G_$p\";case $T in *\" $ss \"*)"
 	"case $Q in *\" $gg \"*);;*)Q=\"$Q$gg \";kill -$1 -$gg;;esac;;esac;done;kill -$1 $K;};";
 
 /* Stop until nothing is new, then kill until nothing lives; a look only counts. What is found first is
