@@ -376,7 +376,8 @@ class Tasks(unittest.TestCase):
         wait_until(lambda: self.exed.job(jid, False)["state"] != RUNNING, 120)
         job = self.exed.job(jid, False)
         self.assertEqual(job["state"], FAILURE)
-        self.assertIn("more than 100000 effects", job["error"])
+        # Whichever comes first: how fast it may count depends on the machine.
+        self.assertRegex(job["error"], "more than 100000 effects|more than 2 s between two answers")
         self.assertLess(os.path.getsize(self.exed.error_log), 10 << 20)
 
     # ---- death ----
