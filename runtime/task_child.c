@@ -20,8 +20,11 @@
 #include "json.h"
 
 #define SOCKET 0
-/* Sent at once when so much waits; else at the next receive. */
+/* What is said while there is more to hear is sent when it is so much; what is said between two messages
+ * goes out in one piece, up to the second limit, so that the node does not see half of it. */
 #define FLUSH_BYTES 65536
+#define FLUSH_MOST (1u << 20)
+#define READ_BYTES 65536
 /* Over Lua's own limit: for JSON on its way, the C library and the program itself. */
 #define MEMORY_AROUND (192ull << 20)
 
@@ -40,7 +43,8 @@ static struct {
 	lua_State *running; /* the coroutine that runs now */
 	unsigned long long memory, limit;
 	bool refused; /* the last block that was asked for: Lua collects garbage and asks again */
-	struct buf out;
+	struct buf out, in;
+	size_t in_at; /* up to there `in` was taken */
 } task;
 
 /* ---- the socket ---- */
@@ -73,35 +77,55 @@ static void flush(void)
 	task.out.len = 0;
 }
 
-static void read_all(char *data, size_t n)
+/* Reads what there is, at least a byte. */
+static void read_more(void)
 {
-	while (n > 0) {
-		ssize_t done = read(SOCKET, data, n);
+	static char data[READ_BYTES];
+	ssize_t n;
 
-		if (done < 0 && errno == EINTR)
-			continue;
-		if (done <= 0)
-			_exit(done == 0 ? TASK_EXIT_OK : TASK_EXIT_PROTOCOL);
-		data += done;
-		n -= (size_t)done;
+	if (task.in_at) {
+		memmove(task.in.data, task.in.data + task.in_at, task.in.len - task.in_at);
+		task.in.len -= task.in_at;
+		task.in_at = 0;
 	}
+	do
+		n = read(SOCKET, data, sizeof(data));
+	while (n < 0 && errno == EINTR);
+	if (n <= 0)
+		_exit(n == 0 ? TASK_EXIT_OK : TASK_EXIT_PROTOCOL);
+	buf_add(&task.in, data, (size_t)n);
+	if (task.in.failed)
+		_exit(TASK_EXIT_MEMORY);
 }
 
-/* The next frame, for the caller to free. */
-static char *read_frame(size_t *n)
+/* Whether a frame is there whole: its text, inside of `in`. */
+static bool find_frame(char **text, size_t *n)
 {
-	unsigned char head[4];
-	char *data;
+	const unsigned char *head = (const unsigned char *)task.in.data + task.in_at;
+	size_t have = task.in.len - task.in_at;
 
-	read_all((char *)head, sizeof(head));
+	if (have < 4)
+		return false;
 	*n = (size_t)head[0] << 24 | (size_t)head[1] << 16 | (size_t)head[2] << 8 | head[3];
 	if (*n > TASK_FRAME_MAX)
 		_exit(TASK_EXIT_PROTOCOL);
-	data = malloc(*n ? *n : 1);
-	if (!data)
-		_exit(TASK_EXIT_MEMORY);
-	read_all(data, *n);
-	return data;
+	*text = task.in.data + task.in_at + 4;
+	return have - 4 >= *n;
+}
+
+/* The next frame: its text, until the next call. What was said goes out before it is waited for. */
+static char *read_frame(size_t *n)
+{
+	char *text;
+
+	while (!find_frame(&text, n)) {
+		flush();
+		read_more();
+	}
+	if (task.out.len >= FLUSH_BYTES)
+		flush();
+	task.in_at += 4 + *n;
+	return text;
 }
 
 /* Where the coroutine is: the first level that has lines. Allocates nothing. */
@@ -248,7 +272,7 @@ static int l_send(lua_State *L)
 	buf_add(&task.out, text, n);
 	if (task.out.failed)
 		_exit(TASK_EXIT_MEMORY);
-	if (task.out.len >= FLUSH_BYTES)
+	if (task.out.len >= FLUSH_MOST)
 		flush();
 	return 0;
 }
@@ -256,12 +280,9 @@ static int l_send(lua_State *L)
 static int l_receive(lua_State *L)
 {
 	size_t n;
-	char *data;
+	char *data = read_frame(&n);
 
-	flush();
-	data = read_frame(&n);
 	lua_pushlstring(L, data, n);
-	free(data);
 	return 1;
 }
 
@@ -343,7 +364,6 @@ static int run(lua_State *L)
 	open_libraries(L);
 	frame = read_frame(&n);
 	rc = json_decode(L, frame, n, &err);
-	free(frame);
 	if (rc)
 		return luaL_error(L, "the first frame: %s", err.message);
 	set_searcher(L);

@@ -115,6 +115,10 @@ local LOOK <const> = {
 }
 -- The fan-outs, one after another: who, plan, options.
 local function steps(work, groups, made, repeatable)
+  -- One effect of a task on one host, mostly: no more is made for it than it needs.
+  if groups.run and next(groups) == "run" and next(groups, "run") == nil then
+    return { { groups.run, made, { marks = not repeatable } } }
+  end
   local look = with(made, LOOK)
   look.stdin, look.env, look.cwd = nil, nil, nil
   local own = { marks = not repeatable }

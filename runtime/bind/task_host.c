@@ -3,6 +3,7 @@
  *   start{ memory = bytes, cpu = seconds } -> child | nil, err
  *   child:send(text) -> true | nil, err        a frame; code "limit" when it does not take them
  *   child:next([seconds]) -> text | nil, err   code "closed" when it has ended, "timeout"
+ *   child:all([seconds]) -> list | nil, err    all that there are, at least one
  *   child:probe()    asks where it is: a frame { stuck = "file:line" }
  *   child:kill()     child:pid() -> integer
  *   child:ended() -> { code, signal, cpu, memory } | nil
@@ -42,6 +43,7 @@ struct box {
 struct child_wait {
 	struct wait wait; /* first */
 	struct box *box;
+	bool all;
 };
 
 static void drop_frames(struct box *b)
@@ -104,25 +106,43 @@ static void on_end(void *arg)
 
 /* ---- waiting ---- */
 
-/* Pushes the oldest frame and frees it, or nil and an err at the end. */
-static int push_next(struct wait *w, lua_State *L)
+/* Pushes the oldest frame and frees it. */
+static void push_frame(struct box *b, lua_State *L)
 {
-	struct box *b = ((struct child_wait *)w)->box;
 	struct frame *f = b->first;
-	struct err err;
 
-	if (!f) {
-		err_set(&err, ERR_CLOSED, "the task's process has ended");
-		return fiber_push_err(L, &err, "task_host.next");
-	}
 	lua_pushlstring(L, f->text, f->n);
 	b->first = f->next;
 	if (!b->first)
 		b->last = &b->first;
+	b->queued--;
 	b->queued_bytes -= f->n;
 	free(f);
-	if (--b->queued <= QUEUE_MAX / 2 && b->queued_bytes <= QUEUE_BYTES / 2)
+	if (b->queued <= QUEUE_MAX / 2 && b->queued_bytes <= QUEUE_BYTES / 2)
 		task_host_pause(b->host, false);
+}
+
+/* One frame, or a list of all, or nil and an err at the end. */
+static int push_next(struct wait *w, lua_State *L)
+{
+	struct child_wait *cw = (struct child_wait *)w;
+	struct box *b = cw->box;
+	size_t queued = b->queued;
+	struct err err;
+
+	if (!b->first) {
+		err_set(&err, ERR_CLOSED, "the task's process has ended");
+		return fiber_push_err(L, &err, "task_host.next");
+	}
+	if (!cw->all) {
+		push_frame(b, L);
+		return 1;
+	}
+	lua_createtable(L, (int)queued, 0);
+	for (size_t i = 1; i <= queued; i++) { /* not those that come meanwhile */
+		push_frame(b, L);
+		lua_rawseti(L, -2, (lua_Integer)i);
+	}
 	return 1;
 }
 
@@ -146,7 +166,7 @@ static struct box *check_box(lua_State *L)
 	return *p;
 }
 
-static int l_next(lua_State *L)
+static int await(lua_State *L, bool all)
 {
 	static const struct wait_ops ops = { push_next, cancel_next, free_next };
 	struct box *b = check_box(L);
@@ -160,12 +180,23 @@ static int l_next(lua_State *L)
 		return luaL_error(L, "not enough memory");
 	wait_init(&w->wait, &ops, "task_host.next", ms);
 	w->box = b;
+	w->all = all;
 	b->refs++;
 	if (b->first || b->ended)
 		wait_done(&w->wait);
 	else
 		b->waiting = w;
 	return fiber_await(L, &w->wait);
+}
+
+static int l_next(lua_State *L)
+{
+	return await(L, false);
+}
+
+static int l_all(lua_State *L)
+{
+	return await(L, true);
 }
 
 /* ---- the rest ---- */
@@ -269,7 +300,7 @@ int luaopen_exed_task_host(lua_State *L)
 {
 	static const luaL_Reg methods[] = {
 		{ "send", l_send },   { "next", l_next }, { "probe", l_probe }, { "kill", l_kill },
-		{ "pid", l_pid },     { "ended", l_ended }, { NULL, NULL },
+		{ "pid", l_pid },     { "ended", l_ended }, { "all", l_all },	  { NULL, NULL },
 	};
 	static const luaL_Reg functions[] = { { "start", l_start }, { NULL, NULL } };
 

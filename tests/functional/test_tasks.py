@@ -8,7 +8,6 @@ import sys
 import threading
 import time
 import unittest
-from contextlib import ExitStack
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "tests", "support"))
@@ -442,6 +441,79 @@ class Tasks(unittest.TestCase):
         self.exed.post("/jobs/%s/cancel" % sleep)
         self.assertEqual(self.exed.wait_job(sleep)["error"], "cancelled")
         self.assertEqual(self.lines(mark)["web02"], ["before"])
+
+
+class SharedStore(unittest.TestCase):
+    """Two nodes on one Redis."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.sshd = Sshd(HOSTS)
+        cls.addClassCleanup(cls.sshd.stop)
+        cls.sshd.start()
+        cls.redis = Redis()
+        cls.addClassCleanup(cls.redis.stop)
+        cls.redis.start()
+        cls.nodes = []
+        for _ in range(2):
+            node = Exed(cls.sshd, {"runner": {"redis_url": cls.redis.url}, "store": {"node_timeout": "2s"}})
+            Tasks.modules(node)
+            cls.addClassCleanup(node.stop)
+            cls.nodes.append(node.start(limit=30))
+
+    def setUp(self):
+        for node in self.nodes:
+            if not node.child:
+                node.start(limit=30)
+
+    def begin(self, mark, work):
+        """A job of which two hosts are being worked on; returns its jid, its node and the other one."""
+        jid = self.nodes[0].submit("/tasks", {"targets": "all", "taskname": "roll", "taskopts": {
+            "mark": mark, "work": work, "size": 2}})
+        wait_until(lambda: list(self.lines(mark).values()).count(["drain", "work"]) == 2, 20)
+        for node, other in (self.nodes, self.nodes[::-1]):
+            if any("--task" in command_line(pid) for pid in children_of(node.pid)):
+                return jid, node, other
+        self.fail("no node runs the task")
+
+    def lines(self, mark):
+        return {host.name: host.read(mark).split() for host in self.sshd.hosts}
+
+    def test_another_node_takes_a_task_over(self):
+        jid, owner, other = self.begin("taken", "sleep 1")
+        owner.kill9()
+        try:
+            job = other.wait_job(jid, 40)
+        finally:
+            owner.start(limit=30)
+        self.assertEqual((job["state"], job["error"]), (DONE, ""))
+        self.assertEqual(self.lines("taken"), {h.name: ["drain", "work", "restore"] for h in self.sshd.hosts})
+
+    def test_the_store_is_away_in_the_middle(self):
+        jid, owner, _ = self.begin("away", "sleep 1")
+        self.redis.pause()
+        time.sleep(6)  # longer than a beat, an answer limit and a command
+        self.redis.resume()
+        job = owner.wait_job(jid, 60)
+        self.assertEqual((job["state"], job["error"]), (DONE, ""))
+        self.assertEqual(self.lines("away"), {h.name: ["drain", "work", "restore"] for h in self.sshd.hosts})
+
+    def test_a_source_that_asks_something_else_stops_and_names_the_hosts(self):
+        jid, owner, other = self.begin("conflict", "sleep 3")
+        other.kill9()
+        owner.kill9()
+        sha = json.loads(self.redis.ask("HGET", "exed:job:" + jid, "pins"))["sources"]
+        text = self.redis.ask("GET", "exed:src:" + sha)
+        self.redis.ask("SET", "exed:src:" + sha, text.replace(b"echo work", b"echo other"))
+        owner.start(limit=30)
+        other.start(limit=30)
+        job = owner.wait_job(jid, 40)
+        self.assertEqual(job["state"], FAILURE)
+        self.assertRegex(job["error"], r"version conflict at effect \d+ \(/1/web0[12]#2\): the journal has execute "
+                         r"echo work .*, the code asks execute echo other .*; between start and end: web01, web02$")
+        self.assertEqual([len(lines) for lines in self.lines("conflict").values()], [2, 2, 0, 0])
+        self.assertEqual([job["return_data"][h.name][-1]["status"] for h in self.sshd.hosts],
+                         [FAILED, FAILED, SKIPPED, SKIPPED])
 
 
 if __name__ == "__main__":

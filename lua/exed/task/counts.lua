@@ -18,14 +18,19 @@ function counts.down(count, all)
   return all * math.tointeger(tonumber(count:sub(1, -2))) // 100
 end
 
+local defaults = {} -- checker -> what it makes of no options, once it was asked
+
 -- Checks the options that an author gave to `what` by a compiled declaration; wrong ones raise
--- with his file and line.
+-- with his file and line. What it returns is not to be changed.
 function counts.options(checker, given, what)
+  local none = given == nil or type(given) == "table" and next(given) == nil
+  if none and defaults[checker] then return defaults[checker] end
   if given ~= nil and type(given) ~= "table" then
     fail.usage("%s: options are a table, got %s", what, type(given))
   end
   local found, err = checker:check(given or {}, "json")
   if not found then fail.usage("%s: %s", what, err.message) end
+  if none then defaults[checker] = found end
   return found
 end
 

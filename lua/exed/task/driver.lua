@@ -24,8 +24,6 @@
 -- message } }, { limit = { code, message, at } }: the task went over a limit while it worked on the
 -- answer or event number `at`; from there on only deferred functions went on.
 
-local json = require "exed.json"
-
 local driver = {}
 driver.__index = driver
 
@@ -156,9 +154,20 @@ local function conflict(self, was, is)
   }
 end
 
+local function is_equal(one, other)
+  if type(one) ~= "table" or type(other) ~= "table" then return one == other end
+  for key, value in pairs(one) do
+    if not is_equal(value, other[key]) then return false end
+  end
+  for key in pairs(other) do
+    if one[key] == nil then return false end
+  end
+  return true
+end
+
 local function is_same(was, is)
   return was.kind == is.kind and was.path == is.path and (was.note or false) == (is.note or false)
-    and json.encode(was.args) == json.encode(is.args)
+    and is_equal(was.args, is.args)
 end
 
 -- Whether the task has had all that the journal knows, so that what it asks now is to be done.

@@ -35,8 +35,7 @@ local function read_options(given, what)
   if options.per_domain and not options.domain then
     fail.usage("%s: per_domain needs domain, the variable that names it", what)
   end
-  options.gate = gate
-  return options
+  return setmetatable({ gate = gate }, { __index = options })
 end
 
 -- A new walk over a set of hosts. what: "each.window" or "each.batch", for messages.

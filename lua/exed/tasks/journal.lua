@@ -18,7 +18,15 @@ function journal.new(node, slice)
   return setmetatable({ node = node, slice = slice, seq = 0 }, journal)
 end
 
--- All entries, oldest first, or nil, err.
+-- An entry; an answer stays a text until somebody wants to know what is in it: most are only handed
+-- on. Its keys are in order, so that it begins with its number.
+local function read_entry(text)
+  local n = text:match '^{"ans":(%d+)[,}]'
+  if n then return { ans = math.tointeger(tonumber(n)), text = text } end
+  return json.decode(text)
+end
+
+-- All entries, oldest first, or nil, err. An answer has its number, ans, and is whole as text.
 function journal.read(node, jid)
   local entries, after = {}, 0
   while true do
@@ -26,7 +34,7 @@ function journal.read(node, jid)
     if not page then return nil, err end
     for i = 2, #page do
       after = page[i][1]
-      entries[#entries + 1] = json.decode(page[i][2])
+      entries[#entries + 1] = read_entry(page[i][2])
     end
     if #page == 1 or after >= page[1] then return entries end
     timer.sleep(0)

@@ -6,6 +6,7 @@ local config = require "exed.config"
 local driver = require "exed.task.driver"
 local effects = require "exed.tasks.effects"
 local fiber = require "exed.fiber"
+local json = require "exed.json"
 local log = require "exed.log"
 local messages = require "exed.tasks.messages"
 local pins = require "exed.tasks.pins"
@@ -82,26 +83,35 @@ local function wait_for_driver(one)
   one.served, one.busy_since = false, timer.now()
 end
 
+-- Hands on one message, when it is one that a task may send.
+local function read_message(self, one, text)
+  local message, err = process.read(text)
+  if not message then
+    one.why = "sent what is no message: " .. err.message
+    return
+  end
+  local checked, wrong = messages.check(message, #self.pins.hosts)
+  if not checked then
+    one.why = "sent what its node does not take: " .. wrong
+    return
+  end
+  checked = take(self, one, checked)
+  if not checked then return end
+  checked.size = #text
+  one.driver:push(checked)
+end
+
 -- Hands on what the process says until it ends. What it says is checked first; more of it is read
 -- when the driver has taken what there is.
 local function read_messages(self, one)
   while not one.why do
-    local message, size = one.process:next()
-    if not message then
-      if size.code ~= "closed" then one.why = "sent what is no message: " .. size.message end
-      break
+    local texts = one.process:texts()
+    if not texts then break end
+    for _, text in ipairs(texts) do
+      if one.why then break end
+      read_message(self, one, text)
     end
-    local checked, wrong = messages.check(message, #self.pins.hosts)
-    if checked then
-      checked = take(self, one, checked)
-      if checked then
-        checked.size = size
-        one.driver:push(checked)
-      end
-      wait_for_driver(one)
-    else
-      one.why = "sent what its node does not take: " .. wrong
-    end
+    wait_for_driver(one)
   end
   one.process:kill()
   local why = one.why or one.process:why_ended() or "ended before its task"
@@ -152,9 +162,15 @@ end
 -- ---- the driver ---------------------------------------------------------------------------------
 
 local function send_message(self, one, message)
+  local raise = message.raise
   if one.idle >= one.sent then one.busy_since = timer.now() end
   one.sent = one.sent + 1
-  local ok, err = one.process:send(message)
+  local text = message.text
+  if text and message.raise then
+    message = json.decode(text)
+    message.raise, text = raise, nil
+  end
+  local ok, err = one.process:send(message, text)
   if not ok then log.debug("task", "jid=%s %s", self.slice.jid, err.message) end
 end
 

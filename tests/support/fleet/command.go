@@ -90,6 +90,27 @@ func (s *session) command(c *simple, words []string, last int, depth int) int {
 	return s.leaf(c, name, args, last)
 }
 
+// splitFence takes exed's fence (runtime/fence.c) apart: the assignment of its command, and its op id.
+func splitFence(text string) (head, op string, found bool) {
+	end := strings.Index(text, ";x_d=$x_b/$x_o;")
+	if end < 0 || !strings.HasPrefix(strings.TrimPrefix(text, "unset n s;"), "x_c=") {
+		return "", "", false // it may be in the quotes of what wraps it
+	}
+	at := strings.LastIndex(text[:end], ";x_o=")
+	if at < 0 {
+		return "", "", false
+	}
+	op, _, _ = strings.Cut(text[at+len(";x_o="):], ";")
+	return text[:at], op, true
+}
+
+// fenced plays a host where the op has never been started: nothing is kept here.
+func (s *session) fenced(head, op string, depth int) int {
+	s.eval(head, depth+1)
+	s.write(1, []byte("exed "+op+" new\n"))
+	return s.eval(s.env["x_c"], depth+1)
+}
+
 func (s *session) subshell(args []string, depth int) int {
 	if len(args) < 2 || args[0] != "-c" {
 		return 127

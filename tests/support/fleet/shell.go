@@ -252,6 +252,9 @@ func (p *parser) strip(value string) (string, error) {
 
 // eval runs a text as sh would and returns the status of its last command.
 func (s *session) eval(text string, depth int) int {
+	if head, op, found := splitFence(text); found {
+		return s.fenced(head, op, depth)
+	}
 	p := &parser{session: s, text: text}
 	skip := false
 	for p.pos < len(text) && !s.exited {
