@@ -280,7 +280,7 @@ function effects:park()
     effect.stop = PARKED
     effect.event:notify()
   end
-  self.running = {}
+  self.running, self.questions = {}, {}
   return at, questions
 end
 
