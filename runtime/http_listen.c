@@ -164,9 +164,9 @@ static int look_up(const char *name, in_port_t port, union address *a, socklen_t
 	struct addrinfo hints = { .ai_socktype = SOCK_STREAM }, *found = NULL, *best;
 	int rc = getaddrinfo(name, NULL, &hints, &found);
 
-	if (rc)
+	if (rc || !found)
 		return err_set(err, ERR_INVALID, "cannot listen on %.100s: %s", name,
-			       gai_strerror(rc));
+			       gai_strerror(rc ? rc : EAI_NONAME));
 	best = found;
 	for (struct addrinfo *i = found; i; i = i->ai_next)
 		if (i->ai_family == AF_INET) {
