@@ -6,6 +6,7 @@ local json = require "exed.json"
 local metrics = require "exed.metrics"
 local pins = require "exed.tasks.pins"
 local plan = require "exed.plan"
+local preview = require "exed.preview"
 local sys = require "exed.sys"
 local timer = require "exed.timer"
 
@@ -41,7 +42,7 @@ local function make_slices(count, window)
   return slices
 end
 
--- Names of the targets, those of the inventory first, and how many these are.
+-- Names of the targets, those of the inventory first, how many these are, and their hosts.
 local function resolve(node, request)
   local inventory = node.holder.inventory
   local found, unknown = inventory:resolve(request.targets)
@@ -52,12 +53,14 @@ local function resolve(node, request)
   local names = {}
   for i, host in ipairs(found) do names[i] = host.name end
   table.move(unknown, 1, #unknown, #found + 1, names)
-  local most = node.config.api.max_hosts
-  if request.max_hosts and request.max_hosts < most then most = request.max_hosts end
-  if #names > most then
-    return bad(("%d targets are more than max_hosts, %d"):format(#names, most))
+  local most, whose = node.config.api.max_hosts, "max_hosts of [api]"
+  if request.max_hosts and request.max_hosts < most then
+    most, whose = request.max_hosts, "max_hosts of the request"
   end
-  return names, #found
+  if #names > most then
+    return bad(("%d targets are more than %s, %d"):format(#names, whose, most))
+  end
+  return names, #found, found
 end
 
 jobs.resolve = resolve
@@ -152,14 +155,10 @@ local function create(node, request, found)
   return { jid = answer.jid, replay = answer.how == "REPLAY" }
 end
 
--- Makes a job of a request: operation, targets (text or list), args, and optionally executor, lock,
--- priority, timeout (seconds), window, lines, max_hosts, listed (false: a sync GET), who, idem_key,
--- idem_hash. Returns { jid, replay }, or nil, err.
-function jobs.submit(node, request)
-  if not node.incarnation then
-    return nil, { code = "away", message = "the node has not reached its store yet" }
-  end
-  local targets, known = resolve(node, request)
+-- What is known of a request before there is a job: targets, known, hosts, lock, made (the
+-- executor's plan); or nil, err. Sets request.count and request.fenced.
+local function prepare(node, request)
+  local targets, known, hosts = resolve(node, request)
   if not targets then return nil, known end
   request.count = #targets
   local made, lock, err
@@ -173,10 +172,38 @@ function jobs.submit(node, request)
     ok, err = check_fence(node, targets, known)
     if not ok then return nil, err end
   end
-  return create(node, request, {
-    targets = targets, known = known, lock = lock, fields = job_fields(request, #targets),
-    slices = make_slices(known, request.window),
-  })
+  return { targets = targets, known = known, hosts = hosts, lock = lock, made = made }
+end
+
+-- Makes a job of a request: operation, targets (text or list), args, and optionally executor, lock,
+-- priority, timeout (seconds), window, lines, max_hosts, listed (false: a sync GET), parent (the
+-- jid of the job that is run again), who, idem_key, idem_hash. Returns { jid, replay }, or nil,
+-- err.
+function jobs.submit(node, request)
+  if not node.incarnation then
+    return nil, { code = "away", message = "the node has not reached its store yet" }
+  end
+  local found, err = prepare(node, request)
+  if not found then return nil, err end
+  found.fields = job_fields(request, #found.targets)
+  found.slices = make_slices(found.known, request.window)
+  return create(node, request, found)
+end
+
+-- What that job would do: a plan of exed.preview, or nil, err. Touches nothing.
+function jobs.preview(node, request)
+  local found, err = prepare(node, request)
+  if not found then return nil, err end
+  local window = request.window or node.config.ssh.window
+  return preview.new {
+    operation = request.operation, args = request.args, made = found.made, hosts = found.hosts,
+    unknown = table.move(found.targets, found.known + 1, #found.targets, 1, {}), window = window,
+    head = {
+      operation = request.operation, executor = request.executor or node.config.runner.executor,
+      command = found.made.command, lock = found.lock, fence = request.fenced or false,
+      window = window,
+    },
+  }
 end
 
 -- A job of a task: request.task is of exed.tasks.registry, request.values its args, and the rest as

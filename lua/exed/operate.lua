@@ -11,7 +11,7 @@ local operate = {}
 
 local KEY_BYTES <const> = 255 -- of an Idempotency-Key
 
-local OPTIONS <const> = {
+local OPTIONS <const> = { -- of every operation
   targets = {
     "hosts", required = true, first = true, alias = "target", missing = "no target(s) given",
     help = "hosts, groups and patterns",
@@ -24,7 +24,10 @@ local OPTIONS <const> = {
   window = { "integer", min = 1, help = "hosts at once" },
   lines = { "boolean", help = "followers see output as it comes" },
   max_hosts = { "integer", min = 1, help = "refuse more targets than this" },
+  dry_run = { "boolean", default = false, help = "no job: what would be done, if all went well" },
 }
+
+operate.OPTIONS = OPTIONS
 
 -- The declaration of an operation's query or body: its own fields and those that all have.
 function operate.fields(own)
@@ -41,39 +44,58 @@ local function to_request(req, values, operation, args)
   return request
 end
 
--- A POST: a job, 201 with its jid.
-function operate.post(req, operation, args)
-  return operate.post_job(req, operation, function(request)
-    request.args = args
-    return jobs.submit(req.node, request)
-  end)
+-- Gives the request its Idempotency-Key, so that the same again makes no second job. what: the
+-- endpoint that it is for. Returns true, or nil, err.
+local function take_key(req, request, what)
+  local key = req.headers["idempotency-key"]
+  if not key then return true end
+  if #key > KEY_BYTES or key == "" then
+    return nil, {
+      code = "bad_request",
+      message = ("Idempotency-Key must have 1 to %d bytes"):format(KEY_BYTES),
+    }
+  end
+  request.idem_key = key
+  request.idem_hash = text.sha256(what .. "\n" .. json.encode(req.document))
+  return true
 end
 
--- The same with a function that makes the job of the request.
-function operate.post_job(req, operation, submit)
-  local request = to_request(req, req.body, operation, nil)
-  local key = req.headers["idempotency-key"]
-  if key then
-    if #key > KEY_BYTES or key == "" then
-      return nil, {
-        code = "bad_request",
-        message = ("Idempotency-Key must have 1 to %d bytes"):format(KEY_BYTES),
-      }
-    end
-    request.idem_key = key
-    request.idem_hash = text.sha256(operation .. "\n" .. json.encode(req.document))
-  end
-  local made, err = submit(request)
+-- Makes the request's job by submit(request): 201 with its jid.
+function operate.create(req, request, what, submit)
+  local made, err = take_key(req, request, what)
+  if made then made, err = submit(request) end
   if not made then return nil, err end
   return 201, { jid = made.jid }, {
     Location = "/jobs/" .. made.jid, ["Idempotent-Replay"] = made.replay and "true" or nil,
   }
 end
 
+-- What the request's operation would do: 200 with its plan.
+function operate.preview(req, request)
+  local plan, err = jobs.preview(req.node, request)
+  if not plan then return nil, err end
+  return 200, function(out) return plan:write(out) end
+end
+
+-- A POST: a job, 201 with its jid.
+function operate.post(req, operation, args)
+  local request = to_request(req, req.body, operation, args)
+  if request.dry_run then return operate.preview(req, request) end
+  return operate.create(req, request, operation, function(one)
+    return jobs.submit(req.node, one)
+  end)
+end
+
+-- The same with a function that makes the job of the request.
+function operate.post_job(req, operation, submit)
+  return operate.create(req, to_request(req, req.body, operation, nil), operation, submit)
+end
+
 -- A GET: a job that is not listed; the answer is its records, when it has ended. The job goes on
 -- when the client leaves.
 function operate.get(req, operation, args)
   local request = to_request(req, req.query, operation, args)
+  if request.dry_run then return operate.preview(req, request) end
   request.listed = false
   local made, err = jobs.submit(req.node, request)
   if not made then return nil, err end

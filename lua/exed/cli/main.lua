@@ -15,7 +15,7 @@ local words = require "exed.words"
 -- In the order in which help shows them.
 local VERBS <const> = {
   "exec", "ping", "facter", "service", "hosts", "task", "jobs", "follow", "cancel", "approve",
-  "pause", "resume", "journal",
+  "pause", "resume", "rerun", "journal",
 }
 
 -- In place of a verb, since tasks may have these names.

@@ -8,7 +8,9 @@ local names = require "exed.inventory.names"
 local options = require "exed.cli.options"
 local output = require "exed.cli.output"
 local plan = require "exed.plan"
+local plan_view = require "exed.cli.plan_view"
 local plugins = require "exed.plugins"
+local preview = require "exed.preview"
 local report = require "exed.cli.report"
 local sys = require "exed.sys"
 local targets = require "exed.cli.targets"
@@ -33,6 +35,8 @@ operation.options = {
     .. "the inventory says" },
   { "executor", type = "string", value = "NAME", shown = "[runner] executor, ssh",
     help = "who does the operation" },
+  targets.options.max_hosts,
+  { "dry-run", help = "touch nothing: print what would be done, and on which hosts at once" },
   { "fold", "b", help = "at the end, identical results once, with their hosts as ranges" },
   { "json", help = "one JSON object per host and line, as hosts finish" },
   { "quiet", "q", help = "no summary" },
@@ -134,6 +138,18 @@ local function conclude(given, out, done, hosts, unknown, what)
   return all_good(done, #hosts) and #unknown == 0 and 0 or 1
 end
 
+-- What would be done, printed; returns the exit code.
+local function rehearse(given, hosts, unknown, what, made)
+  local made_up, steps, outcomes = preview.new {
+    operation = what.operation, args = what.args, made = made, hosts = hosts, unknown = unknown,
+    window = given.window or config.ssh.window,
+  }, {}, {}
+  for i, host in ipairs(hosts) do steps[#steps + 1], outcomes[host.name] = made_up:step(i) end
+  local found = made_up:ending()
+  found.steps, found.outcomes, found.no_match = steps, outcomes, unknown
+  return plan_view(found, given)
+end
+
 -- Runs an operation by the options of a command line; returns the exit code.
 -- what: operation, args, stdin, say(record) -> the text for a host that went well (nil: none),
 -- plain (a change is counted as ok)
@@ -141,8 +157,10 @@ function operation.run(given, text, what)
   check(given)
   local inventory = targets.open(given)
   local hosts, unknown = targets.match(inventory, text)
+  targets.limit(given, #hosts + #unknown)
   apply_login(given, hosts)
   local filled, made = make_plan(given, what, #hosts)
+  if given["dry-run"] then return rehearse(given, hosts, unknown, what, made) end
   local out = output.new()
   local view = open_view(given, out, hosts, what)
   filled.lines, filled.output_cap = view.lines and not made.quiet_record, view.cap

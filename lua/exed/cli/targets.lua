@@ -18,6 +18,9 @@ targets.options = {
     help = "a file or directory in Ansible's format, or a list of hosts with a comma in it: "
       .. "web1,web2 or web[01:20],",
   },
+  max_hosts = {
+    "max-hosts", type = "integer", min = 1, value = "N", help = "refuse more hosts than this",
+  },
 }
 
 targets.pattern_help = [[
@@ -67,6 +70,14 @@ function targets.match(found, text)
     options.refuse("%s names no host of the inventory (it has %d)", words.show(text), #found.hosts)
   end
   return hosts, unknown
+end
+
+-- Raises when so many hosts are more than --max-hosts allows.
+function targets.limit(given, count)
+  local most = given["max-hosts"]
+  if most and count > most then
+    options.refuse("%d targets are more than --max-hosts, %d", count, most)
+  end
 end
 
 return targets

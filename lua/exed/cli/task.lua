@@ -13,6 +13,7 @@ local words = require "exed.words"
 -- these are always meant.
 local OWN <const> = remote.declare {
   targets.options.inventory,
+  targets.options.max_hosts,
   { "dry-run", help = "touch nothing: run it on made-up hosts where all succeeds, on a clock that "
     .. "jumps, and print its steps" },
   { "detach", "d", help = "print the job's id, and do not wait" },

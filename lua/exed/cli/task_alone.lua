@@ -202,6 +202,7 @@ end
 return function(task, given, values)
   local found = targets.open(given)
   local hosts, unknown = targets.match(found, given[1])
+  targets.limit(given, #hosts + #unknown)
   if task.max_hosts and #hosts > task.max_hosts then
     options.refuse("%d targets are more than max_hosts of task %s, %d", #hosts, task.name,
       task.max_hosts)

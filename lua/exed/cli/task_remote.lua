@@ -53,6 +53,7 @@ return function(node, task, given, values)
   local made, err = node:ask("POST", "/tasks", {
     targets = given[1], taskname = task.name, taskopts = next(values) and values or nil,
     executor = given.executor, timeout = given["time-limit"],
+    max_hosts = given["max-hosts"],
   })
   if not made then error(explain(err), 0) end
   local path = remote.job_path(made.jid)

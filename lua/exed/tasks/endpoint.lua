@@ -20,9 +20,6 @@ local function fields()
       "object", default = {}, message = "extra opts for task handler should be an json object",
       help = "args of the task",
     },
-    dry_run = {
-      "boolean", default = false, help = "no job: what would be done, on hosts where all succeeds",
-    },
     jid = { "string", match = "^[%x-]+$", help = "asks for the state of that job instead" },
   }
   local targets = {}
