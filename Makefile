@@ -149,6 +149,11 @@ build/support/floor: $(FLOOR_SRC) build/flags $(OWN_SSH2)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $(FLOOR_SRC) $(ALL_LIBS)
 
+build/bench/records: tests/bench/records.c $(LIB) $(OWN_SSH2)
+	$(if $(V),,@echo "cc   $@")
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $< $(LIB) $(ALL_LIBS)
+
 -include $(LIB_OBJ:.o=.d) $(BUILD)/obj/main.d $(BUILD)/obj/run.d
 -include $(UNIT_SRC:tests/%.c=$(BUILD)/obj/tests/%.d) $(UNIT_HELP_OBJ:.o=.d)
 
@@ -208,6 +213,17 @@ SUITE ?=
 chaos: all support ## break things at random moments; ROUNDS=50, SEED=N, SUITE=nodes,redis,stop,clock,followers,tasks
 	$(Q)EXED_BUILD=$(BUILD) $(PYTHON) tests/chaos/chaos.py --rounds '$(ROUNDS)' --seed '$(SEED)' \
 		--suite '$(SUITE)'
+
+# Peers that are not installed are left out: `make bench-deps` installs them.
+ROW ?=
+
+.PHONY: bench bench-short bench-deps
+bench: all support build/bench/records ## measure exed beside the floor and other tools; ROW=cold,warm
+	$(Q)$(PYTHON) tests/bench/bench.py --only '$(ROW)'
+bench-short: all support build/bench/records ## a minute of it; fails at twice the bar
+	$(Q)$(PYTHON) tests/bench/bench.py --short --only '$(ROW)'
+bench-deps: ## install the tools that exed is measured beside
+	$(Q)sh tools/deps.sh build test bench
 
 # Each tests/fuzz/fuzz_X.c is a libFuzzer target; corpus_X beside it has the inputs to begin with.
 FUZZ_SECONDS ?= 60

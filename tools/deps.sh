@@ -13,6 +13,8 @@ PKGS_build="gcc libc6-dev make pkg-config liblua5.4-dev libpcre2-dev libevent-de
 PKGS_demo="openssh-server openssh-client curl"
 PKGS_test="libcmocka-dev openssh-server openssh-client openssl python3 procps golang-go golang-golang-x-crypto-dev
 	ansible-core busybox clustershell dash dropbear-bin fish tcsh"
+PKGS_bench="pdsh clustershell pssh python3-asyncssh ansible-core openssh-client redis-tools nginx-light
+	libnginx-mod-http-lua lua-nginx-redis wrk"
 PKGS_lint="lua-check clang clang-tidy"
 PKGS_fuzz="clang libclang-rt-14-dev"
 
@@ -22,6 +24,7 @@ LIBS_test="cmocka"
 PROGRAMS_build="cc pkg-config redis-server"
 PROGRAMS_demo="ssh-keygen curl"
 PROGRAMS_test="ssh-keygen openssl python3 go ansible-inventory busybox clush"
+PROGRAMS_bench="pdsh clush parallel-ssh ansible ssh redis-benchmark nginx wrk"
 PROGRAMS_lint="luacheck clang-tidy"
 PROGRAMS_fuzz="clang"
 
@@ -99,7 +102,7 @@ install_as_root() {
 			fail_install
 		fi
 	fi
-	for pair in redis-server:redis-server openssh-server:ssh; do
+	for pair in redis-server:redis-server openssh-server:ssh nginx-light:nginx; do
 		case " $* " in *" ${pair%%:*} "*) keep_from_boot "${pair#*:}" ;; esac
 	done
 }

@@ -1,0 +1,108 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Measures exed beside the floor and other tools, and holds it against the bar.
+
+usage: bench.py [--short] [--only KEY,KEY] [--rounds N] [--out DIR]
+
+Each row of the table is a measurement of its own (README.md); contenders take turns in one run. The table goes
+to the terminal and, with the figures of all rounds, to DIR (build/bench). With --short a few rows are
+measured in about a minute, and the exit code is 1 when one is over twice its bar.
+"""
+
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+import traceback
+
+import meter
+import hosts
+import records
+import web
+from table import as_json, lines_of, markdown, text_table
+
+from exedtest import ROOT
+
+ROWS = hosts.ROWS + web.ROWS + records.ROWS
+GROSS = 2.0  # how far over the bar fails the short form
+
+
+class Bench:
+    """What measurements are told: short, rounds."""
+
+    def __init__(self, short, rounds):
+        self.short, self.rounds = short, rounds
+
+
+def pick(words, short):
+    if words:
+        keys = words.split(",")
+        unknown = [key for key in keys if key not in {row.key for row in ROWS}]
+        assert not unknown, "no such row: %s; there are %s" % (
+            ", ".join(unknown), ", ".join(row.key for row in ROWS))
+        return [row for row in ROWS if row.key in keys]
+    return [row for row in ROWS if row.short or not short]
+
+
+def measure(bench, row):
+    began = time.monotonic()
+    try:
+        row.run(bench, row)
+    except Exception as e:  # the other rows are measured all the same
+        traceback.print_exc()
+        row.error = "%s: %s" % (type(e).__name__, str(e)[:300])
+    for line in lines_of(row):
+        print("  ".join(cell for cell in line if cell))
+    print("  (%.0f s)" % (time.monotonic() - began), flush=True)
+
+
+def machine():
+    with open("/proc/loadavg", encoding="utf-8") as f:
+        load = f.read().split()[0]
+    return "%d cores, %s, load %s at the end, %s" % (
+        os.cpu_count(), platform.machine(), load, time.strftime("%Y-%m-%d %H:%M"))
+
+
+def write(rows, out):
+    os.makedirs(out, exist_ok=True)
+    for name, text in (("table.txt", text_table(rows)), ("table.md", markdown(rows)),
+                       ("figures.json", json.dumps({"machine": machine(), "rows": as_json(rows)}, indent=1))):
+        with open(os.path.join(out, name), "w", encoding="utf-8") as f:
+            f.write(text)
+
+
+def failures(rows):
+    """What is grossly over its bar, or could not be measured."""
+    lost = ["%s: %s" % (row.key, row.error) for row in rows if row.error]
+    for row in rows:
+        for bar in row.bars:
+            if row.verdict(bar, GROSS) == "misses":
+                lost.append("%s: %.3g, more than twice over the bar of %.3g" % (
+                    row.key, row.ratio(bar), bar.must))
+    return lost
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--short", action="store_true")
+    parser.add_argument("--only", default="")
+    parser.add_argument("--rounds", type=int, default=0)
+    parser.add_argument("--out", default=os.path.join(ROOT, "build", "bench"))
+    args = parser.parse_args()
+    meter.adopt_orphans()
+    bench = Bench(args.short, args.rounds or (2 if args.short else 5))
+    rows = pick(args.only, args.short)
+    for row in rows:
+        measure(bench, row)
+    write(rows, args.out)
+    print("\n" + text_table(rows) + machine())
+    lost = failures(rows) if args.short else [row.key for row in rows if row.error]
+    for text in lost:
+        print("FAILED " + text)
+    return 1 if lost else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: MIT
+"""Measurements of jobs on simulated hosts: cold and warm connections, memory, output, slow and bad hosts."""
+
+import json
+import os
+import tempfile
+import time
+
+from meter import Cpu, Ran, tree_kb
+from peers import PEERS, ControlMaster
+from table import Bar, Row
+
+from exedtest import BUILD, Exed, Fleet, wait_until
+
+FLOOR = os.path.join(BUILD, "support", "floor")
+WINDOW = 256
+
+
+def node(fleet, **ssh):
+    """An exed of its own for these hosts; keep=0 makes every job's connections cold."""
+    conf = {"agent": "none", "window": WINDOW, "max_connections": 12000}
+    conf.update(ssh)
+    return Exed(fleet, {"ssh": conf, "log": {"access_log": "none"}})
+
+
+def floor(fleet, n, command="true", window=WINDOW, warm=0):
+    """One run of the floor -> its JSON. Every host must have done it."""
+    words = [FLOOR, "-p", str(fleet.port), "-k", fleet.key, "-n", str(n), "-w", str(window),
+             "-u", fleet.user, "-warm", str(warm), "--", command]
+    told = json.loads(Ran(words).check().output)
+    assert told["cold"]["failed"] == 0, told
+    return told
+
+
+def submit(exed, command, n):
+    return exed.execute(["all"] if n is None else ["sim[%s:%s]" % ("1".zfill(exed.width), str(n).zfill(exed.width))],
+                        command)
+
+
+class Job:
+    """One job from its POST to its end: cpu_s of exed and its redis, wall_s. The simulator's counters and the
+    records must say that each of the n hosts ran the command once."""
+
+    def __init__(self, exed, fleet, command="true", targets="all", n=None, connects=None):
+        n = n or len(fleet.names)
+        fleet.reset()
+        with Cpu(exed.pids()) as cpu:
+            jid = exed.execute([targets], command)
+            until = time.monotonic() + 170
+            while exed.job(jid, outputs=False)["state"] == 1:
+                assert time.monotonic() < until, "the job has not ended"
+                time.sleep(0.05)
+        self.cpu_s, self.wall_s, self.jid, self.each = cpu.s, cpu.wall_s, jid, cpu.each
+        job = exed.job(jid, outputs=False)
+        stats = fleet.stats()
+        assert job["state"] == 0, job["error"]
+        assert stats["execs"] == n and set(stats["ops"].values()) == {1}, "%d execs of %d" % (stats["execs"], n)
+        if connects is not None:
+            assert stats["connections"] == connects, "%d connections" % stats["connections"]
+
+
+def _all_closed(fleet):
+    wait_until(lambda: fleet.stats(True)["connections_now"] == 0, 20, "the connections are closed")
+
+
+def cold(bench, row):
+    n = 600 if bench.short else 1000
+    with Fleet(n) as fleet, node(fleet, keep=0) as exed, tempfile.TemporaryDirectory() as where:
+        exed.wait_job(exed.execute(["sim0001"], "true"))
+        peers = [peer for peer in PEERS if _wanted(peer, row, bench)]
+        for _ in range(bench.rounds):
+            _all_closed(fleet)
+            row.add("exed", Job(exed, fleet, connects=n).cpu_s * 1000 / n)
+            _all_closed(fleet)
+            fleet.reset()
+            row.add("floor", floor(fleet, n)["cold"]["cpu_ms_per_host"])
+            assert fleet.stats(True)["execs"] == n
+        for peer in peers:
+            for _ in range(1 if peer.name == "ansible" else 2):
+                row.add(peer.name, peer.run(fleet, where))
+
+
+def _wanted(peer, row, bench):
+    if bench.short and peer.name not in ("asyncssh", "pdsh"):
+        return False
+    why = peer.missing()
+    if why:
+        row.skip(peer.name, why)
+    return not why
+
+
+def warm(bench, row):
+    n, turns = (600, 2) if bench.short else (1000, 4)
+    with Fleet(n) as fleet, node(fleet, keep=300) as exed, tempfile.TemporaryDirectory() as where:
+        exed.wait_job(exed.execute(["all"], "true"), 60)
+        for _ in range(bench.rounds):
+            cpu = sum(Job(exed, fleet, connects=0).cpu_s for _ in range(turns))
+            row.add("exed", cpu * 1000 / n / turns)
+            row.add("floor", floor(fleet, n, warm=turns)["warm"]["cpu_ms_per_host"])
+        master = ControlMaster()
+        if not bench.short and _wanted(master, row, bench):
+            row.add(master.name, master.run(fleet, where))
+
+
+def flat(bench, row):
+    """The cost of a host must not depend on how many there are."""
+    sizes = (100, 1000, 10000)
+    with Fleet(sizes[-1]) as fleet, node(fleet, keep=0) as exed:
+        exed.wait_job(exed.execute(["sim00001"], "true"))
+        best = {}
+        for _ in range(2):
+            for n in sizes:
+                turns = max(1, 1000 // n)
+                _all_closed(fleet)
+                cpu = sum(Job(exed, fleet, targets="sim[00001:%05d]" % n, n=n).cpu_s for _ in range(turns))
+                best.setdefault(n, []).append(cpu * 1000 / n / turns)
+        costs = {n: min(values) for n, values in best.items()}
+        row.note(", ".join("%d targets: %.3f ms a host" % item for item in sorted(costs.items())))
+        row.add("exed", max(costs.values()) / min(costs.values()))
+
+
+def many(bench, row):
+    n = 10000
+    with Fleet(n) as fleet, node(fleet, keep=0) as exed:
+        exed.wait_job(exed.execute(["sim00001"], "true"))
+        for _ in range(2):
+            _all_closed(fleet)
+            job = Job(exed, fleet, connects=n)
+            row.add("exed", job.wall_s)
+            row.note("exed: %.3f ms of CPU a host" % (job.cpu_s * 1000 / n))
+            row.add("floor", floor(fleet, n)["cold"]["wall_s"])
+
+
+def far(bench, row):
+    """A round trip of 20 ms: what counts is how often a host is waited for."""
+    n, window = 1000, 512
+    with Fleet(n, flags=["-rtt", "20"]) as fleet, node(fleet, keep=0, window=window) as exed:
+        exed.wait_job(exed.execute(["sim0001"], "true"))
+        for _ in range(bench.rounds):
+            _all_closed(fleet)
+            row.add("exed", Job(exed, fleet, connects=n).wall_s)
+            row.add("floor", floor(fleet, n, window=window)["cold"]["wall_s"])
+
+
+def memory(bench, row):
+    n = 1000
+    with Fleet(n) as fleet, node(fleet, window=n) as exed:
+        exed.wait_job(exed.execute(["sim0001"], "true"))
+        idle = tree_kb(exed.pid)
+        jid = exed.execute(["all"], "sleep 4")
+        wait_until(lambda: fleet.stats(True)["execs_now"] == n, 60, "all run at once")
+        row.add("exed", (tree_kb(exed.pid) - idle) / 1024)
+        exed.wait_job(jid, 60)
+        row.add("exed's peak", (tree_kb(exed.pid, "VmHWM") - idle) / 1024)
+        row.note("1,000 idle connections after it: %.1f MB" % ((tree_kb(exed.pid) - idle) / 1024))
+        row.add("floor", floor(fleet, n, "sleep 2", n)["peak_rss_kb"] / 1024)
+
+
+def idle_memory(bench, row):
+    with Fleet(10) as fleet, node(fleet) as exed:
+        time.sleep(1)
+        row.add("exed", tree_kb(exed.pid) / 1024)
+        row.note("exed itself: %.1f MB, the rest is its redis-server" % (exed.rss_kb() / 1024))
+
+
+def output(bench, row):
+    n, size = 100, 1 << 20
+    mib = n * size / (1 << 20)
+    with Fleet(n) as fleet, node(fleet) as exed:
+        exed.wait_job(exed.execute(["all"], "true"))
+        idle = exed.rss_kb()
+        for _ in range(bench.rounds):
+            job = Job(exed, fleet, "output %d" % size)
+            row.add("exed", job.cpu_s * 1000 / mib)
+            told = floor(fleet, n, "output %d" % size)["cold"]
+            assert told["bytes"] == n * size, told
+            row.add("floor", told["cpu_ms_per_mib"])
+            for record in _records(exed, job.jid):
+                assert len(record["stdout"]) == size, len(record["stdout"])
+            exed.delete("/jobs/" + job.jid)
+        row.add("exed's memory over idle, MB", (exed.peak_rss_kb() - idle) / 1024)
+
+
+def _records(exed, jid):
+    for number, line in enumerate(exed.follow(jid)):
+        if number:
+            yield from line.values()
+
+
+def hanging(bench, row):
+    n, limit = 1000, 5
+    rules = {"sim%04d" % i: "hang" for i in range(50, n + 1, 50)}
+    with Fleet(n, rules) as fleet, node(fleet, connect_timeout=limit) as exed:
+        began = time.monotonic()
+        jid = exed.execute(["all"], "true")
+
+        def done():
+            job = exed.get("/jobs/%s?detail=1" % jid).body
+            return sum(job["counts"].values()) >= n - len(rules)
+
+        wait_until(done, 60, "all others are done")
+        others = time.monotonic() - began
+        early = exed.job(jid)
+        exed.wait_job(jid, 60)
+        took = time.monotonic() - began
+        readable = len(early["return_data"])
+        assert readable >= n - len(rules) or others > limit, "%d records readable" % readable
+        row.note("all others done after %.1f s, their records readable then" % others)
+        row.add("exed", took - limit)
+
+
+ROWS = [
+    Row("cold", "cold: connect, login, exec, close, stored", "ms CPU a host", cold,
+        [Bar("floor", 1.5, 1.2), Bar("pdsh", 1 / 20), Bar("asyncssh", 1 / 3)], short=True),
+    Row("warm", "warm: exec on a connection that is there, stored", "ms CPU a host", warm,
+        [Bar("floor", 2, 1.5)], short=True),
+    Row("flat", "cost a host at 100, 1,000, 10,000 targets: the highest over the lowest", "ratio", flat,
+        [Bar(None, 1.15)]),
+    Row("memory", "1,000 hosts at once, over idle", "MB", memory, [Bar(None, 80, 62)], short=True),
+    Row("idle", "idle memory", "MB", idle_memory, [Bar(None, 20, 12)], short=True),
+    Row("many", "10,000 hosts, window %d" % WINDOW, "s wall", many, [Bar("floor", 2, 1.4)]),
+    Row("far", "1,000 hosts at 20 ms round trip, window 512", "s wall", far, [Bar("floor", 1.5, 1.2)]),
+    Row("hanging", "2% of 1,000 hosts hang: end of the job behind the limit of 5 s", "s wall", hanging,
+        [Bar(None, 2, 1)]),
+    Row("output", "100 hosts x 1 MB, stored", "ms CPU a MB", output, [Bar("floor", 2, 1.5)], short=True),
+]
