@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* sink: batches of entries, in order, at most a few under way.
  *
- * A batch is one call of append. When a call fails in a way that leaves open whether it was done, every
+ * A batch is one call of append. While one is under way, what comes is gathered: the next goes out when the
+ * answer has come, or when it is full. So there are as many calls as the store has time for, and the more
+ * hosts end at once, the less each costs; started bits are asked for in the same way. When a call fails in a way that leaves open whether it was done, every
  * batch under way is waited for and all that are not acknowledged are sent again, oldest first, with
  * their numbers. An answer that says that the slice is another owner's ends the fan-out: what it still
  * gives is dropped. The sink is counted: its binding holds it, and every call under way. Loop thread. */
@@ -19,6 +21,8 @@
 #define BATCH_ENTRIES 256
 #define BATCH_BYTES (512 * 1024)
 #define UNDER_WAY_MAX 16
+/* Hosts in one call of mark. */
+#define MARK_MAX 1024
 #define RETRY_MS 250
 /* What is kept of each output stream once the job's outputs are over their limit, or the store is nearly
  * full. */
@@ -46,12 +50,13 @@ struct sink {
 	struct batch *first, **last; /* not acknowledged, oldest first */
 	struct batch *unsent;        /* the first of them that is to be sent */
 	struct entry *waiting, **waiting_last; /* not in a batch yet */
+	size_t nwaiting, waiting_bytes;
 	uint64_t seq;
 	unsigned under_way;
 	bool complained;
 	bool unnumbered;
 	bool resend; /* something failed: wait until nothing is under way, then send again */
-	struct mark_call *marks_first, **marks_last; /* in order; the first may be under way */
+	struct mark_call *marks_first; /* in order; the first may be under way, the last may grow */
 	struct timer retry;
 	struct deferred pump;
 	struct buf scratch;
@@ -119,7 +124,6 @@ struct sink *sink_new(struct loop *loop, struct redis *redis, const struct sink_
 	s->unnumbered = slice->unnumbered;
 	s->last = &s->first;
 	s->waiting_last = &s->waiting;
-	s->marks_last = &s->marks_first;
 	s->pump.run = pump;
 	return s;
 }
@@ -368,6 +372,8 @@ static bool make_batch(struct sink *s)
 
 		bytes += e->len;
 		batch->n++;
+		s->nwaiting--;
+		s->waiting_bytes -= e->len;
 		s->waiting = e->next;
 		if (!s->waiting)
 			s->waiting_last = &s->waiting;
@@ -382,6 +388,12 @@ static bool make_batch(struct sink *s)
 	return true;
 }
 
+/* Whether what waits is to be sent now. */
+static bool is_due(const struct sink *s)
+{
+	return !s->under_way || s->nwaiting >= BATCH_ENTRIES || s->waiting_bytes >= BATCH_BYTES;
+}
+
 static void take_all(struct sink *s)
 {
 	while (s->first)
@@ -392,6 +404,7 @@ static void take_all(struct sink *s)
 
 		s->waiting = NULL;
 		s->waiting_last = &s->waiting;
+		s->nwaiting = s->waiting_bytes = 0;
 		fanout_taken(s->fanout, list);
 	}
 }
@@ -406,7 +419,7 @@ static void pump_batches(struct sink *s)
 		pump_later(s);
 		return;
 	}
-	while (s->under_way < UNDER_WAY_MAX && (s->unsent || make_batch(s))) {
+	while (s->under_way < UNDER_WAY_MAX && (s->unsent || (is_due(s) && make_batch(s)))) {
 		if (send_batch(s, s->unsent)) {
 			pump_later(s);
 			return;
@@ -456,24 +469,19 @@ static int send_mark(struct sink *s, struct mark_call *m)
 	return 0;
 }
 
+/* One call at a time; what is reached meanwhile is asked for in the next one. */
 static void pump_marks(struct sink *s)
 {
 	bool waiting = event_pending(s->retry.ev, EV_TIMEOUT, NULL);
+	struct mark_call *m;
 
-	while (s->marks_first && (s->marks_first->done || (s->lost.code && !s->marks_first->sent))) {
-		struct mark_call *m = s->marks_first;
-
+	while ((m = s->marks_first) && (m->done || (s->lost.code && !m->sent))) {
 		s->marks_first = m->next;
-		if (!s->marks_first)
-			s->marks_last = &s->marks_first;
 		fanout_marked(s->fanout, m->n, m->ok);
 		free(m);
 	}
-	for (struct mark_call *m = s->marks_first; m && !waiting; m = m->next)
-		if (!m->sent && !m->done && !s->lost.code && send_mark(s, m)) {
-			pump_later(s);
-			return;
-		}
+	if (m && !m->sent && !waiting && send_mark(s, m))
+		pump_later(s);
 }
 
 static void pump(struct deferred *d)
@@ -494,22 +502,36 @@ static void pump(struct deferred *d)
 
 /* ---- what the fan-out calls ---- */
 
+/* Without it these hosts could never start: the slice goes back to the store. */
+static void mark_failed(struct sink *s, size_t n)
+{
+	err_set(&s->lost, ERR_MEMORY, "not enough memory to mark %zu hosts", n);
+	fanout_abandon(s->fanout);
+	fanout_marked(s->fanout, n, false);
+}
+
 static void sink_mark(void *arg, const unsigned *indexes, size_t n, bool again)
 {
 	struct sink *s = arg;
-	struct mark_call *m = malloc(sizeof(*m) + n * sizeof(*indexes));
+	struct mark_call **at = &s->marks_first, *last = NULL, *m;
+	size_t have = 0;
 
+	while (*at && (*at)->next)
+		at = &(*at)->next;
+	if (*at && ((*at)->sent || (*at)->done || (*at)->again != again || (*at)->n + n > MARK_MAX))
+		at = &(*at)->next;
+	last = *at;
+	have = last ? last->n : 0;
+	m = realloc(last, sizeof(*m) + (have + n) * sizeof(*indexes));
 	if (!m) {
-		/* Without it these hosts could never start: the slice goes back to the store. */
-		err_set(&s->lost, ERR_MEMORY, "not enough memory to mark %zu hosts", n);
-		fanout_abandon(s->fanout);
-		fanout_marked(s->fanout, n, false);
+		mark_failed(s, n);
 		return;
 	}
-	*m = (struct mark_call){ .n = n, .again = again, .sink = s };
-	memcpy(m->indexes, indexes, n * sizeof(*indexes));
-	*s->marks_last = m;
-	s->marks_last = &m->next;
+	if (!last)
+		*m = (struct mark_call){ .again = again, .sink = s };
+	memcpy(m->indexes + have, indexes, n * sizeof(*indexes));
+	m->n = have + n;
+	*at = m;
 	pump_soon(s);
 }
 
@@ -518,8 +540,10 @@ static void sink_append(void *arg, struct entry *list)
 	struct sink *s = arg;
 
 	*s->waiting_last = list;
-	while (*s->waiting_last)
-		s->waiting_last = &(*s->waiting_last)->next;
+	for (; *s->waiting_last; s->waiting_last = &(*s->waiting_last)->next) {
+		s->nwaiting++;
+		s->waiting_bytes += (*s->waiting_last)->len;
+	}
 	pump_soon(s);
 }
 
