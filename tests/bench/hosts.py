@@ -32,11 +32,6 @@ def floor(fleet, n, command="true", window=WINDOW, warm=0):
     return told
 
 
-def submit(exed, command, n):
-    return exed.execute(["all"] if n is None else ["sim[%s:%s]" % ("1".zfill(exed.width), str(n).zfill(exed.width))],
-                        command)
-
-
 class Job:
     """One job from its POST to its end: cpu_s of exed and its redis, wall_s. The simulator's counters and the
     records must say that each of the n hosts ran the command once."""
