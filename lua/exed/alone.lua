@@ -23,6 +23,7 @@ local reach = require "exed.reach"
 local request = require "exed.tasks.request"
 local sys = require "exed.sys"
 local timer = require "exed.timer"
+local waits = require "exed.tasks.waits"
 
 local alone = {}
 alone.__index = alone
@@ -178,9 +179,21 @@ local function interruptible(self, effect, fn)
   return answer
 end
 
+local function run_wait(self, effect)
+  return waits.run({
+    inventory = self.inventory, jid = self.jid, seen = self.seen,
+    op_id = ("%s.%d"):format(self.jid, effect.n),
+    host = function(index) return self.hosts[index + 1] end,
+    pause = timer.sleep, stopped = function() end, begun = function() end,
+  }, effect.args)
+end
+
 local kinds = {}
 
 function kinds.op(self, effect)
+  if waits.is(effect.args) then
+    return interruptible(self, effect, function() return run_wait(self, effect) end)
+  end
   if effect.args.hosts[1] ~= -1 then return run_op(self, effect) end
   local refused = direct.refused(effect.args, config.tasks.local_commands)
   if refused then return refused end
@@ -275,6 +288,7 @@ function alone.new(options)
     inventory = options.inventory, hosts = options.hosts, jid = options.jid,
     executor = options.executor, show = options.show or {}, executors = {},
     secrets = options.secrets or {},
+    seen = {}, -- index -> the boot id that waits saw last
     running = {}, -- effect -> what ends it
   }, alone)
   self.backend = {

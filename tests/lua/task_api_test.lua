@@ -187,7 +187,7 @@ t.test("wrong fields and options raise with file and line", function()
     ["job.hosts[1]:execute('x', { cwd = 'here' })"] = "cwd",
     ["job.hosts[1]:service { name = 'x', state = 'up' }"] = "tasks/x.lua:1: service: ",
     ["job.hosts[1]:service { state = 'started' }"] = "'name' is missing",
-    ["job.hosts[1]:wait_up { via = 'carrier pigeon' }"] = "via",
+    ["job.hosts[1]:wait_up { via = 'carrier pigeon' }"] = 'via must be "ssh", "icmp" or "tcp:PORT"',
     ["job.hosts[1]:ping({}, {})"] = "ping takes one table",
     ["job.hosts[1].ping()"] = "call it as host:ping(...)",
     ["job.hosts[1]:record('GOOD')"] = "record wants a status",

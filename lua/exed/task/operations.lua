@@ -9,6 +9,7 @@ local fail = require "exed.task.fail"
 local hosts = require "exed.task.hosts"
 local records = require "exed.task.records"
 local schema = require "exed.schema"
+local words = require "exed.words"
 
 local MAX_DELAY <const> = 60 -- seconds between two tries, however often they failed
 
@@ -19,7 +20,7 @@ local SHARED <const> = {
   changes = { "boolean" }, repeatable = { "boolean", default = false },
 }
 local OF_SETS <const> = { window = { "integer", min = 1 }, max_failed = { "count", default = 0 } }
-local VIA <const> = { "string", match = "^[%w:]+$", default = "ssh" }
+local VIA <const> = { "string", default = "ssh" }
 
 -- changes: what a success is when the author says nothing of it.
 local KINDS <const> = {
@@ -121,6 +122,13 @@ local function read_command(command, options)
   return fields, rest
 end
 
+local function check_via(kind, via)
+  local port = via and math.tointeger(tonumber(via:match "^tcp:(%d+)$"))
+  if via == nil or via == "ssh" or via == "icmp" then return end
+  if port and port >= 1 and port <= 65535 then return end
+  fail.usage('%s: via must be "ssh", "icmp" or "tcp:PORT", got %s', kind, words.show(via))
+end
+
 -- Returns the fields of the effect and the checked options.
 local function read(kind, for_set, first, second)
   local fields, given
@@ -137,6 +145,7 @@ local function read(kind, for_set, first, second)
   for name in pairs(KINDS[kind].fields) do
     if not FREE[name] then fields[name] = options[name] end
   end
+  check_via(kind, fields.via)
   return fields, options
 end
 

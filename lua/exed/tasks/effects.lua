@@ -12,6 +12,7 @@ local plan = require "exed.plan"
 local request = require "exed.tasks.request"
 local targets = require "exed.targets"
 local timer = require "exed.timer"
+local waits = require "exed.tasks.waits"
 
 local effects = {}
 effects.__index = effects
@@ -27,6 +28,7 @@ function effects.new(node, slice, names, executor)
   return setmetatable({
     node = node, slice = slice, names = names, executor = executor, running = {},
     cancelled = "cancelled", questions = {}, paused = slice.paused or false,
+    seen = {}, -- index -> the boot id that waits saw last
   }, effects)
 end
 
@@ -107,9 +109,26 @@ local function run_here(self, effect, settle)
   return direct.command(args, ("%s.%d"):format(self.slice.jid, effect.n))
 end
 
+-- wait_up and wait_down: looks, which are begun anew by the next owner.
+local function run_wait(self, effect)
+  local inventory = self.node.holder.inventory
+  return waits.run({
+    inventory = inventory, jid = self.slice.jid, seen = self.seen,
+    op_id = ("%s.%d"):format(self.slice.jid, effect.n),
+    host = function(index) return inventory.by_name[self.names[index + 1]] end,
+    pause = function(seconds) effect.event:wait(seconds) end,
+    stopped = function() return effect.stop end,
+    begun = function(probe) effect.probe = probe end,
+  }, effect.args)
+end
+
 local kinds = {}
 
 function kinds.op(self, effect, settle)
+  if waits.is(effect.args) then
+    self:wait_while_paused(effect)
+    return run_wait(self, effect)
+  end
   if effect.args.hosts[1] ~= -1 then return run_op(self, effect, settle) end
   self:wait_while_paused(effect)
   return run_here(self, effect, settle)
@@ -243,6 +262,7 @@ function effects:cancel(effect)
     effect.work.stop = effect.stop
     if effect.work.run then effect.work.run:cancel(effect.stop) end
   end
+  if effect.probe then effect.probe:cancel(effect.stop) end
   if effect.event then effect.event:notify() end
   if self.running[effect] and effect.begun and is_here(effect) then
     effect.killed = true
@@ -310,6 +330,7 @@ function effects:abandon()
   for effect in pairs(self.running) do
     if effect.work and effect.work.run then effect.work.run:abandon() end
     effect.stop = effect.stop or "abandoned"
+    if effect.probe then effect.probe:cancel(effect.stop) end
     effect.event:notify()
   end
 end

@@ -13,6 +13,7 @@ local life = require "exed.tasks.life"
 local log = require "exed.log"
 local pins = require "exed.tasks.pins"
 local timer = require "exed.timer"
+local waits = require "exed.tasks.waits"
 
 local run = {}
 run.__index = run
@@ -191,6 +192,7 @@ local function run_job(self)
   local entries, err = journal.read(self.node, self.slice.jid)
   if not entries then return nil, err end
   for _, entry in ipairs(entries) do self.cleaned = self.cleaned or entry.limit ~= nil end
+  waits.remember(self.effects.seen, entries)
   local result
   if self.slice.deaths > DEATHS then
     result = give_up(self, entries)

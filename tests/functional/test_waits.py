@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: MIT
+"""wait_up and wait_down on real hosts: by ssh, at a port, by ping; in scripts and in tasks of a node."""
+
+import json
+import os
+import sys
+import tempfile
+import unittest
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
+
+from exedtest import Exed, Sshd, wait_until  # noqa: E402
+from exedtest.exedrun import LIMIT, OnHosts  # noqa: E402
+
+# wait.lua OP VIA TIMEOUT PATTERN: a line of JSON for each host.
+SCRIPT = """local hosts, json = require "exed.hosts", require "exed.json"
+local records = hosts.match(arg[4])["wait_" .. arg[1]](hosts.match(arg[4]),
+  { via = arg[2], timeout = tonumber(arg[3]), check = false })
+for _, r in ipairs(records) do
+  print(json.encode { host = r.host.name, status = r.status, error = r.error, seconds = r.seconds,
+    boot = r.boot })
+end"""
+
+
+TASK = """return { summary = "waits", args = {}, run = function(job)
+  local host = job.hosts[1]
+  local first = host:wait_up()
+  job:say "is up"
+  host:wait_down { timeout = 90 }
+  job:say "is down"
+  local again = host:wait_up { timeout = 90 }
+  return { same = first.boot == again.boot and #first.boot == 36, seconds = again.seconds }
+end }"""
+
+
+class Waits(OnHosts):
+    @classmethod
+    def setUpClass(cls):
+        cls.hosts = Sshd(4, per_process=1).start()
+
+    def wait(self, *args, **env):
+        self.write("wait.lua", SCRIPT)
+        lines = self.run_text("wait.lua", *[str(arg) for arg in args], **env)[0].splitlines()
+        return {record["host"]: record for record in map(json.loads, lines)}
+
+    def boot(self):
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as f:
+            return f.read().strip()
+
+    def test_by_ssh_a_host_that_answers_is_up_and_tells_its_boot(self):
+        found = self.wait("up", "ssh", 30, "web[01:02]")
+        for name in ("web01", "web02"):
+            self.assertEqual((found[name]["status"], found[name]["boot"]), ("OK", self.boot()), found)
+            self.assertGreaterEqual(found[name]["seconds"], 0)
+        record = self.wait("down", "ssh", 0.5, "web01")["web01"]
+        self.assertEqual((record["status"], record["error"]), ("FAILED", "not down within 0.5 s"))
+
+    def test_a_host_that_does_not_answer_is_down_and_comes_up_again(self):
+        self.hosts.stop_host("web03")
+        try:
+            for via in ("ssh", "tcp:%d" % self.hosts.host["web03"].port):
+                self.assertEqual(self.wait("down", via, 30, "web03")["web03"]["status"], "OK", via)
+                record = self.wait("up", via, 0.5, "web03")["web03"]
+                self.assertEqual(record["status"], "FAILED", via)
+                self.assertIn("not up within 0.5 s", record["error"], via)
+        finally:
+            self.hosts.start_host("web03")
+        for via in ("ssh", "tcp:%d" % self.hosts.host["web03"].port):
+            self.assertEqual(self.wait("up", via, 30, "web03")["web03"]["status"], "OK", via)
+
+    def test_by_ping_the_program_says_it(self):
+        for code, up, down in ((0, "OK", "FAILED"), (1, "FAILED", "OK"), (2, "FAILED", "FAILED")):
+            path = self.write("bin/ping", '#!/bin/sh\necho "$@" >>%s/asked\necho "cannot" >&2\nexit %d\n'
+                              % (self.dir, code))
+            os.chmod(path, 0o755)
+            env = {"PATH": os.path.dirname(path) + ":" + os.environ["PATH"]}
+            self.assertEqual(self.wait("up", "icmp", 0.5, "web01", **env)["web01"]["status"], up)
+            record = self.wait("down", "icmp", 0.5, "web01", **env)["web01"]
+            self.assertEqual(record["status"], down, record)
+        self.assertIn("ping: cannot", record["error"])
+        self.assertIn("-- " + self.hosts.host["web01"].address, self.read("asked"))
+
+    def test_a_missing_ping_is_said(self):
+        self.write("bin/none", "")
+        record = self.wait("up", "icmp", 30, "web01", PATH=self.path("bin"))["web01"]
+        self.assertEqual(record["status"], "FAILED")
+        self.assertIn("ping", record["error"])
+
+    def test_a_task_waits_for_the_end_and_the_return_of_a_host(self):
+        with tempfile.TemporaryDirectory(prefix="exedtest-") as modules:
+            os.makedirs(os.path.join(modules, "tasks"))
+            with open(os.path.join(modules, "tasks", "waits.lua"), "w", encoding="utf-8") as f:
+                f.write(TASK)
+            with Exed(self.hosts, {"ssh": {"agent": "none"}, "runner": {"modules": modules}}) as exed:
+                self.follow_one(exed)
+
+    def follow_one(self, exed):
+        answer = exed.post("/tasks", {"targets": ["web04"], "taskname": "waits", "taskopts": {}})
+        jid = answer.body["jid"]
+
+        def said(text):
+            return text in json.dumps(exed.job(jid))
+
+        wait_until(lambda: said("is up"), LIMIT, "the host was up")
+        self.hosts.stop_host("web04")
+        try:
+            wait_until(lambda: said("is down"), LIMIT, "the host was down")
+        finally:
+            self.hosts.start_host("web04")
+        wait_until(lambda: exed.job(jid)["state"] != 1, LIMIT, "the task ends")
+        job = exed.job(jid)
+        self.assertEqual((job["state"], job["value"]["same"]), (0, True), job)
+
+
+if __name__ == "__main__":
+    unittest.main()
