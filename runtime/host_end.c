@@ -251,8 +251,17 @@ void host_end_command(void *arg, const struct ssh_result *result)
 	}
 }
 
-void host_end_unreached(struct host_run *run, const char *why)
+/* Nothing answers to connecting, or nothing comes then: a login that fails is a host's answer. */
+static bool is_away(enum ssh_phase phase, const struct err *err)
 {
+	return (phase == SSH_CONNECT || phase == SSH_HANDSHAKE) &&
+	       (err->code == ERR_UNREACHABLE || err->code == ERR_TIMEOUT);
+}
+
+void host_end_unreached(struct host_run *run, enum ssh_phase phase, const struct err *err)
+{
+	const char *why = err->message;
+
 	if (run->left) {
 		end_asking(run, false, why);
 	} else if (may_settle(run)) {
@@ -265,7 +274,11 @@ void host_end_unreached(struct host_run *run, const char *why)
 			 why);
 		host_end(run, record_unknown(run->index, text));
 	} else {
-		host_end(run, record_plain(run->index, STATUS_UNREACHABLE, why));
+		struct entry *record = record_plain(run->index, STATUS_UNREACHABLE, why);
+
+		if (record)
+			record->away = is_away(phase, err);
+		host_end(run, record);
 	}
 }
 

@@ -318,9 +318,8 @@ static void on_failed(void *arg, enum ssh_phase phase, const struct err *err)
 {
 	struct host_run *run = arg;
 
-	(void)phase;
 	run->use = NULL;
-	host_end_unreached(run, err->message);
+	host_end_unreached(run, phase, err);
 }
 
 static const struct ssh_use_ops use_ops = { on_reached, on_ready, on_failed };

@@ -91,8 +91,8 @@ void host_end(struct host_run *run, struct entry *last);
 void host_end_with(struct host_run *run, const struct ssh_result *result);
 /* Nothing ran; what the host said to it belongs to the reason. */
 void host_end_unrun(struct host_run *run, const char *why);
-/* No connection to the host could be made. */
-void host_end_unreached(struct host_run *run, const char *why);
+/* No connection to the host could be made; it failed in that phase. */
+void host_end_unreached(struct host_run *run, enum ssh_phase phase, const struct err *err);
 /* With the record that waited in run->left; a: what the host said now, or NULL. */
 void host_end_left(struct host_run *run, const struct kill_answer *a);
 /* An op of a lost node that has no fence: the host is asked what is left of it. Makes run->left; without

@@ -39,6 +39,8 @@ struct entry {
 	enum entry_kind kind;
 	unsigned index;     /* of the target in its job */
 	int status;         /* record: enum record_status */
+	bool away;          /* record, STATUS_UNREACHABLE: nothing answers there, as against a host that is
+			     * there and does not let us in, or a way to it that is not known */
 	unsigned parts;     /* record: which streams are in parts, and need base64; ENTRY_PARTS_x */
 	int stream;         /* part: enum ssh_stream */
 	uint64_t offset;    /* part: in the stream, bytes */

@@ -147,7 +147,7 @@ static void on_resolved(int error, struct evutil_addrinfo *list, void *arg)
 	}
 	event_del(&c->timer);
 	if (!c->n_at) {
-		conn_fail(c, ERR_UNREACHABLE, "no address for %s: %s", ssh_host_address(c->host),
+		conn_fail(c, ERR_NOT_FOUND, "no address for %s: %s", ssh_host_address(c->host),
 			  dns_why(error));
 		return;
 	}
@@ -203,6 +203,22 @@ static void socket_drop(struct ssh_conn *c)
 	c->fd = -1;
 }
 
+/* Whether a connect fails for a reason of this node. */
+static int connect_code(int error)
+{
+	switch (error) {
+	case EMFILE:
+	case ENFILE: return ERR_LIMIT;
+	case ENOMEM:
+	case ENOBUFS: return ERR_MEMORY;
+	case EACCES:
+	case EPERM:
+	case EADDRNOTAVAIL:
+	case EAFNOSUPPORT: return ERR_SYSTEM;
+	default: return ERR_UNREACHABLE;
+	}
+}
+
 /* The last address has all the time that is left; the others share. */
 static void connect_failed(struct ssh_conn *c, int error)
 {
@@ -214,8 +230,7 @@ static void connect_failed(struct ssh_conn *c, int error)
 		return;
 	}
 	conn_say_address(&c->at[c->n_at - 1], address, sizeof(address));
-	conn_fail(c, error == EMFILE || error == ENFILE ? ERR_LIMIT : ERR_UNREACHABLE, "%s (%s)",
-		  conn_say_errno(error), address);
+	conn_fail(c, connect_code(error), "%s (%s)", conn_say_errno(error), address);
 }
 
 /* A connection is made step by step; each takes its time. */

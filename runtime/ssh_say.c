@@ -101,7 +101,7 @@ void conn_say_timeout(const struct ssh_conn *c, int64_t limit_ms, struct err *er
 		break;
 	default:
 		if (say_greeting(c, text, sizeof(text)))
-			err_set(err, ERR_TIMEOUT, "no SSH server: it sent \"%.64s\" and no banner within %g s",
+			err_set(err, ERR_PROTOCOL, "no SSH server: it sent \"%.64s\" and no banner within %g s",
 				text, s);
 		else if (c->guard.received)
 			err_set(err, ERR_TIMEOUT, "timed out in handshake after %g s", s);
@@ -242,11 +242,11 @@ void conn_fail_eof(struct ssh_conn *c)
 		conn_fail(c, ERR_UNREACHABLE, "the host %s the connection during login (%s)",
 			  c->io_errno ? "reset" : "closed", tried);
 	} else if (say_greeting(c, line, sizeof(line))) {
-		conn_fail(c, ERR_UNREACHABLE, "no SSH server: it sent \"%s\" and %s", line,
+		conn_fail(c, ERR_PROTOCOL, "no SSH server: it sent \"%s\" and %s", line,
 			  c->io_errno ? "reset" : "closed");
 	} else {
-		conn_fail(c, ERR_UNREACHABLE, "the host %s the connection %s",
-			  c->io_errno ? "reset" : "closed", when(c));
+		conn_fail(c, c->io_errno == ETIMEDOUT ? ERR_UNREACHABLE : ERR_REFUSED,
+			  "the host %s the connection %s", c->io_errno ? "reset" : "closed", when(c));
 	}
 }
 
@@ -273,10 +273,13 @@ void conn_fail_ssh(struct ssh_conn *c, int rc)
 		conn_auth_tried(c, tried, sizeof(tried));
 		conn_fail(c, ERR_REFUSED, "the host ended the login (%s)", tried);
 	} else if (rc == LIBSSH2_ERROR_SOCKET_DISCONNECT) {
-		conn_fail(c, ERR_UNREACHABLE, "the host ended the connection %s", when(c));
+		conn_fail(c, c->phase == SSH_READY ? ERR_UNREACHABLE : ERR_REFUSED,
+			  "the host ended the connection %s", when(c));
 	} else if (c->phase == SSH_READY) {
 		conn_fail(c, ERR_UNREACHABLE, "connection lost %s: %s (%d)", when(c), safe, rc);
 	} else {
-		conn_fail(c, ERR_UNREACHABLE, "failed %s: %s (%d)", when(c), safe, rc);
+		conn_fail(c, rc == LIBSSH2_ERROR_SOCKET_RECV || rc == LIBSSH2_ERROR_SOCKET_SEND ?
+				     ERR_UNREACHABLE : ERR_PROTOCOL,
+			  "failed %s: %s (%d)", when(c), safe, rc);
 	}
 }

@@ -10,11 +10,12 @@
 
 #include "ssh_lane.h"
 
+/* There is no way to the host, which says nothing about the host itself. */
 static void tunnel_fail(struct ssh_tunnel *t, const struct err *err)
 {
 	struct ssh_conn *c = t->conn;
 
-	conn_fail(c, err->code, "jump host %s: %s", ssh_host_name(c->host->jump), err->message);
+	conn_fail(c, ERR_NOT_FOUND, "jump host %s: %s", ssh_host_name(c->host->jump), err->message);
 }
 
 /* ---- asking for a lane ---- */
@@ -186,9 +187,9 @@ void tunnel_say_timeout(const struct ssh_tunnel *t, int64_t limit_ms, struct err
 
 	if (t->state == TUNNEL_ASK && t->use) {
 		conn_say_timeout(t->use->conn, limit_ms, &why);
-		err_set(err, ERR_TIMEOUT, "jump host %s: %s", jump, why.message);
+		err_set(err, ERR_NOT_FOUND, "jump host %s: %s", jump, why.message);
 	} else if (t->state == TUNNEL_WAIT) {
-		err_set(err, ERR_TIMEOUT, "jump host %s: busy connecting to others for %g s", jump,
+		err_set(err, ERR_LIMIT, "jump host %s: busy connecting to others for %g s", jump,
 			s);
 	} else {
 		err_set(err, ERR_TIMEOUT, "no answer to connecting through jump host %s within %g s",

@@ -180,12 +180,16 @@ local function interruptible(self, effect, fn)
 end
 
 local function run_wait(self, effect)
-  return waits.run({
+  local answer = waits.run({
     inventory = self.inventory, jid = self.jid, seen = self.seen,
     op_id = ("%s.%d"):format(self.jid, effect.n),
     host = function(index) return self.hosts[index + 1] end,
     pause = timer.sleep, stopped = function() end, begun = function() end,
   }, effect.args)
+  for _, record in ipairs(answer.records or {}) do
+    if self.show.record then self.show.record(record.i, record, effect) end
+  end
+  return answer
 end
 
 local kinds = {}

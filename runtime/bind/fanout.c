@@ -8,7 +8,7 @@
  *           lines, look, quiet_record, facts, output_cap, settle_until (timer.now's seconds),
  *           settle (seconds), fence, forbid (reason), quiet, sync, fence_dir, fence_ttl (seconds)
  *     sink: of exed.sink; without one the entries come by run:next
- *   run:next([seconds]) -> list of { kind, index, status, data, stream, offset, parts } | nil at the end
+ *   run:next([seconds]) -> list of { kind, index, status, data, stream, offset, parts, away } | nil at the end
  *   run:wait([seconds]) -> number of hosts that did not start (after drain) | nil, err (code closed: it
  *     was abandoned)
  *     without a sink it drops the entries that run:next has not given yet
@@ -384,7 +384,7 @@ static struct box *check_run(lua_State *L)
 
 static void push_entry(lua_State *L, const struct entry *e)
 {
-	lua_createtable(L, 0, 7);
+	lua_createtable(L, 0, 8);
 	lua_pushstring(L, e->kind == ENTRY_PART ? "part" : "record");
 	lua_setfield(L, -2, "kind");
 	lua_pushinteger(L, e->index);
@@ -402,6 +402,8 @@ static void push_entry(lua_State *L, const struct entry *e)
 	lua_setfield(L, -2, "status");
 	lua_pushinteger(L, e->parts);
 	lua_setfield(L, -2, "parts");
+	lua_pushboolean(L, e->away);
+	lua_setfield(L, -2, "away");
 }
 
 static int push_entries(lua_State *L, struct box *b)

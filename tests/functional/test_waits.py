@@ -3,14 +3,17 @@
 
 import json
 import os
+import socket
 import sys
 import tempfile
+import threading
 import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
 
 from exedtest import Exed, Sshd, wait_until  # noqa: E402
 from exedtest.exedrun import LIMIT, OnHosts  # noqa: E402
+from exedtest.sshd import kept_key  # noqa: E402
 
 # wait.lua OP VIA TIMEOUT PATTERN: a line of JSON for each host.
 SCRIPT = """local hosts, json = require "exed.hosts", require "exed.json"
@@ -69,7 +72,7 @@ class Waits(OnHosts):
             self.assertEqual(self.wait("up", via, 30, "web03")["web03"]["status"], "OK", via)
 
     def test_by_ping_the_program_says_it(self):
-        for code, up, down in ((0, "OK", "FAILED"), (1, "FAILED", "OK"), (2, "FAILED", "FAILED")):
+        for code, up, down in ((0, "OK", "FAILED"), (1, "FAILED", "OK"), (2, "UNREACHABLE", "UNREACHABLE")):
             path = self.write("bin/ping", '#!/bin/sh\necho "$@" >>%s/asked\necho "cannot" >&2\nexit %d\n'
                               % (self.dir, code))
             os.chmod(path, 0o755)
@@ -85,6 +88,47 @@ class Waits(OnHosts):
         record = self.wait("up", "icmp", 30, "web01", PATH=self.path("bin"))["web01"]
         self.assertEqual(record["status"], "FAILED")
         self.assertIn("ping", record["error"])
+
+    def not_down(self, lines, via="ssh", known=None):
+        """The error of wait_down on the one host of an inventory; it must not say that it is down."""
+        self.write("other.ini", "[web]\n%s\n" % lines)
+        self.write("exed-run.conf", "[store]\ndir = %s/state\n[inventory]\npath = %s\n[ssh]\nknown_hosts = %s\n"
+                   "agent = none\n" % (self.dir, self.path("other.ini"), known or self.hosts.known_hosts))
+        record = self.wait("down", via, 0.5, "all")["one"]
+        self.assertEqual(record["status"], "UNREACHABLE", record)
+        self.assertIn("not known to be down within 0.5 s: ", record["error"])
+        return record["error"]
+
+    def test_a_host_that_does_not_let_us_in_is_not_down(self):
+        host, key = self.hosts.host["web01"], kept_key(self.path("other"), "ed25519")
+        line = "one ansible_host=%s ansible_port=%d ansible_user=%s ansible_ssh_private_key_file=" % (
+            host.address, host.port, self.hosts.user)
+        self.assertIn("login refused", self.not_down(line + key))
+        self.assertIn("host key unknown", self.not_down(line + self.hosts.key, known=self.write("known", "")))
+
+    def test_a_host_whose_name_has_no_address_is_not_down(self):
+        for via in ("ssh", "tcp:22"):
+            self.assertIn("no address", self.not_down("one ansible_host=nowhere.invalid", via))
+
+    def test_a_server_that_is_there_and_speaks_no_ssh_is_not_down(self):
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            def answer():
+                while True:
+                    try:
+                        other = server.accept()[0]
+                    except OSError:
+                        return
+                    other.sendall(b"220 mail\r\n")
+                    other.close()
+
+            thread = threading.Thread(target=answer)
+            thread.start()
+            line = "one ansible_host=127.0.0.1 ansible_port=%d" % server.getsockname()[1]
+            try:
+                self.assertIn("no SSH server", self.not_down(line))
+            finally:
+                server.shutdown(socket.SHUT_RDWR)
+                thread.join()
 
     def test_a_task_waits_for_the_end_and_the_return_of_a_host(self):
         with tempfile.TemporaryDirectory(prefix="exedtest-") as modules:
@@ -110,6 +154,9 @@ class Waits(OnHosts):
         wait_until(lambda: exed.job(jid)["state"] != 1, LIMIT, "the task ends")
         job = exed.job(jid)
         self.assertEqual((job["state"], job["value"]["same"]), (0, True), job)
+        steps = [row for row in exed.job(jid, outputs=True)["return_data"]["web04"] if "seconds" in row]
+        self.assertEqual([(row["name"], row["status"]) for row in steps],
+                         [("wait_up", 1), ("wait_down", 1), ("wait_up", 1)], steps)
 
 
 if __name__ == "__main__":

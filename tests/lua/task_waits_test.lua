@@ -9,7 +9,7 @@ local function follow(op, found, options)
   options = options or {}
   local now, probes = 100, 0
   local wait = {
-    op = op, timeout = options.timeout or 10, seen = options.seen or {},
+    op = op, timeout = options.timeout or 10, spent = options.spent, seen = options.seen or {},
     now = function() return now end, pause = function(seconds) now = now + seconds end,
     stopped = function() return probes == options.stop and "cancelled by a test" or nil end,
     probe = function(_, indexes)
@@ -49,10 +49,20 @@ end)
 
 t.test("what is not known is neither up nor down", function()
   local unknown = { [0] = { why = "ping: no permission" } }
-  t.eq(follow("wait_down", { unknown })[1].error, "not down within 10 s: ping: no permission")
-  t.eq(follow("wait_up", { unknown })[1].status, 3)
+  t.eq(follow("wait_down", { unknown })[1].error,
+    "not known to be down within 10 s: ping: no permission")
+  t.eq({ follow("wait_down", { unknown })[1].status, follow("wait_up", { unknown })[1].status },
+    { 4, 4 })
+  t.eq(follow("wait_down", { unknown, DOWN })[1].status, 1)
   t.eq(follow("wait_up", { { [0] = { problem = "ping: not found" } } }),
     { { i = 0, status = 3, error = "ping: not found" } })
+end)
+
+t.test("a wait that goes on lasts what is left of it, and asks once at least", function()
+  local records, _, probes = follow("wait_up", { DOWN }, { timeout = 10, spent = 7 })
+  t.eq({ records[1].seconds, probes }, { 10.0, 3 })
+  records, _, probes = follow("wait_up", { UP }, { timeout = 10, spent = 60 })
+  t.eq({ records[1].status, records[1].seconds, probes }, { 1, 60.0, 1 })
 end)
 
 t.test("only those that are not done are asked again", function()
@@ -74,6 +84,8 @@ t.test("what was seen is found again in the answers of a journal", function()
     { ans = 2, records = { { i = 0, boot = "bb" } } }, { ans = 3 }, { event = {} },
   })
   t.eq(seen, { [0] = "bb" })
+  waits.remember(seen, { { ans = 4, text = '{"ans":4,"records":[{"boot":"cc","i":1}]}' } })
+  t.eq(seen, { [0] = "bb", [1] = "cc" })
 end)
 
 t.done()

@@ -12,6 +12,7 @@ local plan = require "exed.plan"
 local request = require "exed.tasks.request"
 local targets = require "exed.targets"
 local timer = require "exed.timer"
+local wait_effect = require "exed.tasks.wait_effect"
 local waits = require "exed.tasks.waits"
 
 local effects = {}
@@ -109,25 +110,12 @@ local function run_here(self, effect, settle)
   return direct.command(args, ("%s.%d"):format(self.slice.jid, effect.n))
 end
 
--- wait_up and wait_down: looks, which are begun anew by the next owner.
-local function run_wait(self, effect)
-  local inventory = self.node.holder.inventory
-  return waits.run({
-    inventory = inventory, jid = self.slice.jid, seen = self.seen,
-    op_id = ("%s.%d"):format(self.slice.jid, effect.n),
-    host = function(index) return inventory.by_name[self.names[index + 1]] end,
-    pause = function(seconds) effect.event:wait(seconds) end,
-    stopped = function() return effect.stop end,
-    begun = function(probe) effect.probe = probe end,
-  }, effect.args)
-end
-
 local kinds = {}
 
 function kinds.op(self, effect, settle)
   if waits.is(effect.args) then
     self:wait_while_paused(effect)
-    return run_wait(self, effect)
+    return wait_effect.run(self, effect, settle)
   end
   if effect.args.hosts[1] ~= -1 then return run_op(self, effect, settle) end
   self:wait_while_paused(effect)
@@ -327,6 +315,7 @@ end
 
 -- Leaves everything to the next owner: what runs on hosts runs on.
 function effects:abandon()
+  self.abandoned = true
   for effect in pairs(self.running) do
     if effect.work and effect.work.run then effect.work.run:abandon() end
     effect.stop = effect.stop or "abandoned"
