@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- What /tasks and /task have in common: a list, a run, the state of a job of a task.
+-- What /tasks and /task have in common: a list, a run, the state of a job of a task; and the start
+-- of a task for other endpoints.
 
 local answer = require "exed.answer"
 local jobs = require "exed.jobs"
@@ -45,19 +46,11 @@ end
 
 local function bad(message) return nil, { code = "bad_request", message = message } end
 
-local function run(req)
+-- A job that runs a task (of the registry) with these opts on the targets of the request, or its
+-- dry run; what a handler returns.
+function endpoint.start(req, task, opts)
   local body = req.body
-  if body.jid then return state_of(req) end
-  if not body.targets or #body.targets == 0 then return bad "no target(s) given" end
-  if not body.taskname then return bad(BAD) end
-  local task, err = req.node.tasks:get(body.taskname)
-  if not task then return nil, err end
-  if body.tasktype and body.tasktype ~= "task" then
-    return nil, { code = "not_found", message = ("there is no task %s of type %s"):format(
-      body.taskname, body.tasktype) }
-  end
-  local values
-  values, err = task.checker:check(body.taskopts, "json")
+  local values, err = task.checker:check(opts, "json")
   if not values then return nil, err end
   if body.dry_run then
     local plan
@@ -69,9 +62,23 @@ local function run(req)
     return 200, { plan = plan }
   end
   return operate.post_job(req, "task", function(request)
-    request.task, request.given, request.values = task, body.taskopts, values
+    request.task, request.given, request.values = task, opts, values
     return jobs.submit_task(req.node, request)
   end)
+end
+
+local function run(req)
+  local body = req.body
+  if body.jid then return state_of(req) end
+  if not body.targets or #body.targets == 0 then return bad "no target(s) given" end
+  if not body.taskname then return bad(BAD) end
+  local task, err = req.node.tasks:get(body.taskname)
+  if not task then return nil, err end
+  if body.tasktype and body.tasktype ~= "task" then
+    return nil, { code = "not_found", message = ("there is no task %s of type %s"):format(
+      body.taskname, body.tasktype) }
+  end
+  return endpoint.start(req, task, body.taskopts)
 end
 
 -- A handler at that path.
