@@ -226,6 +226,21 @@ function kinds.approval(self, effect)
   return interruptible(self, effect, function() return self.show.question(effect.args) end)
 end
 
+-- Without a store it is known for this run only.
+function kinds.tally(self, effect)
+  local args = effect.args
+  local key = args.host .. " " .. args.name
+  if args.change == "clear" then self.tallies[key] = nil end
+  local times = self.tallies[key] or {}
+  if args.change == "add" then
+    self.tallies[key] = times
+    times[#times + 1] = timer.wall()
+  end
+  local count = 0
+  for _, at in ipairs(times) do count = count + (at >= timer.wall() - args.within and 1 or 0) end
+  return { count = count }
+end
+
 -- ---- the backend --------------------------------------------------------------------------------
 
 -- The text of a secret's handle; other values as they are. Raises the name of an unknown one.
@@ -293,6 +308,7 @@ function alone.new(options)
     executor = options.executor, show = options.show or {}, executors = {},
     secrets = options.secrets or {},
     seen = {}, -- index -> the boot id that waits saw last
+    tallies = {}, -- host and name -> times
     running = {}, -- effect -> what ends it
   }, alone)
   self.backend = {

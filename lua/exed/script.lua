@@ -15,6 +15,7 @@ local runtime = require "exed.task.runtime"
 local signal = require "exed.signal"
 local sys = require "exed.sys"
 local timer = require "exed.timer"
+require "exed.task.tally"
 
 local script = {}
 

@@ -65,6 +65,8 @@
 -- waiting       jid k epoch text -> 1: what the task waits for, or ''
 -- ask_task      jid verb text n -> {verb}: approve (text is the answer to question n; once); or
 --               pause and resume of any job
+-- tally         jid k epoch now host name add|clear|look seconds n -> how often effects of tasks
+--               added to that tally of the host in the last seconds; an effect n counts once
 -- source_put    sha text seconds -> 1
 -- source_get    sha -> text or ''
 -- leases        cursor count -> {next cursor, host, mode, epoch, jids, ...}; jids with commas
@@ -89,13 +91,15 @@
 -- (not possible while it runs), CONFLICT {host: [jid, ...]}, FULL why, MISMATCH jid
 -- (Idempotency-Key with another body), GAP last (append with a number too high), INVALID why.
 
-local REVISION = 10 -- raised with every change: a node loads its file over an older one
+local REVISION = 11 -- raised with every change: a node loads its file over an older one
 local HOSTS = 2000 -- hosts that one call may walk
 local CHUNK = 500 -- names in a chunk of targets
 local BATCH = 100 -- slices in one answer
 local LOOKED_AT = 500 -- slices of jobs that a node has enough of, when it takes one
 local STEP = 16 -- entries read at once while a page fills
 local IDEM_SECONDS = 86400
+local TALLIED = 1000 -- times in a tally of a host
+local TALLY_SECONDS = 2592000 -- that a tally is kept after its last addition
 local TIGHT_LOOK = 16384 -- bytes of output in a call that are worth a look at the memory
 local ROWS = 2 ^ 34 -- rows of a target; with it an index of 2^19 targets is exact as a score
 local PRIORITY = 1e12 -- one step of priority, in hosts of virtual time
@@ -1186,6 +1190,28 @@ local function ask_task(_, args)
   return { verb }
 end
 
+-- The newest times of a tally, by what added them; all are forgotten when none is added for long.
+local function tally(_, args)
+  local jid, k, epoch, now, host, name, change, seconds, n = unpack(args, 1, 9)
+  local slice, refused = slice_own(jid, k, epoch)
+  if not slice then return refused end
+  now, seconds = count(now), count(seconds)
+  if not now or not seconds or not count(n) or not name:find('^[%w_.-]+$') then
+    return fail('INVALID arguments')
+  end
+  local key = 'exed:tally:' .. name .. ':' .. host
+  if change == 'add' then
+    redis.call('ZADD', key, 'NX', whole_text(now), jid .. '.' .. n)
+    redis.call('ZREMRANGEBYRANK', key, 0, -TALLIED - 1)
+    redis.call('EXPIRE', key, TALLY_SECONDS)
+  elseif change == 'clear' then
+    redis.call('DEL', key)
+  elseif change ~= 'look' then
+    return fail('INVALID change')
+  end
+  return redis.call('ZCOUNT', key, whole_text(now - seconds * 1000000), '+inf')
+end
+
 local function source_put(_, args)
   local seconds = count(args[3])
   if not args[1]:find('^%x+$') or not seconds then return fail('INVALID arguments') end
@@ -1463,6 +1489,7 @@ publish(WRITES, {
   'cancel', cancel,
   'release', release, 'remove', remove, 'sweep', sweep,
   'journal', journal, 'waiting', set_waiting, 'ask_task', ask_task,
+  'tally', tally,
 })
 publish(READS, {
   'version', version, 'nodes', nodes, 'accepting', accepting, 'ready', ready, 'owned', owned,

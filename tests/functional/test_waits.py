@@ -36,6 +36,14 @@ TASK = """return { summary = "waits", args = {}, run = function(job)
 end }"""
 
 
+COUNT = """return { summary = "counts", args = { clear = { "boolean", default = false } }, run = function(job)
+  local host, other = job.hosts[1], job.hosts[2]
+  if job.args.clear then return { host:tally("seen", { clear = true }), other:tally "seen" } end
+  return { host:tally "seen", host:tally("seen", { add = true }), other:tally("seen", { add = true }),
+    host:tally("seen", { within = "1s" }) }
+end }"""
+
+
 class Waits(OnHosts):
     @classmethod
     def setUpClass(cls):
@@ -133,10 +141,25 @@ class Waits(OnHosts):
     def test_a_task_waits_for_the_end_and_the_return_of_a_host(self):
         with tempfile.TemporaryDirectory(prefix="exedtest-") as modules:
             os.makedirs(os.path.join(modules, "tasks"))
-            with open(os.path.join(modules, "tasks", "waits.lua"), "w", encoding="utf-8") as f:
-                f.write(TASK)
+            for name, text in (("waits", TASK), ("count", COUNT)):
+                with open(os.path.join(modules, "tasks", name + ".lua"), "w", encoding="utf-8") as f:
+                    f.write(text)
             with Exed(self.hosts, {"ssh": {"agent": "none"}, "runner": {"modules": modules}}) as exed:
                 self.follow_one(exed)
+                self.count(exed)
+
+    def count(self, exed):
+        """What is noted of a host is known to the next job."""
+        def run(**args):
+            answer = exed.post("/tasks", {"targets": ["web01", "web02"], "taskname": "count", "taskopts": args})
+            job = exed.wait_job(answer.body["jid"], LIMIT)
+            self.assertEqual(job["state"], 0, job)
+            return job["value"]
+
+        self.assertEqual(run()[:3], [0, 1, 1])
+        self.assertEqual(run()[:3], [1, 2, 2])
+        self.assertEqual(run(clear=True), [0, 2])
+        self.assertEqual(run()[:3], [0, 1, 3])
 
     def follow_one(self, exed):
         answer = exed.post("/tasks", {"targets": ["web04"], "taskname": "waits", "taskopts": {}})

@@ -94,6 +94,8 @@ t.test("duration becomes seconds", function()
     "a duration such as 90, 500ms, 90s, 5m, 4h or 2d")
   refuses({ "duration" }, { "99999d", math.huge }, "at most 1000000000 seconds")
   refuses({ "duration", min = 1, max = 60 }, { "2m" }, "at most 60")
+  refuses({ "duration", min = "1m", max = "1h" }, { 59, "61m" }, "at ")
+  takes({ "duration", max = "1h" }, { { "60m", 3600 } })
   t.eq({ schema.duration "2m", schema.count "5%" }, { 120, "5%" })
 end)
 

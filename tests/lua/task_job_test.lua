@@ -172,6 +172,32 @@ t.test("await_approval: the answer, or denied or timeout is raised", function()
   t.has(problem({ "a" }, "job:await_approval {}"), "'message' is missing")
 end)
 
+t.test("tally: counts what was noted of a host, within a time, until it is cleared", function()
+  local body = [[
+    local a, b = job.hosts[1], job.hosts[2]
+    local list = { a:tally "resets", a:tally("resets", { add = true }), b:tally "resets" }
+    job:sleep(100)
+    list[4] = a:tally("resets", { add = true, within = 50 })
+    list[5] = a:tally("resets")
+    list[6] = a:tally("resets", { clear = true })
+    list[7] = b:tally("resets", { add = true })
+    return list]]
+  local fleet = fleet_with({ "a", "b" }, task(body))
+  fleet:tally("b", "resets", 4)
+  t.eq(fleet:run("x").value, { 0, 1, 4, 1, 2, 0, 5 })
+  fleet:survives("x", {}, function(result)
+    t.eq(result.value, { 0, 1, 4, 1, 2, 0, 5 })
+  end)
+  for wrong, message in pairs {
+    ["job.hosts[1]:tally 'a:b'"] = "host:tally wants a name",
+    ["job.hosts[1]:tally()"] = "host:tally wants a name",
+    ["job.hosts[1]:tally('a', { with = 1 })"] = "within",
+    ["job.hosts[1]:tally('a', { within = '31d' })"] = "at most",
+    ["job.hosts[1]:tally('a', { add = true, clear = true })"] = "either add or clear",
+    ["job.hosts[1].tally('a')"] = "call it as host:tally(...)",
+  } do t.has(problem({ "a" }, wrong), message) end
+end)
+
 t.test("check = false: nil and the error instead of raising", function()
   local fleet = fleet_with({ "a" }, task [[
     local list = {

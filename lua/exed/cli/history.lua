@@ -44,6 +44,9 @@ end
 
 function kinds.sleep(args) return ("sleep %g s"):format(args.seconds) end
 function kinds.http(args) return ("%s %s"):format(args.method, args.url) end
+function kinds.tally(args, names)
+  return ("%s: tally %s %s"):format(history.hosts(names, { args.host }), args.change, args.name)
+end
 function kinds.approval(args) return "ask: " .. args.message end
 
 function kinds.say(args, names)
@@ -79,6 +82,7 @@ function history.answer(ans)
   if ans.failed then return remote.line("no answer: " .. ans.failed.message) end
   if ans.records then return remote.line(say_records(ans.records)) end
   if ans.response then return tostring(ans.response.status) end
+  if ans.count then return tostring(ans.count) end
   if ans.timeout then return "nobody answered" end
   if ans.approved ~= nil then
     return remote.line(("%s said %s"):format(ans.who or "somebody", ans.approved and "yes" or "no"))

@@ -79,7 +79,21 @@ local function check_of(name, field, of)
   end
 end
 
+-- The bounds of a duration may be written as one.
+local function with_seconds(decl)
+  if type(decl) ~= "table" or decl[1] ~= "duration" then return decl end
+  local copy = {}
+  for key, value in pairs(decl) do copy[key] = value end
+  for _, bound in ipairs { "min", "max" } do
+    if type(decl[bound]) == "string" then
+      copy[bound] = types.readers.duration(decl[bound]) or decl[bound]
+    end
+  end
+  return copy
+end
+
 function compile_field(name, decl)
+  decl = with_seconds(decl)
   if type(decl) ~= "table" or type(decl[1]) ~= "string" then
     wrong(name, "must be written { TYPE, option = value, ... }")
   end

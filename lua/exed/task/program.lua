@@ -12,6 +12,7 @@ local job = require "exed.task.job"
 local json = require "exed.json"
 local records = require "exed.task.records"
 local runtime = require "exed.task.runtime"
+require "exed.task.tally"
 
 local program = {}
 

@@ -56,7 +56,8 @@ function rehearsal.fleet(spec)
   end
   local caller = debug.getinfo(2, "S").source:match "^@(.*)/[^/]*$" or "."
   return setmetatable({
-    hosts = list, rules = {}, pages = {}, approval = { approved = true, who = "test" },
+    hosts = list, rules = {}, pages = {}, tallies = {},
+    approval = { approved = true, who = "test" },
     sources = sources.new { spec.dir or caller },
   }, fleet)
 end
@@ -65,7 +66,8 @@ end
 -- exed.task.program).
 function rehearsal.of(options)
   return setmetatable({
-    hosts = options.hosts, rules = {}, pages = {}, approval = { approved = true, who = "nobody" },
+    hosts = options.hosts, rules = {}, pages = {}, tallies = {},
+    approval = { approved = true, who = "nobody" },
     sources = options.sources,
   }, fleet)
 end
@@ -86,6 +88,9 @@ end
 
 -- How people answer: { approved, who, note } or { timeout = true }.
 function fleet:approve(answer) self.approval = answer end
+
+-- What host:tally(name) begins with, as if noted just before the task begins.
+function fleet:tally(host, name, times) self.tallies[host .. " " .. name] = times end
 
 -- ---- one life of a node -------------------------------------------------------------------------
 

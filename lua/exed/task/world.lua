@@ -13,7 +13,7 @@ local SECONDS <const> = 1 -- that an operation takes when no rule says otherwise
 function world.new(fleet, start)
   return setmetatable({
     fleet = fleet, start = start, now = 0, timers = {}, order = 0, ops = {}, until_times = {},
-    steps = {}, said = {}, waiters = {}, outputs = {},
+    steps = {}, said = {}, waiters = {}, outputs = {}, tallies = {},
     history = {}, -- steps, and what was said ({ at, said }), in their order
     outcomes = {}, -- host -> { status, text }
   }, world)
@@ -216,6 +216,25 @@ function kinds.http(self, effect, settle, done)
   end
   local failed = answer == nil and { code = "failed", message = "no answer" } or nil
   answer_at(self, effect, self.now + 1, done, { response = answer, failed = failed })
+end
+
+-- Additions have op ids: one that comes again after a kill is there already.
+function kinds.tally(self, effect, _, done)
+  local args = effect.args
+  local key = self.start.hosts[args.host + 1].name .. " " .. args.name
+  local times = self.tallies[key]
+  if not times then
+    times = {}
+    for i = 1, self.fleet.tallies[key] or 0 do times[-i] = 0 end
+    self.tallies[key] = times
+  end
+  if args.change == "add" then times[effect.n] = times[effect.n] or self.now end
+  if args.change == "clear" then self.tallies[key] = {} end
+  local count = 0
+  for _, at in pairs(self.tallies[key]) do
+    if at >= self.now - args.within then count = count + 1 end
+  end
+  answer_at(self, effect, self.now, done, { count = count })
 end
 
 function kinds.approval(self, effect, _, done)

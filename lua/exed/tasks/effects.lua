@@ -190,6 +190,15 @@ function kinds.approval(self, effect)
   return answer or {}
 end
 
+-- A number of the store's, which knows each addition by its op id: done again it adds nothing.
+function kinds.tally(self, effect)
+  local args, slice = effect.args, self.slice
+  local found, err = self.node.store:insist("tally", slice.jid, slice.k, slice.epoch,
+    ("%d"):format(timer.wall() * 1e6 // 1), self.names[args.host + 1], args.name, args.change,
+    ("%d"):format(args.within // 1), effect.n)
+  return found and { count = found }, err
+end
+
 -- ---- all of them --------------------------------------------------------------------------------
 
 -- What this node does by itself, with nothing on a host that would have to be told.

@@ -213,6 +213,18 @@ function kinds.approval(args)
   }
 end
 
+local TALLIES <const> = { add = true, clear = true, look = true }
+
+function kinds.tally(args, hosts)
+  if not TALLIES[args.change] then wrong "change is none of a tally" end
+  local name = text(args.name, "name", 64)
+  if not name:find "^[%w_.-]+$" then wrong "name is no name of a tally" end
+  return {
+    host = integer(args.host, "host", 0, hosts - 1), name = name, change = args.change,
+    within = seconds(args.within, "within"),
+  }
+end
+
 local STATUSES <const> = {
   OK = true, SKIPPED = true, FAILED = true, UNREACHABLE = true, CHANGED = true,
 }

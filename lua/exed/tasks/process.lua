@@ -15,7 +15,7 @@ local MODULES <const> = {
   "exed.task.definition", "exed.task.each", "exed.task.env", "exed.task.fail", "exed.task.hosts",
   "exed.task.http", "exed.task.job", "exed.task.main", "exed.task.operations", "exed.task.order",
   "exed.task.program", "exed.task.records", "exed.task.runtime", "exed.task.same",
-  "exed.task.session", "exed.task.threads", "exed.task.walk", "exed.words",
+  "exed.task.session", "exed.task.tally", "exed.task.threads", "exed.task.walk", "exed.words",
 }
 
 local MAX_VALUES <const> = 300000 -- in one message of a process
