@@ -4,14 +4,18 @@
 -- version in force, and its error is kept.
 --
 --   local found = registry.open(node)
---   found:get(NAME) -> task | nil, err     name, path, summary, args, lock, sources, checker, ...
---   found:list() -> { { name, path, summary, args, error }, ... }
---   found:scan()                           looks for new, changed and removed files; waits
+--   found:get(NAME) -> task | nil, err     name, path, summary, args, lock, sources, checker, ...;
+--                                          waits for a file that is being checked
+--   found:list() -> { { name, path, summary, args, error, loading }, ... }
+--   found:scan()                           looks for new, changed and removed files; waits, but not
+--                                          for a file that takes long to load
 
+local fiber = require "exed.fiber"
 local log = require "exed.log"
 local process = require "exed.tasks.process"
 local schema = require "exed.schema"
 local sys = require "exed.sys"
+local timer = require "exed.timer"
 local trust = require "exed.trust"
 local words = require "exed.words"
 
@@ -21,6 +25,10 @@ registry.__index = registry
 local CHECK_SECONDS <const> = 5 -- that loading one file may take
 local CHECK_MEMORY <const> = 64 << 20
 local MAX_SIZE <const> = 1 << 20 -- bytes of a file
+local PLACES <const> = 4 -- files that are checked at once,
+local QUICK <const> = 0.5 -- not counting those that have taken longer than so many seconds
+local LOOK <const> = 0.05 -- seconds between two looks at what is being checked,
+local SHORT <const> = 0.005 -- by a request, and by what waits for a place
 
 -- ---- files --------------------------------------------------------------------------------------
 
@@ -128,27 +136,59 @@ end
 function registry.checker(described) return schema.compile(to_declaration(described)) end
 
 -- A task's file as it is now: its declaration, or its error beside the last good one.
-local function refresh(file, sources, old)
+local function refresh(file, sources)
   local described, wrong
   for _, name in ipairs(words.keys(sources)) do wrong = wrong or sources[name].refused end
   if not wrong then described, wrong = check(file.name, sources) end
+  local ok, checker
   if described then
-    local ok, checker = pcall(registry.checker, described.args)
-    if not ok then described, wrong = nil, tostring(checker) end
-    file.task = ok and {
-      name = file.name, path = file.path, summary = described.summary, args = described.args,
-      lock = described.lock, time_limit = described.time_limit, max_hosts = described.max_hosts,
-      cleanup_limit = described.cleanup_limit, sources = sources, checker = checker,
-    } or nil
+    ok, checker = pcall(registry.checker, described.args)
+    if not ok then wrong = tostring(checker) end
   end
-  if not described then
-    file.error = wrong or "does not load"
+  file.error = not ok and (wrong or "does not load") or nil
+  file.task = ok and {
+    name = file.name, path = file.path, summary = described.summary, args = described.args,
+    lock = described.lock, time_limit = described.time_limit, max_hosts = described.max_hosts,
+    cleanup_limit = described.cleanup_limit, sources = sources, checker = checker,
+  } or nil
+end
+
+-- A file that has been checked comes into force, when it is still there as it was.
+local function take(self, key, file)
+  if self.checking[key] ~= file then return end
+  local old = self.known[key]
+  self.checking[key], self.known[key] = nil, file
+  if file.error then
     file.task = old and old.path == file.path and old.task or nil
     log.error("tasks", "%s%s", file.error,
       file.task and " (the last good version stays in force)" or "")
   elseif old then
     log.info("tasks", "%s is live", file.path)
   end
+end
+
+local function quick_checks(self)
+  local n, now = 0, timer.now()
+  for file in pairs(self.checks) do
+    if now - file.since < QUICK then n = n + 1 end
+  end
+  return n
+end
+
+-- Checks a file in a fiber of its own, so that one that takes long keeps nobody waiting.
+local function begin_check(self, key, file, sources)
+  while quick_checks(self) >= PLACES do timer.sleep(SHORT) end
+  file.since = timer.now()
+  self.checking[key], self.checks[file] = file, true
+  local ok, err = fiber.spawn("check " .. key, function()
+    local fine, problem = xpcall(refresh, debug.traceback, file, sources)
+    if not fine then file.error = "inside exed: " .. problem end
+    self.checks[file] = nil
+    take(self, key, file)
+  end)
+  if ok then return end
+  self.checks[file], file.error = nil, err.message
+  take(self, key, file)
 end
 
 -- What a task's file and all that it may need look like; a change of any is a change of the task.
@@ -177,34 +217,44 @@ local function read_texts(self, files)
   return texts
 end
 
--- Looks at the files. Returns whether anything changed. Waits.
-function registry:scan()
-  local files, changed = find_files(self), false
-  local texts, known = read_texts(self, files), {}
-  for _, key in ipairs(words.keys(files)) do
-    local file, old = files[key], self.known[key]
-    if key:find "^task%." and texts[key] then
-      local sources = sources_of(texts, key)
-      file.all = mark_of(files, sources)
-      if old and old.path == file.path and old.all == file.all then
-        file = old
-      else
-        refresh(file, sources, old)
-        changed = true
-      end
-      known[key] = file
+local function is_same(one, other)
+  return one ~= nil and one.path == other.path and one.all == other.all
+end
+
+-- Forgets the files that are gone.
+local function forget(self, files, texts)
+  for _, list in ipairs { self.known, self.checking } do
+    for key in pairs(list) do
+      if not files[key] or not texts[key] then list[key] = nil end
     end
   end
-  for key in pairs(self.known) do changed = changed or not known[key] end
-  self.known, self.texts = known, texts
-  return changed
+end
+
+-- Looks at the files, and checks those that are new or have changed. Waits.
+function registry:scan()
+  local files = find_files(self)
+  local texts = read_texts(self, files)
+  self.texts = texts
+  forget(self, files, texts)
+  for _, key in ipairs(words.keys(files)) do
+    if key:find "^task%." and texts[key] then
+      local file, sources = files[key], sources_of(texts, key)
+      file.all = mark_of(files, sources)
+      if not is_same(self.checking[key] or self.known[key], file) then
+        begin_check(self, key, file, sources)
+      end
+    end
+  end
+  while quick_checks(self) > 0 do timer.sleep(SHORT) end
 end
 
 -- ---- asking -------------------------------------------------------------------------------------
 
--- The task of that name, or nil, err.
+-- The task of that name, or nil, err. Waits when its first version is being checked.
 function registry:get(name)
-  local file = self.known["task." .. tostring(name)]
+  local key = "task." .. tostring(name)
+  while not self.known[key] and self.checking[key] do timer.sleep(LOOK) end
+  local file = self.known[key]
   if file and file.task then return file.task end
   if file then
     return nil, { code = "bad_request", message = ("task %s does not load: %s"):format(name,
@@ -219,12 +269,15 @@ end
 
 function registry:list()
   local list = {}
-  for _, key in ipairs(words.keys(self.known)) do
-    local file = self.known[key]
+  local all = {}
+  for key, file in pairs(self.checking) do all[key] = file end
+  for key, file in pairs(self.known) do all[key] = file end
+  for _, key in ipairs(words.keys(all)) do
+    local file = all[key]
     local task = file.task or {}
     list[#list + 1] = {
       name = file.name, type = "task", path = file.path, summary = task.summary, args = task.args,
-      error = file.error,
+      error = file.error, loading = self.checking[key] and true or nil,
     }
   end
   return list
@@ -233,7 +286,10 @@ end
 -- Loads all that there is. Waits.
 function registry.open(node, share)
   local self = setmetatable({
-    share = share or sys.share(), modules = node.config.runner.modules, known = {}, texts = {},
+    share = share or sys.share(), modules = node.config.runner.modules, texts = {},
+    known = {}, -- by key: files as they were checked
+    checking = {}, -- by key: the newest version of a file, while it is checked
+    checks = {}, -- files that are being checked, those too that nobody waits for any more
   }, registry)
   self:scan()
   return self
