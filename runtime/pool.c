@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* pool: the I/O threads and the queues between them and the loop. A queue is a list under a mutex and
  * an eventfd that is written only when the list was empty; a reader takes the whole list at once.
- * Freed only by the loop thread, after the threads are joined. */
+ * A writer gathers what it has to say in one turn of its own loop and gives it away at the turn's end, so
+ * that one wake serves many messages. Freed only by the loop thread, after the threads are joined. */
 #include "pool.h"
 
 #include <errno.h>
@@ -14,11 +15,21 @@
 #include "log.h"
 #include "metrics.h"
 
+/* So many are given away at once in the middle of a long turn. */
+#define GATHER_MAX 32
+
 struct queue {
 	pthread_mutex_t lock;
 	struct work *first, **last;
 	int fd; /* eventfd, non-blocking */
 	enum metric waiting;
+};
+
+/* What one thread has for a queue; its own. */
+struct gathered {
+	struct queue *queue;
+	struct work *first, **last;
+	int n;
 };
 
 struct io {
@@ -27,6 +38,9 @@ struct io {
 	struct event_base *base;
 	struct event *wake;
 	struct queue in;
+	struct gathered from_loop; /* the loop thread's */
+	struct deferred give_soon; /* the loop thread's */
+	struct gathered to_loop;
 	pthread_t thread;
 	bool started;
 	bool stopping; /* this thread's only */
@@ -59,21 +73,39 @@ static void queue_deinit(struct queue *q)
 	pthread_mutex_destroy(&q->lock);
 }
 
-static void queue_put(struct queue *q, struct work *w)
+static void gathered_init(struct gathered *g, struct queue *q)
 {
+	*g = (struct gathered){ .queue = q };
+	g->last = &g->first;
+}
+
+static void give(struct gathered *g)
+{
+	struct queue *q = g->queue;
 	const uint64_t one = 1;
 	bool was_empty;
 
-	metric_add(q->waiting, 1);
-	w->next = NULL;
+	if (!g->first)
+		return;
+	metric_add(q->waiting, g->n);
 	pthread_mutex_lock(&q->lock);
 	was_empty = !q->first;
-	*q->last = w;
-	q->last = &w->next;
+	*q->last = g->first;
+	q->last = g->last;
 	pthread_mutex_unlock(&q->lock);
+	gathered_init(g, q);
 	/* The counter cannot overflow: it is written once per drained batch. */
 	while (was_empty && write(q->fd, &one, sizeof(one)) < 0 && errno == EINTR)
 		;
+}
+
+static void gather(struct gathered *g, struct work *w)
+{
+	w->next = NULL;
+	*g->last = w;
+	g->last = &w->next;
+	if (++g->n >= GATHER_MAX)
+		give(g);
 }
 
 static struct work *queue_take(struct queue *q)
@@ -139,11 +171,19 @@ static void *thread_main(void *arg)
 {
 	struct io *io = arg;
 
-	while (!io->stopping)
-		event_base_loop(io->base, EVLOOP_NO_EXIT_ON_EMPTY);
+	while (!io->stopping) {
+		event_base_loop(io->base, EVLOOP_ONCE | EVLOOP_NO_EXIT_ON_EMPTY);
+		give(&io->to_loop);
+	}
 	if (io->ssh_stop)
 		io->ssh_stop(io->ssh);
+	give(&io->to_loop);
 	return NULL;
+}
+
+static void give_to_thread(struct deferred *d)
+{
+	give(&container_of(d, struct io, give_soon)->from_loop);
 }
 
 static int start_thread(struct io *io, struct err *err)
@@ -200,6 +240,9 @@ struct pool *pool_new(struct loop *loop, int n, struct err *err)
 	for (int i = 0; i < n; i++) {
 		pool->ios[i].loop = loop;
 		pool->ios[i].pool = pool;
+		pool->ios[i].give_soon.run = give_to_thread;
+		gathered_init(&pool->ios[i].from_loop, &pool->ios[i].in);
+		gathered_init(&pool->ios[i].to_loop, &pool->out);
 		if (start_thread(&pool->ios[i], err))
 			goto fail;
 	}
@@ -216,10 +259,12 @@ void pool_free(struct pool *pool)
 	for (int i = 0; i < pool->n; i++) {
 		struct io *io = &pool->ios[i];
 
+		loop_undefer(pool->loop, &io->give_soon);
 		if (!io->started)
 			continue;
 		io->stop.run = stop_thread;
-		queue_put(&io->in, &io->stop);
+		gather(&io->from_loop, &io->stop);
+		give(&io->from_loop);
 		pthread_join(io->thread, NULL);
 	}
 	if (pool->wake) {
@@ -257,12 +302,13 @@ struct io *pool_io(struct pool *pool, unsigned i)
 
 void io_post(struct io *io, struct work *w)
 {
-	queue_put(&io->in, w);
+	loop_defer(io->loop, &io->give_soon);
+	gather(&io->from_loop, w);
 }
 
 void io_done(struct io *io, struct work *w)
 {
-	queue_put(&io->pool->out, w);
+	gather(&io->to_loop, w);
 }
 
 struct event_base *io_base(struct io *io)

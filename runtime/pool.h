@@ -30,6 +30,7 @@ void pool_free(struct pool *pool);
 int pool_size(const struct pool *pool);
 struct io *pool_io(struct pool *pool, unsigned i); /* i modulo the number of threads */
 
+/* Both give away at the end of the caller's turn, in the order of the calls. */
 void io_post(struct io *io, struct work *w); /* loop thread: w->run on the I/O thread */
 void io_done(struct io *io, struct work *w); /* I/O thread: w->done on the loop thread */
 struct event_base *io_base(struct io *io);   /* for use on that thread only */
