@@ -13,7 +13,10 @@ local sources = require "lib.release.sources"
 local function why(record)
   local last
   for line in (record.stderr or ""):gmatch "[^\n]+" do last = line end
-  local text = record.error or record.status
+  local text = record.error or record.unknown and "it is not known how it ended"
+    or record.timed_out and "over its time limit" or record.cancelled and "cancelled"
+    or record.signal and "killed by signal " .. record.signal
+    or record.rtc and "exit code " .. record.rtc or record.status
   return last and ("%s (%s)"):format(last:sub(1, 300), text) or text
 end
 

@@ -199,6 +199,21 @@ class Release(unittest.TestCase):
         job = self.run_release("v1", targets="web01", checksum="0" * 64, state=FAILURE)
         self.assertIn("made of an archive with the checksum", self.outcomes(job)["web01"][1])
 
+    def test_what_was_cut_off_in_the_middle_is_never_there(self):
+        """tar hangs with a part of the files there, and is killed by the time limit."""
+        home, path = self.sshd.host["web04"].dir, self.archive("v1")
+        os.makedirs(home + "/bin")
+        with open(home + "/bin/tar", "w", encoding="utf-8") as f:
+            f.write("#!/bin/sh\necho half >\"$3/what\"\nexec sleep 60\n")
+        os.chmod(f.name, 0o755)
+        job = self.run_release("v1", targets="web04", source=path, strip=0, timeout="1s", state=FAILURE)
+        self.assertRegex(self.outcomes(job)["web04"][1], "^not touched, nothing is live; over its time limit")
+        self.assertEqual(self.releases("web04"), [".new"])
+        os.unlink(f.name)
+        self.run_release("v1", targets="web04")
+        self.all_live("v1", "v1", names=["web04"])
+        self.assertEqual(self.releases("web04"), ["v1"])
+
     def test_archive_from_a_web_server(self):
         path = self.archive("v1")
         os.rename(path, os.path.join(self.builds, self.app + ".tgz"))
@@ -227,6 +242,9 @@ class Release(unittest.TestCase):
         os.link(path, strange)
         job = self.run_release(odd, targets="web01", source=strange)
         self.assertEqual(self.outcomes(job)["web01"][1], odd + " is live, before it was nothing")
+        answer = self.release("v9", targets="web01", source=path, dry_run=True)
+        self.assertEqual((answer.status, list(answer.body)), (200, ["plan"]))
+        self.assertEqual(self.releases("web01"), [odd])
 
     def bad_revision(self, stall=""):
         """v2 is ill on the hosts 07 to 10: with 4 at once and 2 that may fail, a part has it when it is enough."""

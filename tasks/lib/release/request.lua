@@ -44,7 +44,7 @@ function request.wrong(args)
   if args.base:find "^~" and not args.base:find "^~/" then
     return "base must be an absolute path, or begin with ~/"
   end
-  for _, path in ipairs(args.shared) do
+  for _, path in ipairs(args.shared or {}) do
     problem = wrong_path(path)
     if problem then return ("shared: %s %s"):format(path, problem) end
   end
@@ -89,7 +89,7 @@ request.args = {
     help = "directories to take off the names in an archive" },
   base = { "string", default = "/srv", match = "^[/~][^%c]*$", max = 1000,
     help = "directory of all apps: an absolute path, or one from the user's home, ~/apps" },
-  shared = { "list", of = { "string", match = "^[%w._][%w._/-]*$" }, max = 100, default = {},
+  shared = { "list", of = { "string", match = "^[%w._][%w._/-]*$" }, max = 100,
     help = "paths that all releases share; a / at the end makes a missing directory" },
   keep = { "integer", default = 5, min = 1, max = 1000, help = "releases to keep" },
   before = { "command", help = "run in the new release before it is live" },

@@ -189,7 +189,7 @@ end
 -- Makes the release `name`, unless it is there. shared: list of paths. Prints as shell.look.
 function sources.prepare(app, kind, source, name, options)
   return shell.command(GIT .. ARCHIVE .. PREPARE, "prepare", app, kind, source, name,
-    options.checksum or "", options.strip or 0, table.unpack(options.shared))
+    options.checksum or "", options.strip or 0, table.unpack(options.shared or {}))
 end
 
 return sources
