@@ -166,6 +166,9 @@ const struct setting config_table[] = {
 	{ "ssh", "fence_dir", CONFIG_STRING, NULL, 0, 0, NULL, 0, "directory on the hosts",
 	  "Where an operation that must not run twice leaves its mark. It must survive a reboot. "
 	  "Unset: .exed/ops in the home directory." },
+	{ "ssh", "max_file", CONFIG_SIZE, "1g", 1, GIB(1024), NULL, 0, "bytes",
+	  "Of a file that is sent, or of a directory's archive. It takes no memory, but room in the "
+	  "hosts' file systems." },
 	{ "ssh", "service_enable", CONFIG_BOOLEAN, "false", 0, 0, NULL, 0, "true or false",
 	  "Starting a service also enables it at boot and stopping disables it, as EXEd did." },
 
@@ -216,6 +219,9 @@ const struct setting config_table[] = {
 	  "That a task may compute between two answers before it counts as stuck." },
 	{ "tasks", "local_commands", CONFIG_LIST, NULL, 0, 0, NULL, SETTING_ABSOLUTE,
 	  "absolute paths", "What tasks may run on the node itself. Unset: nothing." },
+	{ "tasks", "local_files", CONFIG_LIST, NULL, 0, 0, NULL, SETTING_ABSOLUTE,
+	  "absolute paths", "Directories of the node that tasks may send files from, beside their own "
+	  "tasks/files/NAME/. Unset: none." },
 
 	{ "log", "log_level", CONFIG_CHOICE, "info", 0, 0, levels, 0, NULL,
 	  "The least important lines that are written." },

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "content.h"
 #include "fanout_private.h"
 #include "log.h"
 #include "metrics.h"
@@ -114,6 +115,7 @@ static void end_fanout(struct fanout *f)
 	fanout_wait_free(f);
 	free(f->env);
 	free(f->input);
+	content_unref(f->plan.content);
 	free(f->verdicts);
 	free(f->targets);
 	free(f->cancel);
@@ -279,6 +281,9 @@ static bool copy_plan(struct fanout *f, const struct fanout_plan *plan)
 	f->plan.op_id = copy_text(&f->strings[3], plan->op_id, &ok);
 	f->plan.fence_dir = copy_text(&f->strings[4], plan->fence_dir, &ok);
 	f->plan.forbid = copy_text(&f->strings[5], plan->forbid, &ok);
+	f->plan.before = copy_text(&f->strings[6], plan->before, &ok);
+	f->plan.after_kill = copy_text(&f->strings[7], plan->after_kill, &ok);
+	f->plan.content = plan->content ? content_ref(plan->content) : NULL;
 	ok = copy_env(f, plan->env) && ok;
 	ok = copy_block(&f->input, plan->input, plan->input_len) && ok;
 	ok = copy_block((void **)&f->verdicts, plan->rules.verdicts,
@@ -348,6 +353,7 @@ fail:
 			free(*e);
 		free(f->env);
 		free(f->input);
+		content_unref(f->plan.content);
 		free(f->verdicts);
 		free(f->targets);
 		timer_deinit(&f->later);

@@ -72,6 +72,13 @@ struct fanout_plan { /* copied by fanout_start */
 	const char *command;    /* text for sh; NULL: a login is all (ping) */
 	const void *input;
 	size_t input_len;
+	struct content *content; /* stdin, instead of input: a file that is not copied; a reference is
+				  * taken. NULL: none */
+	const char *before;     /* with a fence: text for sh that runs with that stdin before the op takes its
+				 * place, each time until it has: it must be safe to repeat. It ends the op
+				 * with its exit code when that is not 0. NULL: none */
+	const char *after_kill; /* text for sh that tidies up what a killed command has left; x_o is the op
+				 * id. NULL: none */
 	const char *const *env; /* "NAME=value", NULL-terminated, or NULL */
 	const char *cwd;
 	int64_t limit_ms;         /* of the command; <= 0: none */

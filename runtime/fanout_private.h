@@ -51,7 +51,8 @@ struct fanout {
 	struct fanouts *all;
 	struct group *group;
 	struct fanout_plan plan;
-	char *strings[6]; /* what the plan points to: command, cwd, group, op_id, fence_dir, forbid */
+	char *strings[8]; /* what the plan points to: command, cwd, group, op_id, fence_dir, forbid,
+			   * before, after_kill */
 	char **env;
 	void *input;
 	struct verdict *verdicts;

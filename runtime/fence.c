@@ -58,6 +58,10 @@ static const char text_find[] =
 	"until [ -e \"$x_d/no\" ]||x_pid \"$x_d\"||x_rc||[ $x_n -ge 9 ];do x_n=$((x_n+1));x_nap;done;"
 	"[ -e \"$x_d/no\" ]&&x_end no;x_say old;x_look;";
 
+/* x_a is what comes before; it leaves nothing but its exit code. */
+static const char text_before[] =
+	"if ! [ -d \"$x_d\" ];then (exec /bin/sh -c \" $x_a\");x_r=$?;[ $x_r = 0 ]||x_end new;x_r=1;fi;";
+
 /* An op that is there: its output as far as it goes, and on until it has ended. The shell's descriptors
  * keep the place in the files from one cat to the next. What writes the files ends a moment after the
  * command, or much later when a child of that keeps the output open: 2 s for it. */
@@ -140,7 +144,8 @@ static bool op_id_good(const char *id)
 	return true;
 }
 
-static int put_head(struct buf *out, const char *op_id, const char *dir, struct err *err)
+static int put_head(struct buf *out, const char *op_id, const char *dir, const char *before,
+		    struct err *err)
 {
 	int rc;
 
@@ -152,6 +157,12 @@ static int put_head(struct buf *out, const char *op_id, const char *dir, struct 
 	if (rc)
 		return rc;
 	buf_puts(out, text_tools);
+	if (before) {
+		buf_puts(out, "x_a=");
+		ssh_quote_login(out, before);
+		buf_putc(out, ';');
+		buf_puts(out, text_before);
+	}
 	buf_puts(out, text_place);
 	buf_puts(out, text_find);
 	return 0;
@@ -199,7 +210,7 @@ int fence_wrap(struct buf *out, const struct fence_command *c, struct err *err)
 	buf_puts(out, "x_c=");
 	ssh_quote_login(out, c->command);
 	buf_putc(out, ';');
-	rc = put_head(out, c->op_id, c->dir, err);
+	rc = put_head(out, c->op_id, c->dir, c->before, err);
 	if (rc)
 		return rc;
 	buf_puts(out, text_old);
@@ -209,7 +220,7 @@ int fence_wrap(struct buf *out, const struct fence_command *c, struct err *err)
 
 int fence_forbid(struct buf *out, const char *op_id, const char *dir, struct err *err)
 {
-	int rc = put_head(out, op_id, dir, err);
+	int rc = put_head(out, op_id, dir, NULL, err);
 
 	if (rc)
 		return rc;

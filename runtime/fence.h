@@ -41,6 +41,10 @@
 struct fence_command {
 	const char *op_id;   /* letters, digits, `.`, `_`, `-`, not `.` first; what EXED_OP says too */
 	const char *command; /* text for sh */
+	const char *before;  /* text for sh that runs first, where the op has no place yet; NULL: none. It gets
+			      * the stdin. When its exit code is not 0 no place is taken, and that is the
+			      * op's. What it says on stdout is lost. Like the command it is a child of the
+			      * text's shell, whose pid both know as PPID */
 	const char *dir;     /* of all fences: absolute, or below `~` or `$HOME`; NULL: FENCE_DIR */
 	bool quiet;          /* output into files only, shown after the end: for what starts daemons */
 	bool input;          /* quiet: the command gets the stdin; else /dev/null */

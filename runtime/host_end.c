@@ -216,13 +216,33 @@ static void end_forbidding(struct host_run *run, const struct ssh_result *result
 		host_end(run, record_unknown(run->index, "the host does not say whether it started"));
 }
 
+/* Whether the end of the command has to wait until what it left there is taken away: begins that. */
+static bool tidies(struct host_run *run, const struct ssh_result *r)
+{
+	if (!r->sent || !r->killed_by || r->err.code || run->left || run->forbidding || run->let_go ||
+	    !fanout_run_plan(run)->plan->after_kill)
+		return false;
+	run->killed = *r;
+	run->tidying = true;
+	if (!host_run_tidy(run))
+		run->tidying = false;
+	return run->tidying;
+}
+
 void host_end_command(void *arg, const struct ssh_result *result)
 {
 	struct host_run *run = arg;
-	bool sound = !result->err.code && !result->killed_by;
+	bool sound;
 
 	run->exec = NULL;
 	run->proc = NULL;
+	if (run->tidying) {
+		run->tidying = false;
+		result = &run->killed;
+	} else if (tidies(run, result)) {
+		return;
+	}
+	sound = !result->err.code && !result->killed_by;
 	/* A kept connection may have died unnoticed; what never started may be tried on a new one. */
 	if (!result->sent && run->warm && !run->retried && !run->cancelled &&
 	    result->err.code == ERR_UNREACHABLE) {

@@ -8,9 +8,10 @@ int host_fence_begin(struct host_fence *f, const struct fanout_plan *plan, const
 	const struct fence_command c = {
 		.op_id = op_id,
 		.command = plan->command,
+		.before = plan->before,
 		.dir = ssh_host_fence_dir(h) ? ssh_host_fence_dir(h) : plan->fence_dir,
 		.quiet = plan->quiet,
-		.input = plan->input_len > 0,
+		.input = plan->input_len > 0 || plan->content,
 		.sync = plan->sync,
 		.ttl_s = plan->fence_ttl_s,
 	};

@@ -12,6 +12,8 @@
 
 /* A host has so long to say what an op left. */
 #define ASK_MS 60000
+/* And so long to tidy up after a command that was killed. */
+#define TIDY_MS 10000
 /* A host whose parts the sink has not taken may be this far ahead; then its output waits. */
 #define UNTAKEN_MAX (64 * 1024)
 
@@ -30,6 +32,7 @@ void host_run_unref(struct host_run *run)
 	record_deinit(&run->record);
 	host_fence_deinit(&run->fence);
 	host_left_free(run->left);
+	buf_deinit(&run->tidy);
 	ssh_host_unref(run->host);
 	free(run);
 }
@@ -154,6 +157,8 @@ static void on_output(void *arg, enum ssh_stream stream, const char *data, size_
 {
 	struct host_run *run = arg;
 
+	if (run->tidying)
+		return;
 	if (run->left) {
 		if (stream == SSH_STDOUT)
 			host_left_read(run->left, data, n);
@@ -204,6 +209,7 @@ static bool make_command(struct host_run *run)
 		.op_id = plan->op_id ? run->op_id : NULL,
 		.input = plan->input,
 		.input_len = plan->input_len,
+		.content = plan->content,
 		.env = plan->env,
 		.cwd = plan->cwd,
 		.become = run->io ? ssh_host_become(run->host) : NULL,
@@ -266,6 +272,29 @@ void host_run_command(struct host_run *run)
 		fail(run, ERR_MEMORY, "not enough memory to run the command");
 	else
 		fail(run, err.code, err.message);
+}
+
+bool host_run_tidy(struct host_run *run)
+{
+	static const char *const env[] = { "EXED_OP=-", NULL };
+	static const struct ssh_exec_ops ops = { on_output, host_end_command, NULL, NULL };
+	struct err err = { 0 };
+
+	buf_clear(&run->tidy);
+	buf_printf(&run->tidy, "x_o=%s;%s", run->op_id, fanout_run_plan(run)->plan->after_kill);
+	run->command = (struct ssh_command){
+		.command = buf_str(&run->tidy),
+		.env = env,
+		.become = run->io ? ssh_host_become(run->host) : NULL,
+		.limit_ms = TIDY_MS,
+	};
+	if (!run->command.command)
+		return false;
+	if (run->io)
+		run->exec = ssh_exec_start(run->use, &run->command, &ops, run);
+	else
+		run->proc = proc_start(fanout_run_plan(run)->loop, &run->command, &ops, run, &err);
+	return run->exec || run->proc;
 }
 
 /* Goes on as far as it can: a connection and the started bit are both needed. */

@@ -57,6 +57,9 @@ struct host_run {
 	bool forbidden;  /* it has; the op had started, and is joined */
 	bool kill_joined;
 	bool let_go;     /* a cancel that leaves what is fenced has come */
+	bool tidying;    /* the command was killed, and what it left is being taken away */
+	struct ssh_result killed; /* then: how it ended */
+	struct buf tidy; /* then: the text for sh */
 	bool ready, warm, retried, marked, cancelled, over, paused;
 	size_t untaken; /* bytes of parts that the sink has not taken */
 	char op_id[96];
@@ -106,6 +109,8 @@ void host_end_command(void *arg, const struct ssh_result *result);
 void host_run_give_back(struct host_run *run, bool sound); /* its connection, if it has one */
 void host_run_connect(struct host_run *run, bool fresh);
 void host_run_command(struct host_run *run); /* runs what is next: the command, or a question */
+/* Runs what tidies up after a killed command; the end of it comes to host_end_command. False: it cannot. */
+bool host_run_tidy(struct host_run *run);
 void host_run_fenced(void *run, const char *data, size_t n); /* stdout of a command in its fence */
 void host_run_to_loop(struct host_run *run, struct work *w);
 

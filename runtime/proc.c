@@ -372,6 +372,8 @@ static int check(const struct ssh_command *cmd, const char *const *argv, struct 
 {
 	if (!argv[0] || !argv[0][0])
 		return err_set(err, ERR_INVALID, "no program to run");
+	if (cmd->content && cmd->input_len)
+		return err_set(err, ERR_INVALID, "a local command takes input or content");
 	if (cmd->op_id && strlen(cmd->op_id) >= sizeof(((struct proc_kill *)0)->op_id))
 		return err_set(err, ERR_INVALID, "the op id is too long");
 	for (size_t i = 0; cmd->env && cmd->env[i]; i++)
@@ -391,6 +393,7 @@ struct proc *proc_start_argv(struct loop *loop, const char *const *argv, bool cl
 		.cwd = cmd->cwd,
 		.clean = clean,
 		.input = cmd->input_len > 0,
+		.content = cmd->content,
 	};
 	struct proc *p;
 

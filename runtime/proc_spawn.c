@@ -13,6 +13,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "content.h"
+
 extern char **environ;
 
 static void close_fd(int *fd)
@@ -91,7 +93,7 @@ static int set_actions(posix_spawn_file_actions_t *fa, const struct proc_spawn *
 {
 	int rc;
 
-	if (s->input)
+	if (theirs[0] >= 0)
 		rc = posix_spawn_file_actions_adddup2(fa, theirs[0], 0);
 	else
 		rc = posix_spawn_file_actions_addopen(fa, 0, "/dev/null", O_RDONLY, 0);
@@ -131,6 +133,14 @@ static int open_pipes(bool input, int ours[3], int theirs[3], struct err *err)
 			return err_errno(err, "cannot make a pipe");
 	}
 	return 0;
+}
+
+static int open_content(const struct content *c, int *fd, struct err *err)
+{
+	if (!c)
+		return 0;
+	*fd = content_descriptor(c);
+	return *fd < 0 || move_up(fd) ? err_errno(err, "cannot open what is to be sent") : 0;
 }
 
 /* ---- */
@@ -189,7 +199,8 @@ int proc_spawn(const struct proc_spawn *s, pid_t *pid, int fds[3], struct err *e
 		env = make_environment(s, op);
 	if (!env)
 		err_set(err, ERR_MEMORY, "no memory to run %.128s", s->argv[0]);
-	else if (!(rc = open_pipes(s->input, fds, theirs, err)))
+	else if (!(rc = open_pipes(s->input, fds, theirs, err)) &&
+		 !(rc = open_content(s->content, &theirs[0], err)))
 		rc = start(s, env, theirs, pid, err);
 	for (int i = 0; i < 3; i++) {
 		close_fd(&theirs[i]);

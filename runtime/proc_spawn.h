@@ -8,13 +8,16 @@
 
 #include "err.h"
 
+struct content;
+
 struct proc_spawn {
 	const char *const *argv;
 	const char *const *env; /* "NAME=value", added to the environment; or NULL */
 	const char *op_id;      /* EXED_OP; or NULL */
 	const char *cwd;        /* or NULL */
 	bool clean;             /* nothing but env and EXED_OP */
-	bool input;             /* stdin is a pipe, else /dev/null */
+	bool input;             /* stdin is a pipe, else /dev/null or: */
+	const struct content *content; /* stdin is a file; or NULL */
 };
 
 /* Starts it in a session of its own. Writes its pid, and our non-blocking ends of its pipes to fds:

@@ -373,7 +373,7 @@ struct entry *record_end(struct record *r, const struct ssh_result *res)
 		put_error(&b, res->err.message);
 		return finish(&b, r->index, status, 0);
 	}
-	if (told)
+	if (told || (r->rules->tell_code && res->exited && res->code))
 		put_rtc(&b, res);
 	put_killed(&b, res);
 	if (r->rules->command && is_unknown(res))

@@ -66,6 +66,7 @@ struct record_rules {
 	bool look;                      /* the op was a lost node's: only what is left of it is told */
 	bool quiet_record;              /* of a success only status and times are told; a failure's error
 					 * is the end of what it said */
+	bool tell_code;                 /* with quiet_record: an exit code that is not 0 is told of a success, too */
 	bool facts;                     /* stdout is a host's facts (facts.h), which a success's record
 					 * has as JSON; wants quiet_record, and not lines */
 	uint64_t output_cap;            /* bytes kept of each stream, unless cut later */

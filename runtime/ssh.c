@@ -544,6 +544,7 @@ void ssh_client_free(struct ssh_client *client)
 	ssh_agent_free(client->agent);
 	buf_deinit(&client->out);
 	free(client->read_buf);
+	free(client->send_buf);
 	client->ended = true;
 	if (!client->uses)
 		free(client); /* else with the last use that was told `ready` */

@@ -15,6 +15,7 @@
 #include "err.h"
 #include "pool.h"
 
+struct content;
 struct loop;
 
 /* ---- whom and how: any thread ---- */
@@ -114,6 +115,7 @@ struct ssh_command { /* borrowed until end is called */
 	const char *op_id;      /* EXED_OP; NULL for none */
 	const void *input;      /* stdin, then end of file */
 	size_t input_len;
+	struct content *content; /* comes after the input; or NULL. A local command takes one of both */
 	const char *const *env; /* "NAME=value", NULL-terminated, or NULL */
 	const char *cwd;        /* or NULL */
 	const struct ssh_become *become; /* or NULL; not with a raw host */

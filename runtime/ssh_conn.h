@@ -29,6 +29,8 @@
  * hold: 128 KiB. */
 #define SSH_WINDOW (112u * 1024u)
 #define SSH_READ_SIZE (16u * 1024u)
+/* Of a file, at once: what libssh2 puts into one packet. */
+#define SSH_SEND_SIZE (32u * 1024u)
 /* What may wait to be sent on a connection before stdin is not read further. */
 #define SSH_OUT_MAX (64u * 1024u)
 /* A connection with a running command that hears nothing for this long asks, and after this many
@@ -123,6 +125,7 @@ struct ssh_client {
 	struct ssh_agent *agent;
 	struct buf out;  /* lent to the connection whose turn it is */
 	char *read_buf;  /* SSH_READ_SIZE: output on its way to the callback */
+	char *send_buf;  /* SSH_SEND_SIZE: of a file on its way to a host; NULL until one is sent */
 };
 
 /* For tests and for ssh_client_of: a client on a base, which shares max_connections with others. */

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "content.h"
 #include "log.h"
 #include "loop.h"
 #include "ssh_quote.h"
@@ -120,20 +121,44 @@ void conn_exec_fail(struct ssh_conn *c)
 
 /* ---- running ---- */
 
-/* What stdin gets next: the script's line, then the user's input. */
-static size_t input_next(const struct ssh_exec *x, const char **from)
+/* Reads the next of a file into the thread's buffer. The same bytes again when it is asked again: what
+ * libssh2 could not take it wants to be given once more. 0: its end. What a file that became shorter lacks
+ * the host misses too: it has the checksum. */
+static size_t content_next(struct ssh_exec *x, uint64_t offset, const char **from)
 {
-	size_t done;
+	struct ssh_client *client = x->conn->client;
+	ssize_t n;
+
+	if (!client->send_buf && !(client->send_buf = malloc(SSH_SEND_SIZE)))
+		return 0;
+	n = content_read(x->cmd->content, offset, client->send_buf, SSH_SEND_SIZE);
+	*from = client->send_buf;
+	return n > 0 ? (size_t)n : 0;
+}
+
+/* What stdin gets next: the script's line, then the user's input, then the file. */
+static size_t input_next(struct ssh_exec *x, const char **from)
+{
+	uint64_t done;
 
 	if (x->written < x->head.len) {
 		*from = x->head.data + x->written;
-		return x->head.len - x->written;
+		return x->head.len - (size_t)x->written;
 	}
 	done = x->written - x->head.len;
-	if (done >= x->cmd->input_len)
-		return 0;
-	*from = (const char *)x->cmd->input + done;
-	return x->cmd->input_len - done;
+	if (done < x->cmd->input_len) {
+		*from = (const char *)x->cmd->input + done;
+		return x->cmd->input_len - (size_t)done;
+	}
+	return x->cmd->content ? content_next(x, done - x->cmd->input_len, from) : 0;
+}
+
+/* Whether the host takes no more of a file for now: it is not read for nothing. What tells that there is
+ * room again comes with the output, unless that is not read. */
+static bool content_waits(const struct ssh_exec *x)
+{
+	return x->cmd->content && !x->paused && x->written >= x->head.len + x->cmd->input_len &&
+	       !libssh2_channel_window_write(x->ch);
 }
 
 /* Sends what the host's window takes, then the end of file. */
@@ -146,6 +171,8 @@ static void input_write(struct ssh_exec *x)
 	while (c->out.len < SSH_OUT_MAX) {
 		ssize_t sent;
 
+		if (content_waits(x))
+			return;
 		n = input_next(x, &from);
 		if (!n) {
 			x->input_done = true;
@@ -155,7 +182,7 @@ static void input_write(struct ssh_exec *x)
 		sent = libssh2_channel_write(x->ch, from, n);
 		if (sent > 0) {
 			guard_useful(c);
-			x->written += (size_t)sent;
+			x->written += (uint64_t)sent;
 		}
 		if (sent < 0 && sent != LIBSSH2_ERROR_EAGAIN)
 			x->input_done = true; /* the command does not read it any more */

@@ -37,7 +37,7 @@ struct ssh_exec {
 	uint32_t id;        /* libssh2's number of it; UINT32_MAX when unknown */
 	struct buf line;    /* the exec request */
 	struct buf head;    /* goes to stdin before the input */
-	size_t written;     /* of head and input */
+	uint64_t written;   /* of head, input and content */
 	struct err broken;  /* why it cannot be sent */
 	struct event limit, linger, cancel;
 	struct ssh_kill *kill;

@@ -7,6 +7,7 @@
 const luaL_Reg bind_modules[] = {
 	{ "exed.access", luaopen_exed_access },
 	{ "exed.config", luaopen_exed_config },
+	{ "exed.content", luaopen_exed_content },
 	{ "exed.fanout", luaopen_exed_fanout },
 	{ "exed.fiber", luaopen_exed_fiber },
 	{ "exed.http.client", luaopen_exed_http_client },

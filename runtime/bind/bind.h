@@ -20,12 +20,17 @@ int64_t bind_check_ms(lua_State *L, int arg, int64_t otherwise);
 struct sink;
 struct sink *bind_sink_opt(lua_State *L, int arg);
 
+/* content.c: the content at arg, borrowed; NULL when it is nil. */
+struct content;
+struct content *bind_content_opt(lua_State *L, int arg);
+
 /* config.c: gives exed.config of the lua_State the values of c. -ERR_MEMORY: it has the former ones. */
 struct config;
 int bind_config_renew(void *state, const struct config *c);
 
 int luaopen_exed_access(lua_State *L);
 int luaopen_exed_config(lua_State *L);
+int luaopen_exed_content(lua_State *L);
 int luaopen_exed_fanout(lua_State *L);
 int luaopen_exed_fiber(lua_State *L);
 int luaopen_exed_http_client(lua_State *L);

@@ -3,9 +3,9 @@
  *   host{ name, address, port, user, key, password, raw, fence_dir, become,
  *     become_password, jump (a host) } -> host    made once per inventory host
  *   start(plan, hosts [, indexes [, sink]]) -> run | nil, err
- *     plan: transport, command, stdin, env (list of NAME=value), cwd, timeout, connect_timeout (seconds),
+ *     plan: transport, command, stdin, content (of exed.content), before, after_kill, env (list of NAME=value), cwd, timeout, connect_timeout (seconds),
  *           window, group, group_window, urgent, keep, op, try, verdict { [code] = status, default },
- *           lines, look, quiet_record, facts, output_cap, settle_until (timer.now's seconds),
+ *           lines, look, quiet_record, tell_code, facts, output_cap, settle_until (timer.now's seconds),
  *           settle (seconds), fence, forbid (reason), quiet, sync, fence_dir, fence_ttl (seconds)
  *     sink: of exed.sink; without one the entries come by run:next
  *   run:next([seconds]) -> list of { kind, index, status, data, stream, offset, parts, away } | nil at the end
@@ -209,7 +209,7 @@ static void read_plan(lua_State *L, int t, struct fanout_plan *plan)
 {
 	const char *transport;
 
-	luaL_checkstack(L, 24, NULL);
+	luaL_checkstack(L, 32, NULL);
 	memset(plan, 0, sizeof(*plan));
 	transport = field_string(L, t, "transport");
 	if (transport && !strcmp(transport, "local"))
@@ -222,6 +222,10 @@ static void read_plan(lua_State *L, int t, struct fanout_plan *plan)
 	plan->op_id = field_string(L, t, "op");
 	if (lua_getfield(L, t, "stdin") == LUA_TSTRING)
 		plan->input = lua_tolstring(L, -1, &plan->input_len);
+	lua_getfield(L, t, "content");
+	plan->content = bind_content_opt(L, -1);
+	plan->before = field_string(L, t, "before");
+	plan->after_kill = field_string(L, t, "after_kill");
 	plan->env = read_env(L, t);
 	plan->limit_ms = field_ms(L, t, "timeout", 0);
 	plan->connect_limit_ms = field_ms(L, t, "connect_timeout", 10000);
@@ -241,6 +245,7 @@ static void read_plan(lua_State *L, int t, struct fanout_plan *plan)
 	plan->rules.lines = field_boolean(L, t, "lines");
 	plan->rules.look = field_boolean(L, t, "look");
 	plan->rules.quiet_record = field_boolean(L, t, "quiet_record");
+	plan->rules.tell_code = field_boolean(L, t, "tell_code");
 	plan->rules.facts = field_boolean(L, t, "facts");
 	plan->rules.output_cap = (uint64_t)field_integer(L, t, "output_cap", 1 << 20);
 	read_verdict(L, t, &plan->rules);
