@@ -2,7 +2,9 @@
 -- The local executor: operations on the node itself, once for each target; for hosts that the node
 -- stands for, and for trying things out.
 
+local copy = require "exed.ops.copy"
 local facts = require "exed.ops.facts"
+local fetch = require "exed.ops.fetch"
 local service = require "exed.ops.service"
 
 local operations = {}
@@ -22,6 +24,12 @@ end
 function operations.facter() return facts.plan("local") end
 
 function operations.service(request) return service.plan("local", request.args) end
+
+function operations.copy(request) return copy.plan("local", request.args) end
+
+function operations.restore(request) return copy.restore("local", request.args) end
+
+function operations.fetch(request) return fetch.plan("local", request.args) end
 
 return {
   type = "executor",

@@ -1,7 +1,9 @@
 -- SPDX-License-Identifier: MIT
 -- The ssh executor: operations over SSH; hosts need nothing but a POSIX sh.
 
+local copy = require "exed.ops.copy"
 local facts = require "exed.ops.facts"
+local fetch = require "exed.ops.fetch"
 local service = require "exed.ops.service"
 
 local operations = {}
@@ -22,6 +24,12 @@ end
 function operations.facter() return facts.plan("ssh") end
 
 function operations.service(request) return service.plan("ssh", request.args) end
+
+function operations.copy(request) return copy.plan("ssh", request.args) end
+
+function operations.restore(request) return copy.restore("ssh", request.args) end
+
+function operations.fetch(request) return fetch.plan("ssh", request.args) end
 
 return {
   type = "executor",

@@ -2,7 +2,8 @@
 -- Does the effects of one task or script in this process, at once, with no server and no journal.
 -- What it gives is the backend that exed.task.runtime wants.
 --
---   local here = alone.new { inventory, hosts, jid, show, executor, secrets }
+--   local here = alone.new { inventory, hosts, jid, show, executor, secrets, dirs }
+--                              dirs: of tasks, whose files/NAME/ they send
 --   here.backend               hosts: those of the inventory that effects name, by index + 1;
 --                              secrets: texts by the names of handles
 --   here:stop(reason [, all])  what runs is ended, but for what deferred functions do; or that, too
@@ -14,6 +15,7 @@
 
 local config = require "exed.config"
 local direct = require "exed.tasks.direct"
+local enclosures = require "exed.tasks.enclosures"
 local fanout = require "exed.fanout"
 local fiber = require "exed.fiber"
 local json = require "exed.json"
@@ -21,6 +23,7 @@ local plan = require "exed.plan"
 local plugins = require "exed.plugins"
 local reach = require "exed.reach"
 local request = require "exed.tasks.request"
+local sending = require "exed.sending"
 local sys = require "exed.sys"
 local timer = require "exed.timer"
 local waits = require "exed.tasks.waits"
@@ -53,7 +56,10 @@ local function make_plan(self, effect)
   local ok, wrong = load_executor(self, name)
   if not ok then return nil, wrong end
   local node = { config = config, plugins = { executors = self.executors } }
-  local asked = request.of(effect.args, name)
+  local args
+  args, wrong = enclosures.prepare(effect.args, self.enclosed)
+  if not args then return nil, wrong end
+  local asked = request.of(args, name)
   local made, err = plan.ask(node, asked)
   if not made then return nil, err.message end
   local filled = plan.fill(node, {
@@ -61,8 +67,11 @@ local function make_plan(self, effect)
   }, { k = 0 }, made)
   filled.op = ("%s.%d"):format(self.jid, effect.n)
   filled.lines = self.show.part ~= nil and not made.quiet_record and not filled.facts
-  request.apply(filled, effect.args)
-  return filled, made.repeatable
+  request.apply(filled, args)
+  local sent
+  sent, err = sending.attach(filled, made)
+  if not sent then return nil, err.message end
+  return filled, made.repeatable, sent
 end
 
 -- ---- operations ---------------------------------------------------------------------------------
@@ -139,7 +148,7 @@ local function is_stopped(self, effect)
 end
 
 local function run_op(self, effect)
-  local filled, repeatable = make_plan(self, effect)
+  local filled, repeatable, sent = make_plan(self, effect)
   if not filled then return direct.failed("failed", repeatable) end
   local groups, records = sort(self, effect, repeatable)
   for _, kind in ipairs { "local", "ssh" } do
@@ -151,6 +160,7 @@ local function run_op(self, effect)
       self.running[effect] = function() run:cancel(self.stopped) end
       if is_stopped(self, effect) then run:cancel(self.stopped) end
       collect(self, effect, run, records)
+      sending.note(records, sent)
       self.running[effect] = nil
     end
   end
@@ -266,6 +276,8 @@ local function with_secrets(self, args)
     copy.fields = {}
     for key, value in pairs(args.fields) do copy.fields[key] = value end
     copy.fields.stdin = reveal(self, args.fields.stdin)
+    copy.fields.content = reveal(self, args.fields.content)
+    if args.fields.vars then copy.fields.vars = reveal_all(self, args.fields.vars) end
     if args.fields.env then copy.fields.env = reveal_all(self, args.fields.env) end
   end
   return copy
@@ -306,7 +318,7 @@ function alone.new(options)
   local self = setmetatable({
     inventory = options.inventory, hosts = options.hosts, jid = options.jid,
     executor = options.executor, show = options.show or {}, executors = {},
-    secrets = options.secrets or {},
+    secrets = options.secrets or {}, enclosed = { dirs = options.dirs or {} },
     seen = {}, -- index -> the boot id that waits saw last
     tallies = {}, -- host and name -> times
     running = {}, -- effect -> what ends it

@@ -73,9 +73,10 @@ function plan.fill(node, job, slice, made)
     -- What is told at the end only has no lines on the way.
     lines = request.lines and not quiet_record,
     quiet_record = quiet_record,
+    tell_code = made.tell_code,
     facts = facts,
     output_cap = node.config.store.output_cap,
-    fence = request.fence,
+    fence = request.fence or made.source ~= nil, -- what is sent has its place in the fence
     settle = node.config.runner.settle_timeout,
     quiet = made.quiet,
     sync = made.sync,

@@ -7,6 +7,7 @@ local fiber = require "exed.fiber"
 local json = require "exed.json"
 local log = require "exed.log"
 local plan = require "exed.plan"
+local sending = require "exed.sending"
 local store = require "exed.store"
 local targets = require "exed.targets"
 local tasks_run = require "exed.tasks.run"
@@ -77,7 +78,11 @@ local function run_targets(self, slice, job)
   made, err = plan.ask(self.node, job.request)
   if not made then return nil, err end
   slice.effect, slice.names, slice.marks = 0, names, marks
-  return targets.run(self.node, slice, plan.fill(self.node, job, slice, made), made.repeatable)
+  local filled = plan.fill(self.node, job, slice, made)
+  local ready
+  ready, err = sending.attach(filled, made)
+  if not ready then return nil, err end
+  return targets.run(self.node, slice, filled, made.repeatable)
 end
 
 local function finish(self, slice, ok, err)

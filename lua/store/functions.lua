@@ -69,6 +69,7 @@
 --               added to that tally of the host in the last seconds; an effect n counts once
 -- source_put    sha text seconds -> 1
 -- source_get    sha -> text or ''
+-- pin           jid name sha -> sha: the first that was given for that name of this job
 -- leases        cursor count -> {next cursor, host, mode, epoch, jids, ...}; jids with commas
 -- sweep         now ttl sync_keep sync_age max_jobs -> {removed, more}
 --
@@ -91,7 +92,8 @@
 -- (not possible while it runs), CONFLICT {host: [jid, ...]}, FULL why, MISMATCH jid
 -- (Idempotency-Key with another body), GAP last (append with a number too high), INVALID why.
 
-local REVISION = 11 -- raised with every change: a node loads its file over an older one
+local MAX_PINS = 10000 -- fields of a job's hash, files that its task sends among them
+local REVISION = 12 -- raised with every change: a node loads its file over an older one
 local HOSTS = 2000 -- hosts that one call may walk
 local CHUNK = 500 -- names in a chunk of targets
 local BATCH = 100 -- slices in one answer
@@ -1219,6 +1221,16 @@ local function source_put(_, args)
   return 1
 end
 
+-- The first value of a name counts.
+local function pin(_, args)
+  local key = job_key(args[1])
+  if redis.call('EXISTS', key) == 0 then return fail('GONE') end
+  if not args[3]:find('^%x+$') then return fail('INVALID arguments') end
+  if redis.call('HLEN', key) >= MAX_PINS then return fail('FULL too many files of one job') end
+  redis.call('HSETNX', key, args[2], args[3])
+  return redis.call('HGET', key, args[2])
+end
+
 local function source_get(_, args)
   return redis.call('GET', 'exed:src:' .. args[1]) or ''
 end
@@ -1479,7 +1491,7 @@ end
 
 publish(GROWS, {
   'create', create, 'create_add', create_add, 'create_claim', create_claim,
-  'source_put', source_put,
+  'source_put', source_put, 'pin', pin,
 })
 publish(WRITES, {
   'register', register, 'beat', beat, 'forget', forget,

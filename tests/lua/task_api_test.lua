@@ -202,10 +202,48 @@ t.test("the nearest known name is offered", function()
   t.has(problem({ "a" }, "job.hosts[1]:execute('x', { tiemout = 3 })"), "timeout")
 end)
 
-t.test("copy, fetch and restore say that they are not there", function()
-  for _, name in ipairs { "copy", "fetch", "restore" } do
-    t.has(problem({ "a" }, ("job.hosts[1]:%s {}"):format(name)), name .. " is not there yet")
+t.test("what copy, fetch and restore refuse", function()
+  local usage = {
+    ["copy { dest = '/x' }"] = "one of src, content and template, got none",
+    ["copy { dest = '/x', src = 'a', content = 'b' }"] = "got src and content",
+    ["copy { dest = 'x', content = 'b' }"] = "an absolute path",
+    ["copy { content = 'b' }"] = "'dest' is missing",
+    ["copy { dest = '/x', content = 'b', mode = '8' }"] = "mode",
+    ["copy { dest = '/x', content = 'b', vars = {} }"] = "vars are for a template",
+    ["copy { dest = '/x', template = 'b', vars = { 1 } }"] = "name = value",
+    ["copy { dest = '/x', content = 'b', dst = 1 }"] = "'dest'",
+    ["fetch {}"] = "'src' is missing",
+    ["fetch { src = '/x', max = 65537 }"] = "max",
+    ["restore()"] = "restore wants the record of a copy",
+  }
+  for body, part in pairs(usage) do
+    t.has(problem({ "a" }, "job.hosts[1]:" .. body), part, body)
   end
+  t.has(problem({ "a" }, [[local h = job.hosts[1]
+    h:restore(h:copy { dest = "/x", content = "b" })]]), "backup = true")
+end)
+
+t.test("a copy is sent as it was asked, and is put back from its record", function()
+  local fleet = fleet_with({ "a", "b" }, task [[
+    local kept = job.hosts:copy { dest = "/x", content = "b", backup = true, mode = "0600" }
+    local back = job.hosts:restore(kept)
+    return { kept[1].backup:match "^/x%.exed%-", kept[2].backup == nil, #back.changed } ]])
+  fleet:answer { op = "copy", host = "a", status = "CHANGED", rtc = 11 }
+  fleet:answer { op = "copy", host = "b", status = "OK" }
+  local result = fleet:run "x"
+  t.eq(result.error, nil)
+  t.eq(result.value, { "/x.exed-", true, 1 })
+  local steps = {}
+  for i, step in ipairs(result.steps) do
+    steps[i] = ("%s %s %s"):format(step.op, step.host, step.what)
+  end
+  t.eq(steps, { "copy a /x", "copy b /x", "restore a /x" }, "b is not asked")
+end)
+
+t.test("fetch gives the content", function()
+  local fleet = fleet_with({ "a" }, task [[return job.hosts[1]:fetch({ src = "/x" }).content]])
+  fleet:answer { op = "fetch", stdout = "text" }
+  t.eq(fleet:run("x").value, "text")
 end)
 
 t.test("job.node takes execute only", function()

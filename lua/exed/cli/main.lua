@@ -14,8 +14,8 @@ local words = require "exed.words"
 
 -- In the order in which help shows them.
 local VERBS <const> = {
-  "exec", "ping", "facter", "service", "hosts", "task", "jobs", "follow", "cancel", "approve",
-  "pause", "resume", "rerun", "journal",
+  "exec", "copy", "fetch", "ping", "facter", "service", "hosts", "task", "jobs", "follow", "cancel",
+  "approve", "pause", "resume", "rerun", "journal",
 }
 
 -- In place of a verb, since tasks may have these names.

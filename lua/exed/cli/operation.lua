@@ -12,6 +12,7 @@ local plan_view = require "exed.cli.plan_view"
 local plugins = require "exed.plugins"
 local preview = require "exed.preview"
 local report = require "exed.cli.report"
+local sending = require "exed.sending"
 local sys = require "exed.sys"
 local targets = require "exed.cli.targets"
 local views = require "exed.cli.views"
@@ -99,6 +100,8 @@ local function make_plan(given, what, count)
   filled.keep = false -- nobody comes back for it
   filled.connect_timeout = given["connect-timeout"] or filled.connect_timeout
   filled.stdin = what.stdin or filled.stdin
+  local sent, problem = sending.attach(filled, made)
+  if not sent then options.refuse("%s", problem.message) end
   return filled, made
 end
 

@@ -137,7 +137,7 @@ local function new_backend(self, given)
   if not given.json then show.part = function(...) show_part(self, ...) end end
   return alone.new {
     inventory = self.inventory, hosts = self.hosts, jid = self.jid, show = show,
-    executor = given.executor, secrets = self.secrets,
+    executor = given.executor, secrets = self.secrets, dirs = self.task.file.dirs,
   }
 end
 

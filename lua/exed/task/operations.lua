@@ -4,6 +4,7 @@
 -- record
 -- or results. What failed raises, unless it was asked with check = false.
 
+local copies = require "exed.task.copies"
 local counts = require "exed.task.counts"
 local fail = require "exed.task.fail"
 local hosts = require "exed.task.hosts"
@@ -39,6 +40,7 @@ local KINDS <const> = {
   wait_down = { changes = false, timeout = 300, fields = { via = VIA } },
   wait_up = { changes = false, timeout = 300, fields = { via = VIA } },
 }
+for kind, one in pairs(copies.KINDS) do KINDS[kind] = one end
 -- These travel as they are: text or a secret's handle.
 local FREE <const> = { env = true, stdin = true }
 
@@ -137,6 +139,8 @@ local function read(kind, for_set, first, second)
       fail.usage("execute: options are a table, got %s", type(second))
     end
     fields, given = read_command(first, second)
+  elseif kind == "copy" and second == nil then
+    fields, given = copies.read(first, check_text)
   else
     if second ~= nil then fail.usage("%s takes one table of named fields", kind) end
     fields, given = {}, first
@@ -161,6 +165,7 @@ end
 local function try_once(rt, kind, list, fields, options, try)
   local changes = options.changes
   if changes == nil then changes = KINDS[kind].changes end
+  if kind == "copy" then fields.task = rt:context().task end
   local answer, n = rt:ask("op", {
     op = kind, hosts = indexes_of(list), fields = fields, step = options.step,
     timeout = options.timeout or KINDS[kind].timeout, window = options.window, changes = changes,
@@ -173,6 +178,7 @@ local function try_once(rt, kind, list, fields, options, try)
     found[host] = records.record(host, options.step or kind, given, function(stream)
       return rt.backend.output(n, host.index, stream)
     end)
+    copies.tell(kind, found[host], fields, ("%s.%d.%d.1"):format(rt.jid, n, host.index))
     found[host].attempts = try
     if given.status == 5 and not changes then found[host].status = "OK" end
   end
@@ -246,10 +252,41 @@ local function on_set(kind, set, first, second)
   return results
 end
 
-local function not_yet(name)
-  return function()
-    fail.usage("%s is not there yet: it comes with the sending of files", name)
+-- Undoes a copy to one host. Where it changed nothing, nothing is asked.
+local function restore_one(host, record, options)
+  local rt = hosts.runtime(host)
+  local fields = copies.undo(record, host)
+  if not fields then
+    return records.record(host, options.step or "restore", { status = 1 })
   end
+  local done = perform(rt, "restore", { host }, fields, options)[1]
+  note_change(rt, done)
+  return done
+end
+
+local function restore(for_set, target, what, second)
+  local options = counts.options(checkers[for_set and "set" or "host"].restore, second or {},
+    "restore")
+  if not for_set then
+    local record = restore_one(target, what, options)
+    if record.failed and options.check then
+      error(fail.new("failed", say_failed(record), { host = target, record = record }), 0)
+    end
+    return record
+  end
+  local list = {}
+  for i, host in ipairs(target) do
+    if type(what) ~= "table" or not what[host] then
+      fail.usage("restore wants the results of a copy; they have nothing of %s", host.name)
+    end
+    list[i] = restore_one(host, what[host], options)
+  end
+  local results = records.results(list, rawget(target, "world"))
+  local failed = results.failed
+  if options.check and #failed > counts.down(options.max_failed, math.max(#list, 1)) then
+    raise_failed("restore", options, results, failed)
+  end
+  return results
 end
 
 -- ---- methods ------------------------------------------------------------------------------------
@@ -264,8 +301,11 @@ for kind in pairs(KINDS) do
     return on_set(kind, set, first, second)
   end
 end
-for _, name in ipairs { "copy", "fetch", "restore" } do
-  hosts.host_methods[name], hosts.set_methods[name] = not_yet(name), not_yet(name)
+function hosts.host_methods.restore(host, record, options)
+  return restore(false, host, record, options)
+end
+function hosts.set_methods.restore(set, results, options)
+  return restore(true, set, results, options)
 end
 
 local function check_status(status)

@@ -81,6 +81,7 @@ end
 
 -- Runs a task as a part of this job: the first one, and those that it calls.
 local function run_task(rt, state, name, set, values)
+  rt:context().task = name
   local task, problem = program.load(state.sources, name, state.modules, rt.backend.print)
   if not task then error(fail.new("failed", problem), 0) end
   local object = job.new(rt, {

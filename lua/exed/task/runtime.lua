@@ -38,11 +38,13 @@ end
 -- ---- contexts -----------------------------------------------------------------------------------
 
 -- What a fiber runs: path and count of its effects, how many windows and calls it made, host (of a
--- body), cleanup (depth of deferred functions), changed, recorded, scope (its deferred functions).
+-- body), cleanup (depth of deferred functions), changed, recorded, scope (its deferred
+-- functions), task (whose code it is).
 function runtime.new_context(path, host, outer)
   return {
     path = path, count = 0, windows = 0, calls = 0, host = host,
     cleanup = outer and outer.cleanup or 0, changed = false, recorded = false,
+    task = outer and outer.task,
   }
 end
 

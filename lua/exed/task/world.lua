@@ -84,7 +84,8 @@ end
 local function what_of(args)
   local f = args.fields or {}
   return f.command or f.argv and table.concat(f.argv, " ")
-    or f.name and (f.state and f.name .. " " .. f.state or f.name) or f.role or f.via or ""
+    or f.name and (f.state and f.name .. " " .. f.state or f.name) or f.role or f.via or f.dest
+    or f.src or ""
 end
 
 local function fits(rule, args, name, what)

@@ -4,12 +4,16 @@
 -- PROTOCOL says for operations: by its bits in the store and its fence on the host.
 
 local direct = require "exed.tasks.direct"
+local enclosures = require "exed.tasks.enclosures"
 local fiber = require "exed.fiber"
 local json = require "exed.json"
 local log = require "exed.log"
 local outputs = require "exed.tasks.outputs"
+local pins = require "exed.tasks.pins"
 local plan = require "exed.plan"
 local request = require "exed.tasks.request"
+local sending = require "exed.sending"
+local sys = require "exed.sys"
 local targets = require "exed.targets"
 local timer = require "exed.timer"
 local wait_effect = require "exed.tasks.wait_effect"
@@ -24,12 +28,26 @@ local LONG <const> = 60 -- seconds; for longer sleeps no process is held,
 local WORTH <const> = 10 -- unless only so many of them are left
 local PARKED <const> = {} -- the stop of effects whose task waits without a process
 
+-- What the job has of the files that it sends: the first of a name counts, whichever node sent it.
+local function enclosed(node, jid)
+  local function pin(key, sha)
+    return node.store:insist("pin", jid, "file:" .. key, sha)
+  end
+  return {
+    dirs = { node.config.runner.modules .. "/tasks", sys.share() .. "/tasks" }, pin = pin,
+    keep = function(key, text)
+      return pins.keep(node, text, function(sha) return pin(key, sha) end)
+    end,
+  }
+end
+
 -- For a slice of a task's job. names: of its targets, by index + 1.
 function effects.new(node, slice, names, executor)
   return setmetatable({
     node = node, slice = slice, names = names, executor = executor, running = {},
     cancelled = "cancelled", questions = {}, paused = slice.paused or false,
     seen = {}, -- index -> the boot id that waits saw last
+    enclosed = enclosed(node, slice.jid),
   }, effects)
 end
 
@@ -57,7 +75,9 @@ end
 
 -- The plan for one effect: as for an operation of its own, but under its number.
 local function make_plan(self, effect)
-  local node, args = self.node, effect.args
+  local node = self.node
+  local args, wrong = enclosures.prepare(effect.args, self.enclosed)
+  if not args then return nil, wrong end
   local asked = request.of(args, self.executor)
   local made, err = plan.ask(node, asked)
   if not made then return nil, err.message end
@@ -68,12 +88,17 @@ local function make_plan(self, effect)
   }, { k = 0 }, made)
   filled.op = ("%s.%d"):format(self.slice.jid, effect.n)
   request.apply(filled, args)
-  return filled, repeatable
+  local sent
+  sent, err = sending.attach(filled, made)
+  if not sent then return nil, err.message end
+  made, wrong = enclosures.check(args, sent, self.enclosed)
+  if not made then return nil, wrong end
+  return filled, repeatable, sent
 end
 
 local function run_op(self, effect, settle)
   local indexes, marks = effect.args.hosts, nil
-  local filled, repeatable = make_plan(self, effect)
+  local filled, repeatable, sent = make_plan(self, effect)
   if not filled then return failed("failed", repeatable) end
   local names = {}
   for i, index in ipairs(indexes) do names[i] = self.names[index + 1] end
@@ -93,6 +118,7 @@ local function run_op(self, effect, settle)
   local list
   list, err = outputs.records(self.node, self.slice.jid, effect.n, indexes)
   if not list then return nil, err end
+  sending.note(list, sent)
   return { records = list }
 end
 

@@ -54,7 +54,7 @@ function files.open(path)
   table.insert(dirs, 1, dir:match "^(.*)/lib$" or dir)
   local others = find_sources.new(dirs)
   return {
-    name = name, path = path, text = text, dir = dir,
+    name = name, path = path, text = text, dir = dir, dirs = dirs,
     sources = function(wanted)
       if wanted == "task." .. name then return text, path end
       return others(wanted)

@@ -144,6 +144,38 @@ function ops.deploy(fields)
   }
 end
 
+local function scalar(value, name)
+  if type(value) == "number" or type(value) == "boolean" then return tostring(value) end
+  return secretive(value, name, MAX_COMMAND)
+end
+
+local function dest_of(fields)
+  local dest = plain(fields.dest, "dest", MAX_PATH)
+  if not dest:find "^/" then wrong "dest is no absolute path" end
+  return dest
+end
+
+function ops.copy(fields)
+  local task = optional(plain, fields.task, "task", MAX_NAME)
+  if task and not task:find "^[%w_-]+$" then wrong "task is no name of a task" end
+  return {
+    dest = dest_of(fields), src = optional(plain, fields.src, "src", MAX_PATH), task = task,
+    content = optional(secretive, fields.content, "content", MAX_COMMAND),
+    template = optional(plain, fields.template, "template", MAX_PATH),
+    vars = optional(map, fields.vars, "vars", scalar),
+    mode = optional(plain, fields.mode, "mode", 8), owner = optional(plain, fields.owner, "owner",
+      MAX_NAME), group = optional(plain, fields.group, "group", MAX_NAME),
+    backup = optional(boolean, fields.backup, "backup"),
+  }
+end
+
+function ops.restore(fields)
+  return {
+    dest = dest_of(fields), backup = optional(plain, fields.backup, "backup", MAX_PATH),
+    existed = boolean(fields.existed, "existed"),
+  }
+end
+
 -- The fields of an operation that is none of these are told to its executor as they are, when they
 -- are plain.
 local function other_fields(fields)

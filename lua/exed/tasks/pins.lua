@@ -28,6 +28,17 @@ local function get(node, sha)
   return found
 end
 
+-- Keeps a text with a job: pin(sha) answers with the checksum of the one that the job has already.
+-- Returns that text, or nil, err.
+function pins.keep(node, what, pin)
+  local sha, err = put(node, what)
+  if not sha then return nil, err end
+  local first
+  first, err = pin(sha)
+  if not first then return nil, err end
+  return first == sha and what or get(node, first)
+end
+
 -- What the inventory says of the hosts of a job, for the task. Secrets are not among it.
 local function describe_hosts(node, names, known)
   local list = {}

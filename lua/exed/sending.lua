@@ -1,0 +1,77 @@
+-- SPDX-License-Identifier: MIT
+-- Gets ready what a plan sends to hosts: opens the file, or packs the directory, once per fan-out,
+-- however many hosts there are. Waits.
+--
+--   sending.attach(filled, made) -> sent | true | nil, err
+--     made.source: { path or text, max }; made.before(sent) gives the script for it.
+--     sent: { sha256, size, tree }
+
+local content = require "exed.content"
+local proc = require "exed.proc"
+local sys = require "exed.sys"
+
+local sending = {}
+
+local PACK_SECONDS <const> = 600
+
+local function fail(format, ...) return nil, { code = "failed", message = format:format(...) } end
+
+-- The archive has no name of its own any more when this returns, so nothing of it is left behind.
+-- It is cut where the limit is passed: then it is too long as well.
+local PACK <const> = [=[
+umask 077
+f=$(mktemp "${TMPDIR:-/tmp}/exed-send.XXXXXX") || exit 1
+printf %s "$f"
+tar -C "$1" -cf - . | head -c "$2" >"$f"
+]=]
+
+local function pack(dir, max)
+  local found, err = proc.run {
+    argv = { "/bin/sh", "-c", PACK, "sh", dir, ("%d"):format(max + 1) }, timeout = PACK_SECONDS,
+    max = 4096,
+  }
+  if not found then return nil, err end
+  local name = found.stdout
+  local _ <close> = setmetatable({}, { __close = function()
+    if name ~= "" then os.remove(name) end
+  end })
+  if found.code ~= 0 or found.stderr ~= "" then
+    return fail("%s cannot be packed: %s", dir, found.stderr:match "^[^\n]*")
+  end
+  local packed, wrong = content.open(name, max)
+  if packed or wrong.code ~= "limit" then return packed, wrong end
+  return fail("%s: its archive has more than %d bytes, the limit", dir, max)
+end
+
+local function open(source)
+  if source.text then return content.text(source.text) end
+  local stat = sys.stat(source.path)
+  if not stat then return fail("there is no file %s", source.path) end
+  if stat.type == "directory" then
+    local packed, err = pack(source.path, source.max)
+    return packed, err, true
+  end
+  return content.open(source.path, source.max)
+end
+
+-- Puts what made sends into the filled plan. Without anything to send it is done already.
+function sending.attach(filled, made)
+  if not made.source then return true end
+  local opened, err, tree = open(made.source)
+  if not opened then return nil, err end
+  local sent = { sha256 = opened:sha256(), size = opened:size(), tree = tree }
+  local before, wrong = made.before(sent)
+  if not before then return fail("%s", wrong) end
+  filled.content, filled.before, filled.after_kill = opened, before, made.after_kill
+  return sent
+end
+
+-- Adds to the records of what was sent what it was. sent: from attach.
+function sending.note(records, sent)
+  if sent == true then return end
+  for _, record in ipairs(records) do
+    if record.status == 1 or record.status == 5 then record.checksum = sent.sha256 end
+  end
+end
+
+return sending

@@ -1,0 +1,301 @@
+# SPDX-License-Identifier: MIT
+"""Sending files to real sshd hosts, from the command line and from tasks: what is in place is the old file or the
+new one, whole; a copy that was cut off leaves nothing; the same file twice changes nothing."""
+
+import glob
+import hashlib
+import json
+import os
+import signal
+import stat
+import sys
+import unittest
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.join(ROOT, "tests", "support"))
+
+from exedtest import Exed, Sshd, wait_until  # noqa: E402
+from exedtest.exedrun import OnHosts  # noqa: E402
+
+CHANGED = 5
+DONE, FAILURE = 0, 2
+
+# A sum that waits for a file: what has been received is there and whole, and is not in place yet.
+SLOW_SUM = """#!/bin/sh
+sum=$(/usr/bin/sha256sum)
+[ ! -e "$EXED_TEST_DIR/slow" ] || { echo >"$EXED_TEST_DIR/summing"; while [ ! -e "$EXED_TEST_DIR/go" ]; do sleep .05; done; }
+echo "$sum"
+"""
+
+TASKS = {
+    "sends": """
+return {
+  summary = "sends files", args = { dir = { "path", required = true } },
+  run = function(job)
+    local dir = job.args.dir
+    local function put(fields) return job.hosts:copy(fields) end
+    local first = put { src = "plain", dest = dir .. "/HOST", mode = "0640" }
+    local again = put { src = "plain", dest = dir .. "/HOST", mode = "0640" }
+    put { template = "t.conf", vars = { port = 80, name = "n" }, dest = dir .. "/t" }
+    put { src = "tree", dest = dir .. "/tree" }
+    local kept = put { content = "new", dest = dir .. "/HOST", backup = true }
+    local fresh = put { content = "new", dest = dir .. "/fresh", backup = true }
+    local now = job.hosts[1]:fetch { src = dir .. "/HOST" }
+    job.hosts:restore(kept)
+    job.hosts:restore(fresh)
+    local gone = job.hosts[1]:fetch({ src = dir .. "/fresh", check = false }).error
+    return {
+      first = first[1].status, again = again[1].status, checksum = first[1].checksum,
+      now = now.content, back = job.hosts[1]:fetch { src = dir .. "/HOST" }.content,
+      gone = gone,
+    }
+  end,
+}""",
+    "wrong": """
+return {
+  summary = "sends what it cannot", args = { fields = { "object", required = true } },
+  run = function(job) return job.hosts[1]:copy(job.args.fields).status end,
+}""",
+    "once": """
+return {
+  summary = "sends one file", args = { dest = { "path", required = true } },
+  run = function(job) return job.hosts[1]:copy({ src = "big", dest = job.args.dest }).status end,
+}""",
+}
+
+
+def write(path, data, mode=0o644):
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "wb") as f:
+        f.write(data)
+    os.chmod(path, mode)
+    return path
+
+
+def read(path):
+    with open(path, "rb") as f:
+        return f.read()
+
+
+def left(directory):
+    """Temporary files of copies."""
+    return glob.glob(os.path.join(directory, ".exed-*"))
+
+
+class CommandLine(OnHosts):
+    def copy(self, *args, code=0, data=""):
+        out, err = self.run_text("copy", *args, code=code, data=data)
+        return sorted(out.splitlines()), err
+
+    def setUp(self):
+        super().setUp()
+        self.target = self.path("target")
+        os.makedirs(self.target)
+
+    def one(self):
+        return self.hosts.hosts[0]
+
+    def test_a_file_is_sent_once_and_its_mode_is_kept(self):
+        source = write(self.path("a"), os.urandom(300000), 0o755)
+        dest = os.path.join(self.one().dir, "a")
+        self.assertEqual(self.copy("web01", source, dest)[0], ["web01: changed"])
+        self.assertEqual(read(dest), read(source))
+        self.assertEqual(stat.S_IMODE(os.stat(dest).st_mode), 0o644)
+        self.assertEqual(self.copy("web01", source, dest)[0], ["web01: ok"])
+        self.assertEqual(self.copy("-m", "0600", "web01", source, dest)[0], ["web01: changed"])
+        self.assertEqual(self.copy("-m", "0600", "web01", source, dest)[0], ["web01: ok"])
+        write(source, b"other")
+        self.assertEqual(self.copy("web01", source, dest)[0], ["web01: changed"])
+        self.assertEqual((read(dest), stat.S_IMODE(os.stat(dest).st_mode)), (b"other", 0o600))
+        self.assertEqual(left(self.one().dir), [])
+
+    def test_empty_files_stdin_and_odd_names(self):
+        name = "it's \"$(touch pwned)\" \\ é\nx; touch pwned"
+        dest = os.path.join(self.target, name)
+        self.assertEqual(self.copy("web01", "-", dest, data="")[0], ["web01: changed"])
+        self.assertEqual(read(dest), b"")
+        self.assertEqual(self.copy("web01", "-", dest, data="text\n")[0], ["web01: changed"])
+        self.assertEqual(read(dest), b"text\n")
+        self.assertEqual(glob.glob(os.path.join(self.one().dir, "pwned")), [])
+        self.assertEqual(os.listdir(self.target), [name])
+
+    def test_a_directory_with_modes_and_links(self):
+        tree = self.path("tree")
+        write(os.path.join(tree, "sub", "run.sh"), b"#!/bin/sh\n", 0o755)
+        write(os.path.join(tree, "a b"), b"x")
+        os.symlink("a b", os.path.join(tree, "link"))
+        dest = os.path.join(self.target, "tree")
+        self.assertEqual(self.copy("web01", tree, dest)[0], ["web01: changed"])
+        self.assertEqual(self.copy("web01", tree, dest)[0], ["web01: ok"])
+        self.assertEqual(os.readlink(os.path.join(dest, "link")), "a b")
+        self.assertEqual(stat.S_IMODE(os.stat(os.path.join(dest, "sub", "run.sh")).st_mode), 0o755)
+        os.remove(os.path.join(tree, "a b"))
+        self.assertEqual(self.copy("web01", tree, dest)[0], ["web01: changed"])
+        self.assertEqual(sorted(os.listdir(dest)), ["link", "sub"])
+        self.assertEqual(os.listdir(self.target), ["tree"])
+
+    def test_what_cannot_be_written_says_why_and_leaves_nothing(self):
+        source = write(self.path("a"), b"x" * 100000)
+        os.makedirs(os.path.join(self.target, "dir"))
+        for dest, why in ((self.path("none/b"), "there is no directory"), (os.path.join(self.target, "dir"), "is a directory"),
+                          ("/proc/exed", "cannot write in /proc"), ("/dev/full/x", "there is no directory")):
+            self.assertIn(why, self.copy("web01", source, dest, code=1)[1])
+        err = self.copy("-o", "nosuchuser", "web01", source, os.path.join(self.target, "b"), code=1)[1]
+        self.assertIn("nosuchuser", err)
+        self.assertEqual(os.listdir(self.target), ["dir"])
+        for dest, why in (("relative", "absolute"), (self.target + "/", "names a directory")):
+            self.assertIn(why, self.copy("web01", source, dest, code=2)[1])
+        self.assertIn("octal", self.copy("-m", "rw", "web01", source, "/x", code=2)[1])
+        self.assertIn("there is no file", self.copy("web01", self.path("nosuch"), "/x", code=2)[1])
+
+    def test_a_disk_that_is_full(self):
+        """A limit of file size stands for it: dd sees the same, an error of write."""
+        host = self.one()
+        dd = write(os.path.join(host.dir, "bin", "dd"), b"#!/bin/sh\nulimit -f 64\ntrap '' XFSZ\nexec /bin/dd \"$@\"\n", 0o755)
+        self.addCleanup(os.remove, dd)
+        dest = write(os.path.join(self.target, "a"), b"old")
+        err = self.copy("web01", write(self.path("big"), b"x" * 200000), dest, code=1)[1]
+        self.assertIn("cannot write it there: File too large", err)
+        self.assertEqual((read(dest), os.listdir(self.target)), (b"old", ["a"]))
+
+    def slow(self, *hosts):
+        for host in hosts:
+            for name in ("slow", "summing", "go"):
+                path = os.path.join(host.dir, name)
+                self.addCleanup(lambda path=path: os.path.exists(path) and os.remove(path))
+            self.addCleanup(os.remove, write(os.path.join(host.dir, "bin", "sha256sum"), SLOW_SUM.encode(), 0o755))
+            write(os.path.join(host.dir, "slow"), b"")
+
+    def summing(self, host):
+        return os.path.exists(os.path.join(host.dir, "summing"))
+
+    def test_ctrl_c_leaves_the_old_file_and_nothing_else(self):
+        host = self.one()
+        self.slow(host)
+        dest = write(os.path.join(self.target, "a"), b"old")
+        child = self.start("copy", "web01", write(self.path("new"), b"new!"), dest)
+        wait_until(lambda: self.summing(host), 20, "the file has arrived")
+        self.assertEqual(len(left(self.target)), 1)
+        child.send_signal(signal.SIGINT)
+        child.communicate(timeout=30)
+        self.assertEqual(child.returncode, 130)
+        self.assertEqual((read(dest), os.listdir(self.target)), (b"old", ["a"]))
+
+    def test_a_sender_that_is_killed_leaves_the_old_file_and_nothing_else(self):
+        host = self.one()
+        dest = write(os.path.join(self.target, "a"), b"old")
+        fifo = self.path("fifo")
+        os.mkfifo(fifo)
+        dd = write(os.path.join(host.dir, "bin", "dd"), (
+            "#!/bin/sh\ncase $* in *if=*) exec /bin/dd \"$@\";; esac\n"
+            "/bin/dd bs=1 count=5 of=/dev/null 2>/dev/null; echo >%s; exec /bin/dd \"$@\"\n" % fifo).encode(), 0o755)
+        self.addCleanup(os.remove, dd)
+        with open(self.path("big"), "wb") as f:
+            f.truncate(64 << 20)
+        child = self.start("copy", "web01", self.path("big"), dest)
+        with open(fifo, "rb"):
+            pass
+        child.kill()
+        child.communicate()
+        wait_until(lambda: os.listdir(self.target) == ["a"], 20, "nothing left")
+        self.assertEqual(read(dest), b"old")
+
+    def test_many_hosts_at_once_and_json(self):
+        source = write(self.path("a"), os.urandom(2 << 20))
+        dest = os.path.join(self.target, "x$(hostname)")
+        out, _ = self.run_text("copy", "--json", "-q", "web01", source, dest)
+        self.assertEqual(json.loads(out)["status"], CHANGED)
+        for host in self.hosts.hosts:
+            self.assertEqual(self.copy(host.name, source, os.path.join(host.dir, "big"))[0], [host.name + ": changed"])
+            self.assertEqual(read(os.path.join(host.dir, "big")), read(source))
+
+    def test_fetch(self):
+        path = write(self.path("f"), b"one\ntwo\n")
+        self.assertEqual(self.run_text("fetch", "-N", "-q", "web01", path)[0], "one\ntwo\n")
+        self.assertIn("web01: one\n", self.run_text("fetch", "web01", path)[0])
+        self.assertIn("at most 5 are fetched", self.run_text("fetch", "--max", "5", "web01", path, code=1)[1])
+        self.assertIn("No such file", self.run_text("fetch", "web01", self.path("none"), code=1)[1])
+        self.assertIn("at most", self.run_text("fetch", "--max", "1m", "web01", path, code=2)[1])
+
+
+class Tasks(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.sshd = Sshd(2)
+        cls.addClassCleanup(cls.sshd.stop)
+        cls.sshd.start()
+        cls.exed = Exed(cls.sshd, {"runner": {}, "store": {"node_timeout": "2s"}})
+        cls.modules = cls.exed.path("modules")
+        cls.exed.conf["runner"]["modules"] = cls.modules
+        cls.outside = cls.exed.path("outside")
+        cls.exed.conf["tasks"] = {"local_files": cls.outside}
+        for name, text in TASKS.items():
+            write(os.path.join(cls.modules, "tasks", name + ".lua"), text.encode())
+        files = os.path.join(cls.modules, "tasks", "files")
+        write(os.path.join(files, "sends", "plain"), b"plain text\n")
+        write(os.path.join(files, "sends", "t.conf"), b"listen {{ port }} {{name}};\n{ {port} }\n")
+        write(os.path.join(files, "sends", "tree", "sub", "x"), b"x")
+        write(os.path.join(files, "wrong", "bad.conf"), b"{{ por }}")
+        write(os.path.join(files, "once", "big"), os.urandom(1 << 20))
+        write(os.path.join(cls.outside, "artifact"), b"artifact")
+        cls.addClassCleanup(cls.exed.stop)
+        cls.exed.start(limit=30)
+
+    def run_task(self, name, targets="all", **opts):
+        answer = self.exed.post("/tasks", {"targets": targets, "taskname": name, "taskopts": opts})
+        self.assertEqual(answer.status, 201, answer.body)
+        return answer.body["jid"]
+
+    def test_files_templates_trees_backups_and_what_is_put_back(self):
+        target = self.exed.path("target")
+        os.makedirs(target)
+        job = self.exed.wait_job(self.run_task("sends", "web01", dir=target))
+        self.assertEqual((job["state"], job["error"]), (DONE, ""))
+        value = job["value"]
+        self.assertEqual((value["first"], value["again"]), ("CHANGED", "OK"))
+        self.assertEqual(value["checksum"], hashlib.sha256(b"plain text\n").hexdigest())
+        self.assertEqual((value["now"], value["back"]), ("new", "plain text\n"))
+        self.assertIn("No such file", value["gone"])
+        self.assertEqual(read(os.path.join(target, "t")), b"listen 80 n;\n{ {port} }\n")
+        self.assertEqual(read(os.path.join(target, "tree", "sub", "x")), b"x")
+        self.assertEqual(stat.S_IMODE(os.stat(os.path.join(target, "HOST")).st_mode), 0o640)
+        self.assertEqual(sorted(os.listdir(target)), ["HOST", "t", "tree"])
+
+    def test_what_may_not_be_sent_says_why(self):
+        dest = self.exed.path("never")
+        for fields, why in (
+                ({"dest": dest}, "one of src, content and template, got none"),
+                ({"dest": dest, "src": "a", "content": "b"}, "got src and content"),
+                ({"dest": "rel", "content": "b"}, "absolute"),
+                ({"dest": dest, "content": "b", "mode": "rwx"}, "mode"),
+                ({"dest": dest, "src": "nosuch"}, "there is no file tasks/files/wrong/nosuch"),
+                ({"dest": dest, "src": "../sends/plain"}, "no . or .."),
+                ({"dest": dest, "src": "/etc/passwd"}, "[tasks] local_files"),
+                ({"dest": dest, "src": self.outside + "/../x"}, "no . or .."),
+                ({"dest": dest, "template": "bad.conf", "vars": {"port": 1}}, "por"),
+                ({"dest": dest, "content": "b", "contents": "c"}, "contents")):
+            job = self.exed.wait_job(self.run_task("wrong", "web01", fields=fields))
+            self.assertEqual(job["state"], FAILURE, fields)
+            self.assertIn(why, job["error"])
+        self.assertFalse(os.path.exists(dest))
+        job = self.exed.wait_job(self.run_task("wrong", "web01", fields={"dest": dest, "src": self.outside + "/artifact"}))
+        self.assertEqual((job["state"], job["value"], read(dest)), (DONE, "CHANGED", b"artifact"))
+
+    def test_a_node_that_is_killed_while_it_sends_goes_on_and_says_changed(self):
+        host = self.sshd.hosts[1]
+        write(os.path.join(host.dir, "bin", "sha256sum"), SLOW_SUM.encode(), 0o755)
+        write(os.path.join(host.dir, "slow"), b"")
+        dest = os.path.join(host.dir, "once")
+        jid = self.run_task("once", host.name, dest=dest)
+        wait_until(lambda: os.path.exists(os.path.join(host.dir, "summing")), 20, "the file has arrived")
+        self.exed.kill9()
+        write(os.path.join(host.dir, "go"), b"")
+        self.exed.start(limit=30)
+        job = self.exed.wait_job(jid)
+        self.assertEqual((job["state"], job["error"], job["value"]), (DONE, "", "CHANGED"))
+        self.assertEqual(read(dest), read(os.path.join(self.modules, "tasks", "files", "once", "big")))
+        wait_until(lambda: not left(host.dir), 20, "nothing left")
+
+
+if __name__ == "__main__":
+    unittest.main()
