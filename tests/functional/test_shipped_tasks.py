@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: MIT
+"""The shipped scripts and tasks on real hosts, and what a plugin's author gets: stubs, luacheck's settings."""
+
+import os
+import sys
+import unittest
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
+
+from exedtest import Exed, Sshd  # noqa: E402
+from exedtest.exedrun import LIMIT, OnHosts  # noqa: E402
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+
+class Shipped(OnHosts):
+    @classmethod
+    def setUpClass(cls):
+        cls.hosts = Sshd(4, per_process=1).start()
+
+    def test_facts_report_has_a_line_for_each_host(self):
+        self.hosts.stop_host("web04")
+        try:
+            out = self.run_text(os.path.join(ROOT, "tasks/scripts/facts_report.lua"), "web*")[0].splitlines()
+        finally:
+            self.hosts.start_host("web04")
+        self.assertEqual(out[0].split(), ["HOST", "SYSTEM", "KERNEL", "CPUS", "GIB"])
+        self.assertEqual([line.split()[0] for line in out[1:5]], ["web01", "web02", "web03", "web04"])
+        for line in out[1:4]:
+            self.assertIn(" %s " % os.uname().release, line)
+            self.assertEqual(int(line.split()[-2]), os.cpu_count())
+        self.assertRegex(out[4], r"^web04 +UNREACHABLE: connection refused")
+        self.assertEqual(out[5], "4 hosts, 3 answered, 1 did not")
+
+    def test_reboot_escalation_hands_off_what_was_reset_in_vain(self):
+        """The reset does nothing, so the host stays up."""
+        args = {"methods": ["command"], "command": "/bin/true", "down": "1s", "max_resets": 2}
+        with Exed(self.hosts, {"ssh": {"agent": "none"}, "tasks": {"local_commands": ["/bin/true"]}}) as exed:
+            said = []
+            for _ in range(3):
+                answer = exed.post("/tasks", {"targets": ["web01"], "taskname": "reboot_escalation",
+                                              "taskopts": args})
+                job = exed.wait_job(answer.body["jid"], LIMIT)
+                said.append(job["return_data"]["web01"][-1]["return_data"])
+        self.assertEqual(said[:2], ["no method worked: command"] * 2)
+        self.assertEqual(said[2], "handed off to people: reset 2 times within 24 h, and none helped")
+
+
+if __name__ == "__main__":
+    unittest.main()
