@@ -32,6 +32,20 @@ t.test("a host and a set cannot be changed", function()
   t.has(problem(WEB, "job.hosts[1].colour = 1"), "web01: a host's field 'colour' cannot be set")
   t.has(problem(WEB, "job.hosts[9] = 1"), "a set of hosts does not change")
   t.has(problem(WEB, "job.colour = 1"), "job.colour cannot be set")
+  for _, field in ipairs { "name", "address", "vars", "groups" } do
+    t.has(problem(WEB, ("job.hosts[1].%s = 'x'"):format(field)),
+      ("tasks/x.lua:1: web01: a host's field '%s' cannot be set"):format(field))
+  end
+  for _, field in ipairs { "args", "jid", "who", "dry_run", "hosts", "targets", "node", "say" } do
+    t.has(problem(WEB, ("job.%s = 'x'"):format(field)),
+      ("tasks/x.lua:1: job.%s cannot be set"):format(field))
+  end
+  for _, code in ipairs { "job.hosts[1] = job.hosts[2]", "job.hosts.names = 1",
+    "table.remove(job.hosts)",
+    "table.sort(job.hosts, function(a, b) return a.name > b.name end)" } do
+    t.has(problem(WEB, code), "a set of hosts does not change", code)
+  end
+  t.has(problem(WEB, "job.node.name = 'x'"), "cannot be set")
 end)
 
 t.test("vars and groups can be looped over, in order", function()

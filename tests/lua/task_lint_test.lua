@@ -148,6 +148,12 @@ t.test("check = false, and nobody looks at the answer", function()
     "nobody looks at the answer")
   warns("job:defer(function() job.hosts:execute('x', { check = false }) end)", "nobody looks")
   warns("each.window(job.hosts, { check = false }, function(host) host:ping() end)", "nobody looks")
+  fine([[each.window(job.hosts, { size = 2 }, function(host)
+    local r = host:execute("x", { check = false })
+    if not r.ok then host:fail "no" end
+  end)]])
+  warns("each.window(job.hosts, {}, function(host)\nhost:ping { check = false }\nend)",
+    "nobody looks", 2)
   fine "local record = job.hosts[1]:execute('x', { check = false })\njob:say('%s', record.status)"
   fine "if job.hosts[1]:execute('x', { check = false }).ok then job:say 'yes' end"
   fine "local n = #job.hosts:execute('x', { check = false }).ok\njob:say('%d', n)"

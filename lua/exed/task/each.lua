@@ -100,9 +100,7 @@ local function drop_failed(w, batch, results)
 end
 
 local function make_batch(w, list)
-  local batch = hosts.set(list, w.world)
-  rawset(batch, "drop", function(results) drop_failed(w, batch, results) end)
-  return batch
+  return hosts.set(list, w.world, function(results) drop_failed(w, list, results) end)
 end
 
 -- What became of the hosts that are still in the batch at its end.

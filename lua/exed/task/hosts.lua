@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- Hosts and sets of hosts, as tasks and scripts see them. A set is a list of hosts that never
--- changes; each function returns a new one. One object stands for a host.
+-- changes; each function returns a new one. One object stands for a host. What they hold lies
+-- behind one key that tasks have not got, so that all that a task sets there is refused.
 
 local fail = require "exed.task.fail"
 local pattern = require "exed.pattern"
@@ -8,11 +9,24 @@ local same = require "exed.task.same"
 
 local hosts = {}
 
+local INSIDE <const> = {}
+
+-- What an object made here holds; nil of any other value.
+local function inside(value) return type(value) == "table" and rawget(value, INSIDE) or nil end
+hosts.inside = inside
+
+-- An object that holds fields, with meta; what is in fields can be read, but not set.
+function hosts.sealed(fields, meta) return setmetatable({ [INSIDE] = fields }, meta) end
+
 -- ---- hosts --------------------------------------------------------------------------------------
 
 local host_methods = {}
 local host_meta = { __name = "host", __metatable = false }
-function host_meta.__index(_, key) return host_methods[key] end
+function host_meta.__index(self, key)
+  local value = rawget(self, INSIDE)[key]
+  if value ~= nil then return value end
+  return host_methods[key]
+end
 function host_meta.__newindex(self, key)
   fail.usage("%s: a host's field '%s' cannot be set", self.name, tostring(key))
 end
@@ -35,45 +49,42 @@ end
 function hosts.host(given, index, world)
   local groups = {}
   for _, name in ipairs(given.groups or {}) do groups[name] = true end
-  return setmetatable({
+  return hosts.sealed({
     name = given.name, address = given.address or given.name, index = index, world = world,
     vars = read_only(given.vars or {}, given.name .. ".vars"),
     groups = read_only(groups, given.name .. ".groups"),
   }, host_meta)
 end
 
-function hosts.is_host(value)
-  return type(value) == "table" and rawget(value, "index") ~= nil and rawget(value, "vars") ~= nil
-end
+function hosts.is_host(value) return inside(value) ~= nil and inside(value).index ~= nil end
 
 -- ---- sets ---------------------------------------------------------------------------------------
 
 local set_methods = {}
-local set_meta = { __name = "set", __index = set_methods, __metatable = false }
+local set_meta = { __name = "set", __metatable = false }
+function set_meta.__index(self, key)
+  if math.type(key) == "integer" then return rawget(self, INSIDE).list[key] end
+  return set_methods[key]
+end
+function set_meta.__len(self) return #rawget(self, INSIDE).list end
+function set_meta.__pairs(self) return ipairs(rawget(self, INSIDE).list) end
 function set_meta.__newindex()
   fail.usage "a set of hosts does not change: each function makes a new one"
 end
 function set_meta.__tostring(self) return table.concat(self:names(), ", ") end
 hosts.set_methods = set_methods
 
--- Sets and what looks like them (batches).
-local is_set = setmetatable({}, { __mode = "k" })
+function hosts.is_set(value) return inside(value) ~= nil and inside(value).list ~= nil end
 
-function hosts.is_set(value) return is_set[value] or false end
-function hosts.mark_set(value)
-  is_set[value] = true
-  return value
-end
-
--- A set of the hosts of a list, which it keeps.
-function hosts.set(list, world)
-  list.world = world
-  return hosts.mark_set(setmetatable(list, set_meta))
+-- A set of the hosts of a list, which it keeps. drop(results), if given, is called with the results
+-- of each operation on it, in place of raising: a batch.
+function hosts.set(list, world, drop)
+  return hosts.sealed({ list = list, world = world, drop = drop }, set_meta)
 end
 
 -- The list of hosts that `value`, a set or a host, stands for; others raise with `what`.
 function hosts.list(value, what)
-  if hosts.is_set(value) then return value end
+  if hosts.is_set(value) then return inside(value).list end
   if hosts.is_host(value) then return { value } end
   fail.usage("%s wants a set of hosts, got %s", what, type(value))
 end
@@ -102,10 +113,13 @@ local function view(list)
   }
 end
 
-local function of(self, list) return hosts.set(list, rawget(self, "world")) end
+-- What a host or a set belongs to.
+function hosts.world(value) return inside(value).world end
+
+local function of(self, list) return hosts.set(list, hosts.world(self)) end
 
 -- The runtime of a host or a set.
-function hosts.runtime(value) return rawget(value, "world").rt end
+function hosts.runtime(value) return inside(value).world.rt end
 
 function set_methods:filter(fn)
   local kept = {}

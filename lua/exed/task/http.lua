@@ -9,6 +9,7 @@ local OPTIONS <const> = schema.compile({
   timeout = { "duration", min = 0.001, default = 30 },
   retries = { "integer", min = 0, max = 100, default = 0 }, delay = { "duration", default = 2 },
   repeatable = { "boolean" },
+  headers = { "object" }, body = { "string" }, -- read by hand; declared to be known by name
 }, { lua = true })
 local MAX_DELAY <const> = 60 -- seconds
 

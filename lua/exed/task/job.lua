@@ -8,13 +8,18 @@ local schema = require "exed.schema"
 local words = require "exed.words"
 
 local methods = {}
-local job_meta = { __name = "job", __index = methods, __metatable = false }
+local job_meta = { __name = "job", __metatable = false }
+function job_meta.__index(self, key)
+  local value = hosts.inside(self)[key]
+  if value ~= nil and key ~= "rt" then return value end
+  return methods[key]
+end
 function job_meta.__newindex(_, key) fail.usage("job.%s cannot be set", tostring(key)) end
 function job_meta.__tostring(self) return "job " .. tostring(self.jid) end
 
 local function runtime_of(job)
-  local rt = type(job) == "table" and rawget(job, "rt")
-  return rt or fail.usage "call it as job:name(...), with a colon"
+  local held = hosts.inside(job)
+  return held and held.rt or fail.usage "call it as job:name(...), with a colon"
 end
 
 local function check_function(fn, what)
@@ -206,7 +211,7 @@ function methods.call(job, name, given)
   check_call(given)
   local list = given.hosts and hosts.list(given.hosts, "job:call") or job.hosts
   for _, host in ipairs(list) do
-    if rawget(host, "world") ~= rawget(job.hosts, "world") then
+    if hosts.world(host) ~= hosts.world(job.hosts) then
       fail.usage("job:call: %s is not a target of this job", host.name)
     end
   end
@@ -220,7 +225,7 @@ local job = {}
 
 -- A job object. given: jid, who, dry_run, args, hosts (a set), node (a host object or nil).
 function job.new(rt, given)
-  return setmetatable({
+  return hosts.sealed({
     rt = rt, jid = given.jid, who = given.who, dry_run = given.dry_run or false,
     args = given.args, hosts = given.hosts, targets = given.hosts:names(), node = given.node,
   }, job_meta)

@@ -25,7 +25,9 @@ local VIA <const> = { "string", default = "ssh" }
 
 -- changes: what a success is when the author says nothing of it.
 local KINDS <const> = {
-  execute = { changes = true, fields = { cwd = { "path" } } },
+  execute = { changes = true, fields = {
+    cwd = { "path" }, env = { "object" }, stdin = { "string" },
+  } },
   ping = { changes = false, fields = {} },
   facter = { changes = false, fields = {} },
   service = { changes = true, fields = {
@@ -41,7 +43,7 @@ local KINDS <const> = {
   wait_up = { changes = false, timeout = 300, fields = { via = VIA } },
 }
 for kind, one in pairs(copies.KINDS) do KINDS[kind] = one end
--- These travel as they are: text or a secret's handle.
+-- These travel as they are, text or a secret's handle: they are declared to be known by name.
 local FREE <const> = { env = true, stdin = true }
 
 local function compile(kind, for_set)
@@ -236,14 +238,14 @@ local function raise_failed(kind, options, results, failed)
 end
 
 local function on_set(kind, set, first, second)
-  local rt, world = hosts.runtime(set), rawget(set, "world")
+  local rt, world = hosts.runtime(set), hosts.world(set)
   local fields, options = read(kind, true, first, second)
   if #set == 0 then return records.results({}, world) end
   local list = table.move(set, 1, #set, 1, {})
   local results = records.results(perform(rt, kind, list, fields, options), world)
   for _, record in ipairs(results) do note_change(rt, record) end
   local failed = results.failed
-  local drop = rawget(set, "drop") -- a batch loses those that failed, and goes on
+  local drop = hosts.inside(set).drop -- a batch loses those that failed, and goes on
   if drop then
     drop(results)
   elseif options.check and #failed > counts.down(options.max_failed, #list) then
@@ -281,7 +283,7 @@ local function restore(for_set, target, what, second)
     end
     list[i] = restore_one(host, what[host], options)
   end
-  local results = records.results(list, rawget(target, "world"))
+  local results = records.results(list, hosts.world(target))
   local failed = results.failed
   if options.check and #failed > counts.down(options.max_failed, math.max(#list, 1)) then
     raise_failed("restore", options, results, failed)

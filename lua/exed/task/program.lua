@@ -71,11 +71,13 @@ end
 
 local node_meta = { __name = "node", __metatable = false }
 function node_meta.__tostring() return "node" end
+function node_meta.__index(self, key) return hosts.inside(self)[key] end
+function node_meta.__newindex(_, key) fail.usage("job.node.%s cannot be set", tostring(key)) end
 
 -- job.node takes execute only: of what [tasks] local_commands allows.
 local function make_node(rt)
   local node = hosts.host({ name = "node" }, -1, { rt = rt })
-  return setmetatable({ execute = function(_, ...) return node:execute(...) end, name = "node" },
+  return hosts.sealed({ execute = function(_, ...) return node:execute(...) end, name = "node" },
     node_meta)
 end
 
@@ -104,7 +106,7 @@ local function install_call(rt, state)
       fail.usage("job:call: tasks call tasks more than %d deep", MAX_DEPTH)
     end
     state.depth = state.depth + 1
-    local world = rawget(state.set, "world")
+    local world = hosts.world(state.set)
     local set = hosts.set(table.move(list, 1, #list, 1, {}), world)
     local ok, value = rt:within(path, nil, run_task, rt, state, name, set, values)
     state.depth = state.depth - 1

@@ -79,10 +79,12 @@ end
 -- What the method at i is called on: "host", "job.node".
 function syntax:receiver(i) return self:text(self:start(i), i - 2) end
 
--- Whether `field = value` stands among these tokens.
+-- Whether `field = value` stands among these tokens, and not in a function that begins there.
 function syntax:has_field(first, last, field, value)
+  local fn = self.list[first].fn
   for i = first, last - 2 do
-    if self.list[i].kind == "name" and self.list[i].text == field and self:is(i + 1, "=")
+    local token = self.list[i]
+    if token.kind == "name" and token.text == field and token.fn == fn and self:is(i + 1, "=")
       and self:is(i + 2, value) then
       return true
     end

@@ -45,7 +45,7 @@ function walk.new(rt, set, given, what)
   local size = counts.up(options.size, #list)
   if size < 1 and #list > 0 then fail.usage("%s: size must be at least 1", what) end
   return setmetatable({
-    rt = rt, what = what, options = options, given = list, world = rawget(set, "world"),
+    rt = rt, what = what, options = options, given = list, world = hosts.world(set),
     list = order.of(rt, list, options), size = size, failed = 0, started = 0,
     max_failed = counts.down(options.max_failed, #list), began = rt.time,
     canary = math.min(counts.up(options.canary, #list), #list), gated = options.gate == nil,
