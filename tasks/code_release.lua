@@ -3,34 +3,14 @@
 -- nobody sees it; then each host is switched, and looked at. A host that fails goes back to what it
 -- had; when too many do, all go back.
 local each = require "exed.each"
+local prepare = require "lib.release.prepare"
 local request = require "lib.release.request"
 local shell = require "lib.release.shell"
-local sources = require "lib.release.sources"
+local talk = require "lib.release.talk"
 
--- ---- talking to hosts ---------------------------------------------------------------------------
+local ask, show, why = talk.ask, talk.show, talk.why
 
--- Why an operation failed, in one line.
-local function why(record)
-  local last
-  for line in (record.stderr or ""):gmatch "[^\n]+" do last = line end
-  local text = record.error or record.unknown and "it is not known how it ended"
-    or record.timed_out and "over its time limit" or record.cancelled and "cancelled"
-    or record.signal and "killed by signal " .. record.signal
-    or record.rtc and "exit code " .. record.rtc or record.status
-  return last and ("%s (%s)"):format(last:sub(1, 300), text) or text
-end
-
--- Runs a command of lib.release on a host or a set.
-local function ask(target, step, words, options)
-  words.step, words.check = step, options.check
-  words.timeout, words.window, words.changes = options.timeout, options.window, options.changes
-  words.retries, words.delay = options.retries, options.delay
-  words.backoff = options.retries and 1 or nil
-  return target:execute(words)
-end
-
-local function name_of(text) return text ~= nil and text ~= "-" and text or "" end
-local function show(name) return name == "" and "nothing" or name end
+-- ---- one host, and back -------------------------------------------------------------------------
 
 local function run_hook(r, target, step, name, command, options)
   if not command then return end
@@ -43,65 +23,6 @@ local function check_health(r, target, name, options)
   options.delay = r.args.health_every
   return run_hook(r, target, "health", name, r.args.health, options)
 end
-
--- Ends the release: finish() brings all hosts back.
-local function give_up(r, reason)
-  r.reason = reason
-  r.job:abort(reason)
-end
-
--- ---- what is to be done -------------------------------------------------------------------------
-
--- The name of the release that the revision is: the same on all hosts, so one of them is asked.
-local function resolve(r)
-  local args = r.args
-  if args.apptype ~= "git" or not args.revision then return args.revision end
-  local problem
-  for _, host in ipairs(r.job.hosts) do
-    local record = ask(host, "resolve", sources.resolve(r.app, args.source, args.revision),
-      { check = false, timeout = args.timeout })
-    local name = record.ok and record.stdout:match "^(%x+)\n"
-    if name then return name end
-    if record.ok and r.job.dry_run then return args.revision end
-    problem = ("%s: %s"):format(host.name, record.ok and "no commit came" or why(record))
-    if record.status ~= "UNREACHABLE" then break end
-  end
-  give_up(r, problem)
-end
-
--- Keeps what a host answered to being prepared, or why it cannot be switched.
-local function note(r, record, name)
-  local host, problem = record.host, nil
-  if record.ok then
-    local live, before = record.stdout:match "^([^\n]*)\n([^\n]*)\n"
-    r.from[host], r.to[host] = name_of(live), name or name_of(before)
-    if r.to[host] == "" and r.job.dry_run then r.to[host] = "the-one-before" end
-    if r.to[host] == "" then problem = "there is no release before " .. show(r.from[host]) end
-  else
-    problem = why(record)
-  end
-  if problem then
-    r.problem[host] = { status = record.ok and "FAILED" or record.status, error = problem }
-  end
-end
-
--- Makes the release on all hosts, or looks what there is to go back to. Fills in, by host: from and
--- to, the names before and after, or problem.
-local function prepare(r)
-  local args, name = r.args, resolve(r)
-  local results
-  if args.rollback then
-    results = ask(r.job.hosts, "look", shell.look(r.app),
-      { check = false, window = args.window, changes = false })
-  else
-    results = ask(r.job.hosts, "prepare",
-      sources.prepare(r.app, args.apptype, request.source(args), name, args),
-      { check = false, window = args.window, timeout = args.timeout })
-  end
-  for _, record in ipairs(results) do note(r, record, name) end
-end
-
--- ---- one host, and back -------------------------------------------------------------------------
 
 -- Keeps what failed while hosts went back. found: a record or results, or nil.
 local function note_back(r, found)
@@ -152,12 +73,6 @@ end
 
 -- ---- how it ended -------------------------------------------------------------------------------
 
-local function set_of(r, list)
-  local has = {}
-  for _, host in ipairs(list) do has[host] = true end
-  return r.job.hosts:filter(function(host) return has[host] end)
-end
-
 -- Takes back what went well, on all hosts: those that had the same together.
 local function put_all_back(r)
   local groups, order = {}, {}
@@ -169,7 +84,7 @@ local function put_all_back(r)
   end
   for _, key in ipairs(order) do
     local list = groups[key]
-    put_back(r, set_of(r, list), r.from[list[1]], r.to[list[1]], r.size)
+    put_back(r, talk.set_of(r, list), r.from[list[1]], r.to[list[1]], r.size)
   end
 end
 
@@ -178,7 +93,7 @@ local function judge(r, record)
   local host = record.host
   local failed = r.problem[host] or r.failed[host]
   local reason = failed and failed.error or r.reason or "the job was ended"
-  local live = record.ok and name_of(record.stdout:match "^[^\n]*")
+  local live = record.ok and talk.name_of(record.stdout:match "^[^\n]*")
   local now = live and show(live) .. " is live" or "what is live is not known: " .. why(record)
   if not r.tried[host] then
     return failed and failed.status or "SKIPPED", ("not touched, %s; %s"):format(now, reason)
@@ -225,18 +140,18 @@ local function switch_all(r)
   end
   local allowed = request.down(args.max_failed, #r.job.hosts)
   if unprepared > allowed then
-    give_up(r, ("%d of %d hosts failed before anything was switched, more than max_failed, %d")
+    talk.give_up(r, ("%d of %d hosts failed before anything was switched, more than max_failed, %d")
       :format(unprepared, #r.job.hosts, allowed))
   end
   r.allowed = allowed - unprepared
-  local outcomes = each.window(set_of(r, todo), {
+  local outcomes = each.window(talk.set_of(r, todo), {
     size = r.size, max_failed = r.allowed, canary = args.canary, settle = args.settle,
     check = false,
   }, function(host) release(r, host) end)
   for _, outcome in ipairs(outcomes) do
     if outcome.failed then r.failed[outcome.host] = outcome end
   end
-  if outcomes.stopped then give_up(r, outcomes.stopped) end
+  if outcomes.stopped then talk.give_up(r, outcomes.stopped) end
   return #todo
 end
 
@@ -266,7 +181,8 @@ local function run(job)
   }
   if args.revision == "?" then return ask_live(r) end
   job:defer(function() finish(r) end)
-  prepare(r)
+  local went, err = job:try(prepare, r)
+  if not went then talk.give_up(r, err.message) end
   local todo = switch_all(r)
   if not args.rollback then
     local good = job.hosts:filter(function(host) return not r.problem[host] end)

@@ -171,6 +171,27 @@ test.case("of a git repository the commit is what is released, the same on all h
   check(steps_of(result, "web03"), "prepare before switch after health prune")
 end)
 
+test.case("what the node sends goes where it is missing", function()
+  local fleet, disk = fleet_of_12()
+  fleet:answer { op = "execute", what = "stage", reply = function(host)
+    if host.name < "web03" then return {} end
+    return { stdout = (host.name < "web08" and "/home/a" or "/home/b") .. "/.release/sent\n" }
+  end }
+  fleet:answer { op = "copy", host = "web05", status = "FAILED", error = "no space" }
+  local result = fleet:run("code_release", {
+    args = args { source = "node:shop-{revision}.tar", max_failed = 1 },
+  })
+  check(result.outcomes.web05.text, "not touched, v1 is live; no space")
+  check(disk.web12.live .. disk.web01.live .. disk.web05.live, "v2v2v1")
+  check(steps_of(result, "web01"), "stage prepare before switch after health prune")
+  check(steps_of(result, "web04"), "stage send prepare before switch after health prune")
+  local last
+  for _, step in ipairs(result.steps) do
+    if step.host == "web09" and step.step == "send" then last = step.what end
+  end
+  check(last, "/home/b/.release/sent")
+end)
+
 test.case("args that make no sense are told before anything is done", function()
   local fleet = fleet_of_12()
   for text, more in pairs {
@@ -180,8 +201,8 @@ test.case("args that make no sense are told before anything is done", function()
     ["without a /"] = { revision = "a/b" },
     ["no revision can be called a/../b"] = { apptype = "git", revision = "a/../b" },
     ["no revision can be called ?a"] = { revision = "?a" },
-    ["must be an absolute path or an http"] = { source = "ssh://x/y" },
-    ["must be an absolute path for"] = { apptype = "directory", source = "relative" },
+    ["must be an absolute path, an http"] = { source = "ssh://x/y" },
+    ["must be an absolute path, or node:"] = { apptype = "directory", source = "relative" },
     ["shared: a/../b has the part .."] = { shared = { "a/../b" } },
   } do
     local result = fleet:run("code_release", { args = args(more) })

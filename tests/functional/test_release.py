@@ -40,12 +40,12 @@ class Release(unittest.TestCase):
         cls.sshd = Sshd(HOSTS)
         cls.addClassCleanup(cls.sshd.stop)
         cls.sshd.start()
-        cls.exed = Exed(cls.sshd)
-        cls.addClassCleanup(cls.exed.stop)
-        cls.exed.start(limit=30)
         cls.busybox(cls.sshd.host[BUSYBOX].dir)
         cls.builds = cls.sshd.path("builds")
         os.makedirs(cls.builds)
+        cls.exed = Exed(cls.sshd, {"tasks": {"local_files": cls.builds}})
+        cls.addClassCleanup(cls.exed.stop)
+        cls.exed.start(limit=30)
         cls.numbers = iter(range(1000))
 
     @staticmethod
@@ -198,6 +198,23 @@ class Release(unittest.TestCase):
         self.assertEqual(self.releases("web01"), ["v1", "v3"], "nothing half made is left")
         job = self.run_release("v1", targets="web01", checksum="0" * 64, state=FAILURE)
         self.assertIn("made of an archive with the checksum", self.outcomes(job)["web01"][1])
+
+    def test_what_the_node_sends(self):
+        path = self.archive("v1")
+        self.archive("v2")
+        tree = os.path.join(self.builds, self.app + "-{revision}")
+        job = self.run_release("v1", source="node:" + path)
+        self.all_live("v1", "v1")
+        self.assertIn("send", [record["name"] for record in job["return_data"][BUSYBOX]])
+        self.run_release("v2", apptype="directory", source="node:" + tree)
+        self.all_live("v2", "v2")
+        job = self.run_release("v2", apptype="directory", source="node:" + tree)
+        self.assertEqual(self.outcomes(job)["web01"], (OK, "v2 is live already"))
+        self.assertNotIn("send", [record["name"] for record in job["return_data"]["web01"]])
+        self.assertEqual(sorted(os.listdir(self.path(BUSYBOX, ".release"))), ["before", "source"])
+        job = self.run_release("v3", source="node:/etc/{revision}", state=FAILURE)
+        self.assertIn("local_files", self.outcomes(job)["web01"][1])
+        self.all_live("v2", "v2")
 
     def test_what_was_cut_off_in_the_middle_is_never_there(self):
         """tar hangs with a part of the files there, and is killed by the time limit."""

@@ -28,11 +28,12 @@ local function wrong_source(args)
   if not source then
     return ("source is missing: where the releases of apptype %s come from"):format(args.apptype)
   end
-  if args.apptype == "directory" and not source:find "^/" then
-    return "source must be an absolute path for apptype directory"
+  local here = source:find "^/" or source:find "^node:."
+  if args.apptype == "directory" and not here then
+    return "source must be an absolute path, or node:PATH, for apptype directory"
   end
-  if args.apptype == "archive" and not source:find "^/" and not source:find "^https?://[^/]" then
-    return "source must be an absolute path or an http(s) URL for apptype archive"
+  if args.apptype == "archive" and not here and not source:find "^https?://[^/]" then
+    return "source must be an absolute path, an http(s) URL, or node:PATH, for apptype archive"
   end
 end
 
@@ -83,7 +84,7 @@ request.args = {
   rollback = { "boolean", default = false,
     help = "back to the release before, or to the one that revision names" },
   source = { "string", match = "^[%w/][^%c%s]*$", max = 1000,
-    help = "git: URL or path; archive: path or URL of a tar file; directory: path; on the hosts" },
+    help = "git, archive: URL or path; directory: path; on the hosts, or node:PATH" },
   checksum = { "string", match = "^%x+$", min = 64, max = 64, help = "SHA-256 of the archive" },
   strip = { "integer", default = 0, min = 0, max = 10,
     help = "directories to take off the names in an archive" },

@@ -156,10 +156,19 @@ link_all() {
 	for one do link "$one" "$where"; done
 }
 
+# stage NAME: makes a place for what the node sends, and says where; nothing when it need not
+stage() {
+	if [ -d "$app/releases/$1" ]; then exit 0; fi
+	mkdir -p "$app/.release"
+	rm -rf "$app/.release/sent"
+	printf '%s\n' "$app/.release/sent"
+}
+
 # prepare KIND SOURCE NAME CHECKSUM STRIP SHARED...
 prepare() {
 	kind=$1 source=$2 name=$3 checksum=$4 strip=$5
 	shift 5
+	case $source in node:*) source=$app/.release/sent ;; esac
 	new=$app/releases/.new made=$app/releases/$name sum=
 	read_live
 	mkdir -p "$app/releases" "$app/shared" "$app/.release/source"
@@ -176,6 +185,7 @@ prepare() {
 		touch "$new"
 		mv "$new" "$made"
 	fi
+	rm -rf "$app/.release/sent"
 	read_before
 	printf '%s\n%s\n' "${live:--}" "${before:--}"
 }
@@ -185,6 +195,10 @@ prepare() {
 function sources.resolve(app, source, revision)
   return shell.command(GIT, "resolve", app, source, revision)
 end
+
+-- Makes ready for the release `name` that the node is going to send. Prints the path that it wants
+-- it under; nothing where that release is there.
+function sources.stage(app, name) return shell.command(PREPARE, "stage", app, name) end
 
 -- Makes the release `name`, unless it is there. shared: list of paths. Prints as shell.look.
 function sources.prepare(app, kind, source, name, options)
