@@ -13,8 +13,12 @@
 
 #include "log.h"
 #include "script.h"
+#include "ticker.h"
 
-/* How often the budget is looked at, in instructions. */
+/* Lua looks at a hook before each instruction, which makes all of them twice as slow: so there is none until
+ * a fiber has computed for one or two such periods without a wait. They are not counted. */
+#define LOOK_MS 10
+/* How often the budget is looked at from then on, in instructions. */
 #define HOOK_STEP 100000
 /* The same in a coroutine that a fiber made, which counts on its own: small, and the first step is paid
  * when it is made, or many short coroutines would run for nothing. */
@@ -46,6 +50,9 @@ struct fibers {
 	struct fiber *current;
 	unsigned count, waits, max;
 	unsigned long budget, used;
+	struct ticker ticker;
+	lua_State *volatile running; /* for the ticker: what was resumed last, and */
+	volatile int looks;          /* how often it came since */
 };
 
 /* ---- the budget ---- */
@@ -74,11 +81,37 @@ static void count_hook(lua_State *L, lua_Debug *ar)
 	lua_error(L);
 }
 
+/* In a signal handler; lua_sethook may be called there. */
+static void look(void *arg)
+{
+	struct fibers *fs = arg;
+	lua_State *L = fs->running;
+
+	if (L && fs->looks++ && !lua_gethook(L))
+		lua_sethook(L, count_hook, LUA_MASKCOUNT, hook_step(fs));
+}
+
+/* The thread sanitizer holds signals back until a system call, which a loop may never do. */
+static bool start_looking(struct fibers *fs)
+{
+#ifdef __SANITIZE_THREAD__
+	(void)fs;
+	(void)look;
+	return false;
+#else
+	return ticker_start(&fs->ticker, LOOK_MS, look, fs);
+#endif
+}
+
 static void arm_budget(struct fibers *fs, lua_State *L)
 {
 	fs->used = 0;
-	if (fs->budget)
+	fs->looks = 0;
+	fs->running = L;
+	if (fs->budget && !fs->ticker.on)
 		lua_sethook(L, count_hook, LUA_MASKCOUNT, hook_step(fs));
+	else if (lua_gethook(L))
+		lua_sethook(L, NULL, 0, 0);
 }
 
 /* ---- coroutines inside of a fiber ---- */
@@ -283,6 +316,7 @@ static void resume(struct fiber *f, int nargs)
 	arm_budget(fs, f->L);
 	status = lua_resume(f->L, script_state(fs->script), nargs, &nresults);
 	fs->current = outer;
+	fs->running = outer ? outer->L : NULL;
 	if (status != LUA_YIELD)
 		end_fiber(f, status, nresults);
 	/* The buffers of Lua's own library do not collect before they give up: without this what a
@@ -521,8 +555,8 @@ struct fibers *fiber_state_new(struct script *script, unsigned long budget, unsi
 	fs->script = script;
 	fs->budget = budget;
 	fs->max = max;
-	/* Coroutines inherit the hook of the thread that makes them. */
-	arm_budget(fs, L);
+	if (budget)
+		start_looking(fs);
 	return fs;
 }
 
@@ -549,6 +583,7 @@ void fiber_end_all(struct fibers *fs)
 
 void fiber_state_free(struct fibers *fs)
 {
+	ticker_stop(&fs->ticker);
 	free(fs);
 }
 

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "blocks.h"
 #include "fiber.h"
 #include "log.h"
 #include "runtime.h"
@@ -19,6 +20,7 @@ struct script {
 	struct runtime *rt;
 	lua_State *L;
 	struct fibers *fibers;
+	struct blocks blocks;
 	size_t memory, memory_limit;
 	bool refused; /* a block, since script_was_refused was asked */
 };
@@ -32,7 +34,7 @@ static void *allocate(void *ud, void *ptr, size_t osize, size_t nsize)
 	void *block;
 
 	if (!nsize) {
-		free(ptr);
+		blocks_put(&s->blocks, ptr, old);
 		s->memory -= old;
 		return NULL;
 	}
@@ -40,7 +42,7 @@ static void *allocate(void *ud, void *ptr, size_t osize, size_t nsize)
 		s->refused = true;
 		return NULL;
 	}
-	block = realloc(ptr, nsize);
+	block = blocks_resize(&s->blocks, ptr, old, nsize);
 	if (block)
 		s->memory += nsize - old;
 	return block;
@@ -108,6 +110,7 @@ void script_free(struct script *s)
 		lua_close(s->L);
 	if (s->fibers)
 		fiber_state_free(s->fibers);
+	blocks_deinit(&s->blocks);
 	free(s);
 }
 
