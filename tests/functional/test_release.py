@@ -199,6 +199,19 @@ class Release(unittest.TestCase):
         job = self.run_release("v1", targets="web01", checksum="0" * 64, state=FAILURE)
         self.assertIn("made of an archive with the checksum", self.outcomes(job)["web01"][1])
 
+    def test_nothing_is_linked_through_a_link_of_the_archive(self):
+        path, away = os.path.join(self.builds, self.app + ".tar"), self.sshd.path("away", self.app)
+        os.makedirs(away + "/log")
+        link = tarfile.TarInfo("conf")
+        link.type, link.linkname = tarfile.SYMTYPE, away
+        with tarfile.open(path, "w") as tar:
+            tar.addfile(link)
+        for host in ("web01", BUSYBOX):
+            job = self.run_release("v1", targets=host, source=path, strip=0, shared=["conf/log/"], state=FAILURE)
+            self.assertIn("conf is a link in the release", self.outcomes(job)[host][1])
+            self.assertEqual(self.releases(host), [])
+        self.assertEqual(os.listdir(away), ["log"])
+
     def test_what_the_node_sends(self):
         path = self.archive("v1")
         self.archive("v2")
