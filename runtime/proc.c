@@ -382,9 +382,9 @@ static int check(const struct ssh_command *cmd, const char *const *argv, struct 
 	return 0;
 }
 
-struct proc *proc_start_argv(struct loop *loop, const char *const *argv, bool clean,
-			     const struct ssh_command *cmd, const struct ssh_exec_ops *ops,
-			     void *arg, struct err *err)
+static struct proc *start(struct loop *loop, const char *const *argv, bool clean, int channel,
+			  const struct ssh_command *cmd, const struct ssh_exec_ops *ops, void *arg,
+			  struct err *err)
 {
 	const struct proc_spawn spawn = {
 		.argv = argv,
@@ -394,6 +394,7 @@ struct proc *proc_start_argv(struct loop *loop, const char *const *argv, bool cl
 		.clean = clean,
 		.input = cmd->input_len > 0,
 		.content = cmd->content,
+		.channel = channel,
 	};
 	struct proc *p;
 
@@ -415,6 +416,20 @@ struct proc *proc_start_argv(struct loop *loop, const char *const *argv, bool cl
 		loop_defer(loop, &p->end);
 	}
 	return p;
+}
+
+struct proc *proc_start_argv(struct loop *loop, const char *const *argv, bool clean,
+			     const struct ssh_command *cmd, const struct ssh_exec_ops *ops,
+			     void *arg, struct err *err)
+{
+	return start(loop, argv, clean, 0, cmd, ops, arg, err);
+}
+
+struct proc *proc_start_channel(struct loop *loop, const char *const *argv, int channel,
+				const struct ssh_command *cmd, const struct ssh_exec_ops *ops,
+				void *arg, struct err *err)
+{
+	return start(loop, argv, false, channel, cmd, ops, arg, err);
 }
 
 struct proc *proc_start(struct loop *loop, const struct ssh_command *cmd,

@@ -3,8 +3,9 @@
  * it comes, one end, a time limit and a cancel that kill what runs and look whether it is gone.
  * Loop thread.
  *
- * A child leads its own session and process group; it has three descriptors and no other, default
- * signals, and of exed's own environment all but the EXED_* variables, which may hold secrets. */
+ * A child leads its own session and process group; it has three descriptors, perhaps a channel, and no
+ * other, default signals, and of exed's own environment all but the EXED_* variables, which may hold
+ * secrets. */
 #ifndef EXED_PROC_H
 #define EXED_PROC_H
 
@@ -32,6 +33,12 @@ struct proc *proc_start(struct loop *loop, const struct ssh_command *cmd,
 struct proc *proc_start_argv(struct loop *loop, const char *const *argv, bool clean,
 			     const struct ssh_command *cmd, const struct ssh_exec_ops *ops,
 			     void *arg, struct err *err);
+
+/* As proc_start_argv, with all of the environment; the child has `channel` (not 0 to 2, borrowed during
+ * this call) as its descriptor 3. */
+struct proc *proc_start_channel(struct loop *loop, const char *const *argv, int channel,
+				const struct ssh_command *cmd, const struct ssh_exec_ops *ops,
+				void *arg, struct err *err);
 
 /* Stops and goes on reading its output; the child then waits in its writes. While paused it does
  * not end, unless it was killed: then what is left in the pipes (64 KiB each) is handed over

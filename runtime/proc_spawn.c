@@ -99,7 +99,10 @@ static int set_actions(posix_spawn_file_actions_t *fa, const struct proc_spawn *
 		rc = posix_spawn_file_actions_addopen(fa, 0, "/dev/null", O_RDONLY, 0);
 	rc = rc ? rc : posix_spawn_file_actions_adddup2(fa, theirs[1], 1);
 	rc = rc ? rc : posix_spawn_file_actions_adddup2(fa, theirs[2], 2);
-	rc = rc ? rc : posix_spawn_file_actions_addclosefrom_np(fa, 3);
+	/* After the others: one of theirs may be a 3, and is of no more use then. */
+	if (s->channel)
+		rc = rc ? rc : posix_spawn_file_actions_adddup2(fa, s->channel, 3);
+	rc = rc ? rc : posix_spawn_file_actions_addclosefrom_np(fa, s->channel ? 4 : 3);
 	if (!rc && s->cwd)
 		rc = posix_spawn_file_actions_addchdir_np(fa, s->cwd);
 	return rc ? -ERR_MEMORY : 0;

@@ -18,6 +18,7 @@ struct proc_spawn {
 	bool clean;             /* nothing but env and EXED_OP */
 	bool input;             /* stdin is a pipe, else /dev/null or: */
 	const struct content *content; /* stdin is a file; or NULL */
+	int channel;            /* its descriptor 3, borrowed; 0: none */
 };
 
 /* Starts it in a session of its own. Writes its pid, and our non-blocking ends of its pipes to fds:

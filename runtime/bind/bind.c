@@ -17,6 +17,7 @@ const luaL_Reg bind_modules[] = {
 	{ "exed.log", luaopen_exed_log },
 	{ "exed.metrics", luaopen_exed_metrics },
 	{ "exed.proc", luaopen_exed_proc },
+	{ "exed.program", luaopen_exed_program },
 	{ "exed.redis", luaopen_exed_redis },
 	{ "exed.redis_child", luaopen_exed_redis_child },
 	{ "exed.regex", luaopen_exed_regex },

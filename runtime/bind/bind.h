@@ -39,6 +39,7 @@ int luaopen_exed_json(lua_State *L);
 int luaopen_exed_log(lua_State *L);
 int luaopen_exed_metrics(lua_State *L);
 int luaopen_exed_proc(lua_State *L);
+int luaopen_exed_program(lua_State *L);
 int luaopen_exed_redis(lua_State *L);
 int luaopen_exed_redis_child(lua_State *L);
 int luaopen_exed_regex(lua_State *L);
