@@ -236,6 +236,8 @@ const struct setting config_table[] = {
 	  "Where the ansible executor runs; Ansible's own settings come from the environment." },
 	{ "ansible", "playbooks", CONFIG_PATH, "playbooks", 0, 0, NULL, 0, "directory in workdir",
 	  "With _deploy.yml, which takes _targets and _role." },
+	{ "ansible", "processes", CONFIG_INTEGER, "4", 1, 1000, NULL, 0, "processes",
+	  "Runs of Ansible at once on a node; others wait. Each takes 50 MiB and more." },
 };
 
 const size_t config_table_size = sizeof(config_table) / sizeof(*config_table);

@@ -24,13 +24,17 @@ local PERMIT <const> = 0.6
 local ROUND <const> = 100
 
 function membership.new(node)
-  return setmetatable({ node = node, seen = {}, read_at = nil }, membership)
+  -- permitted: until when hosts may be started (timer.now)
+  return setmetatable({ node = node, seen = {}, read_at = nil, permitted = 0 }, membership)
 end
 
 function membership.period() return config.store.node_timeout / BEATS end
 
 -- Hosts may start while others cannot think us dead.
-local function permit_from(sent) fanout.permit(sent + PERMIT * config.store.node_timeout) end
+local function permit_from(self, sent)
+  self.permitted = sent + PERMIT * config.store.node_timeout
+  fanout.permit(self.permitted)
+end
 
 -- Makes this process the current life of its node id.
 function membership:register()
@@ -39,7 +43,7 @@ function membership:register()
   local incarnation, err = node.store:insist("register", node.id, node.version)
   if not incarnation then error(err.message) end
   node.incarnation = incarnation
-  permit_from(sent)
+  permit_from(self, sent)
   log.info("node", "id=%s incarnation=%d durability=%s", node.id, incarnation, node:durability())
 end
 
@@ -55,7 +59,7 @@ local function beat(self)
   local sent = timer.now()
   local answer, err = node.store:call("beat", node.id, node.incarnation, node.runner.count)
   if answer then
-    permit_from(sent)
+    permit_from(self, sent)
   elseif err.code == "stale" then
     give_up(self)
   end

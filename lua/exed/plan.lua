@@ -35,7 +35,14 @@ function plan.ask(node, request)
     op = request.operation, args = request.args, timeout = request.timeout,
     window = request.window, hosts = { count = request.count },
   }, {})
+  if not made and type(err) == "table" then return nil, err end
   if not made then return nil, { code = "bad_request", message = err or "the executor refused" } end
+  if made.ansible and not node.runner then
+    return bad("executor %s works in a running exed only: ask it (exed-run --server)", name)
+  end
+  if made.ansible and request.fence then
+    return bad("executor %s has no fence: what a lost node had started is unknown", name)
+  end
   if made.stdout and not STDOUT[made.stdout] then
     return bad('the plan of executor %s: stdout should be "text" or "facts"', name)
   end
@@ -54,7 +61,9 @@ function plan.fill(node, job, slice, made)
   local facts = made.stdout == "facts"
   local quiet_record = made.quiet_record or facts
   return {
-    transport = made.transport,
+    -- What Ansible has left on hosts is looked for over SSH.
+    transport = made.ansible and "ssh" or made.transport,
+    ansible = made.ansible,
     command = made.command,
     stdin = made.stdin,
     env = made.env,
@@ -76,7 +85,8 @@ function plan.fill(node, job, slice, made)
     tell_code = made.tell_code,
     facts = facts,
     output_cap = node.config.store.output_cap,
-    fence = request.fence or made.source ~= nil, -- what is sent has its place in the fence
+    -- What is sent has its place in the fence.
+    fence = not made.ansible and (request.fence or made.source ~= nil) or nil,
     settle = node.config.runner.settle_timeout,
     quiet = made.quiet,
     sync = made.sync,

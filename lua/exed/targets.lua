@@ -3,6 +3,7 @@
 -- settle, skip, refuse) and hands each group to a fan-out. For slices of operations and for the
 -- effects of tasks.
 
+local ansible_run = require "exed.ansible.run"
 local config = require "exed.config"
 local fanout = require "exed.fanout"
 local reach = require "exed.reach"
@@ -28,7 +29,7 @@ end
 -- gone (not in the inventory any more), odd (a connection that we do not know), other (so is its
 -- way to become another user); or of a table of groups by reason, and the reason: off (out of
 -- service), halted (so, and it is not known how it ended), astray (the inventory does not say how
--- it is reached).
+-- it is reached). Of the ansible executor all that run are one group, however they are reached.
 local function kind_of(work, host, mark, repeatable, fenced)
   if mark == "2" then return nil end
   local disabled = host and reach.disabled(host)
@@ -39,6 +40,10 @@ local function kind_of(work, host, mark, repeatable, fenced)
   if work.stop then return "skip" end
   if not host then return "gone" end
   if disabled then return "off", disabled end
+  if work.ansible then
+    if host.problem then return "astray", host.problem end
+    return "ansible"
+  end
   if host.become_other and not repeatable then return "other" end
   if host.problem then return "astray", host.problem end
   if host.connection == "local" then return "here" end
@@ -60,7 +65,10 @@ local function sort_targets(node, work, repeatable, fenced)
       end
       among[key] = among[key] or { hosts = {}, indexes = {} }
       local handle = host and reach.handle(inventory, host) or reach.stranger(name)
-      add(among[key], handle, work.indexes and work.indexes[i] or work.from + i - 1)
+      local group = among[key]
+      add(group, handle, work.indexes and work.indexes[i] or work.from + i - 1)
+      group.found = group.found or {}
+      group.found[#group.hosts] = host
     end
   end
   return groups
@@ -85,7 +93,12 @@ end
 -- Runs one fan-out to its end.
 local function run_group(node, work, group, made, options)
   if not group then return true end
-  local run, err = fanout.start(made, group.hosts, group.indexes, sink_of(node, work, options))
+  local run, err
+  if options.ansible then
+    run = ansible_run.start(node, work, made, group, not options.marks)
+  else
+    run, err = fanout.start(made, group.hosts, group.indexes, sink_of(node, work, options))
+  end
   if not run then return nil, err end
   -- What runs behind a fence, or is only being looked for, the next owner can go on with.
   work.run, work.begun, work.lasts = run, true, made.fence or made.settles
@@ -130,6 +143,7 @@ local function steps(work, groups, made, repeatable)
     { groups.other, made, { refuse = "ansible_become is done by sudo, over ssh, only" } },
     { groups.skip, made, { skip = work.stop } },
     { groups.lost, look, { refuse = "node lost while running, not in the inventory any more" } },
+    { groups.ansible, made, { marks = own.marks, ansible = true } },
     { groups.here, with(made, { transport = "local" }), own },
     { groups.run, made, own },
     -- Last: what still runs is waited for, and nobody else should wait for that.
@@ -157,6 +171,7 @@ end
 -- work.run is the fan-out, work.begun is true, work.lasts says that the next owner can go on with
 -- it. Returns true, or nil, err (code "closed": the node ends).
 function targets.run(node, work, made, repeatable)
+  work.ansible = made.ansible ~= nil
   local groups = sort_targets(node, work, repeatable, made.fence)
   for _, step in ipairs(steps(work, groups, made, repeatable)) do
     if step[2].settles then step[2].settle_until = timer.now() + config.runner.settle_timeout end

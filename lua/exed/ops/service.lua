@@ -282,14 +282,15 @@ local function state_of(args)
   return args.start and "started" or "stopped"
 end
 
-local function is_good(args)
+-- Whether the args name a service.
+function service.is_good(args)
   return type(args.name) == "string" and #args.name <= service.NAME_BYTES
     and args.name:find(service.NAME) ~= nil
 end
 
 -- How it is done over that transport.
 function service.plan(transport, args)
-  if not is_good(args) then return nil, service.BAD end
+  if not service.is_good(args) then return nil, service.BAD end
   local enable = args.enable
   if enable == nil then enable = config.ssh.service_enable end
   return {

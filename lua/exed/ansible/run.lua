@@ -1,0 +1,280 @@
+-- SPDX-License-Identifier: MIT
+-- One run of Ansible over the hosts of a slice or of a task's effect. For its owner it is as a
+-- fan-out: cancel, pause, drain, abandon, running, waiting, wait. No task of Ansible's starts on a
+-- host before `go` was sent: after the host's started bit is in the store, and while this node may
+-- start hosts.
+
+local config = require "exed.config"
+local fiber = require "exed.fiber"
+local files = require "exed.ansible.files"
+local json = require "exed.json"
+local leftovers = require "exed.ansible.leftovers"
+local log = require "exed.log"
+local outcomes = require "exed.ansible.outcomes"
+local program = require "exed.program"
+local timer = require "exed.timer"
+local writer = require "exed.ansible.writer"
+
+local run = {}
+run.__index = run
+
+local MAX_VALUES <const> = 1000000 -- in one line of Ansible's plugin
+local LOOK <const> = 0.2 -- seconds between two looks while something is to be done soon
+local IDLE <const> = 5 -- and otherwise
+-- Seconds after a host's time limit, and the kill of what ran there, that Ansible gets to notice.
+local GRACE <const> = 20
+
+-- work, made: as targets.run has them; group: handles, indexes and found (hosts of the inventory).
+function run.start(node, work, made, group, repeatable)
+  local self = setmetatable({
+    node = node, work = work, made = made, plan = made.ansible, marks = not repeatable,
+    hosts = {}, by_name = {}, event = fiber.event(), killing = 0,
+  }, run)
+  for i, found in ipairs(group.found) do
+    local index = group.indexes[i]
+    local host = {
+      name = found.name, index = index, handle = group.hosts[i], found = found, phase = "waiting",
+      is_local = found.connection == "local", op = ("%s.%d.1"):format(made.op, index),
+    }
+    self.hosts[i], self.by_name[host.name] = host, host
+  end
+  self.writer = writer.new(node, work, self)
+  return self
+end
+
+-- ---- what its owner says ------------------------------------------------------------------------
+
+local function kill(self)
+  if self.child then self.child:kill() end
+  self.event:notify()
+end
+
+function run:cancel(reason)
+  self.stop = self.stop or reason
+  kill(self)
+end
+
+-- The slice is not ours any more: nothing more is written.
+function run:abandon()
+  self.left = true
+  kill(self)
+end
+
+function run:pause(paused) self.paused = paused end
+
+function run:drain() self.draining = true end
+
+local function of_phase(self, phase)
+  local list = {}
+  for _, host in ipairs(self.hosts) do
+    if host.phase == phase then list[#list + 1] = host end
+  end
+  return list
+end
+
+function run:waiting() return #of_phase(self, "waiting") end
+
+function run:running(max)
+  local list, now = {}, timer.now()
+  for _, host in ipairs(of_phase(self, "running")) do
+    if #list == max then break end
+    list[#list + 1] = { index = host.index, phase = "command", seconds = now - host.at }
+  end
+  return list
+end
+
+-- ---- starting hosts -----------------------------------------------------------------------------
+
+-- Lets Ansible start the host that it waits for, if that may be now.
+local function serve(self)
+  local host = self.pending
+  if not host or self.paused or self.stop or self.left then return end
+  if host.phase == "done" then -- its time was over, and Ansible goes on with it all the same
+    self.pending, self.stuck = nil, true
+    return kill(self)
+  end
+  if host.phase == "waiting" and self.marks and not host.marked then
+    if not self.writer:mark(host) then return end
+    host.marked = true
+  end
+  if timer.now() >= self.node.membership.permitted or self.stop then return end
+  if host.phase == "waiting" then
+    host.phase, host.started, host.at = "running", timer.wall(), timer.now()
+    if self.made.timeout > 0 then host.deadline = host.at + self.made.timeout end
+  end
+  self.pending = nil
+  self.child:send "go\n"
+end
+
+-- ---- time limits --------------------------------------------------------------------------------
+
+-- Kills what runs on the hosts, and has a record made of each by make(host, found).
+local function put_down(self, hosts, make)
+  local found = leftovers.kill(self, hosts)
+  for _, host in ipairs(hosts) do
+    if host.phase ~= "done" then self.writer:done(host, make(host, found[host.index])) end
+  end
+end
+
+local function end_overdue(self, hosts)
+  self.killing = self.killing + 1
+  local _ <close> = setmetatable({}, { __close = function()
+    self.killing = self.killing - 1
+    self.event:notify()
+  end })
+  put_down(self, hosts, outcomes.timed_out)
+end
+
+local function watch_limits(self)
+  local now, overdue = timer.now(), {}
+  for _, host in ipairs(self.hosts) do
+    if host.deadline and not host.reported then
+      if host.phase == "running" and not host.overdue and now >= host.deadline then
+        host.overdue = true
+        overdue[#overdue + 1] = host
+      elseif host.overdue and now >= host.deadline + GRACE and not self.stuck then
+        log.warn("ansible", "jid=%s: it does not notice the end of %s", self.work.jid, host.name)
+        self.stuck, self.again = true, self.plan.mode == "task"
+        kill(self)
+      end
+    end
+  end
+  if #overdue > 0 then fiber.spawn("ansible limit", end_overdue, self, overdue) end
+end
+
+-- Seconds until something is to be done that no line announces.
+local function patience(self)
+  if self.pending or self.killing > 0 then return LOOK end
+  local seconds, now = IDLE, timer.now()
+  for _, host in ipairs(self.hosts) do
+    if host.phase == "running" and host.deadline and not host.overdue then
+      seconds = math.min(seconds, math.max(0.01, host.deadline - now))
+    end
+  end
+  return seconds
+end
+
+-- ---- what Ansible's plugin says -----------------------------------------------------------------
+
+local function take(self, line)
+  local message, err = json.decode(line, MAX_VALUES)
+  if type(message) ~= "table" then
+    log.error("ansible", "jid=%s: a line is no JSON: %s", self.work.jid, err and err.message or "")
+    return kill(self)
+  end
+  if message.stats then
+    self.stats = message.stats
+    return
+  end
+  local name = message.start or message.host
+  local host = self.by_name[name]
+  if message.start then
+    -- Hosts that the playbook itself adds are Ansible's business.
+    self.pending = host or { name = name, phase = "foreign" }
+  elseif host then
+    outcomes.take(self, host, message)
+  end
+end
+
+-- Talks with it until it has ended.
+local function attend(self, child)
+  while true do
+    local lines, err = child:lines(patience(self))
+    for _, line in ipairs(lines or {}) do take(self, line) end
+    if not lines and err.code == "closed" then return end
+    self.writer:flush()
+    serve(self)
+    watch_limits(self)
+  end
+end
+
+-- ---- the end ------------------------------------------------------------------------------------
+
+-- Accounts for the hosts that have no record when Ansible has ended.
+local function settle(self, ended)
+  while self.killing > 0 do self.event:wait(LOOK) end
+  if self.left then return end
+  if self.stats then outcomes.take_stats(self) end
+  local waiting, running = of_phase(self, "waiting"), of_phase(self, "running")
+  local why = outcomes.why(self, ended)
+  if #running > 0 then
+    put_down(self, running, function(host, found)
+      return outcomes.broken(self, host, found, why)
+    end)
+  end
+  if self.again or self.stop and self.draining then return end
+  for _, host in ipairs(waiting) do
+    self.writer:done(host, outcomes.unstarted(self, host, why))
+  end
+end
+
+local function forks(self)
+  local most = config.runner.concurrency
+  return math.max(1, math.min(most, self.made.window or most))
+end
+
+-- One process over the hosts that have not started.
+local function play(self, dir, hosts)
+  local found, ops = {}, {}
+  for i, host in ipairs(hosts) do found[i], ops[i] = host.found, host.op end
+  local ok, err = files.make(dir)
+  if ok then ok, err = files.fill(self.node, dir, self.plan, found, ops, self.made) end
+  if not ok then return nil, err end
+  local child <close>, failed = program.start {
+    argv = files.command(dir, self.plan, forks(self)), env = files.environment(dir),
+    cwd = config.ansible.workdir, op = ("%s.ansible.%d"):format(self.made.op, self.work.k),
+  }
+  if not child then return nil, failed end
+  self.child, self.again, self.stuck, self.pending, self.stats = child, nil, nil, nil, nil
+  child:send(json.encode {
+    mode = self.plan.mode, facts = self.plan.facts, cap = self.made.output_cap,
+    environment = files.OP,
+  } .. "\n")
+  if self.stop or self.left then child:kill() end -- while the files were made
+  attend(self, child)
+  self.child = nil
+  settle(self, child:ended())
+  self.writer:flush()
+  return true
+end
+
+-- A node runs so many at once; returns what gives the place back.
+local function take_place(self)
+  local node = self.node
+  node.ansible = node.ansible or { running = 0, event = fiber.event() }
+  local places = node.ansible
+  while places.running >= config.ansible.processes and not self.stop and not self.left do
+    places.event:wait(LOOK)
+  end
+  places.running = places.running + 1
+  return setmetatable({}, { __close = function()
+    places.running = places.running - 1
+    places.event:notify()
+  end })
+end
+
+-- Runs it to the last record in the store. Returns how many hosts were not started, since the node
+-- ends, or nil, err.
+function run:wait()
+  local place <close> = take_place(self) -- luacheck: ignore place
+  local dir = ("%s/ansible/%s.%d.%d"):format(self.node.dir:path(), self.work.jid,
+    self.work.effect, self.work.k)
+  local remove <close> = setmetatable({}, { __close = function() -- luacheck: ignore remove
+    files.remove(dir)
+  end })
+  repeat
+    local ok, err = true, nil
+    if self.stop then
+      settle(self, nil)
+    elseif not self.left then
+      ok, err = play(self, dir, of_phase(self, "waiting"))
+    end
+    if not ok then settle(self, { error = err.message }) end
+    self.writer:flush()
+  until not self.again or self.stop or self.left or self:waiting() == 0
+  if self.writer.lost then return nil, self.writer.lost end
+  if self.left then return nil, { code = "closed", message = "abandoned" } end
+  return self:waiting()
+end
+
+return run
