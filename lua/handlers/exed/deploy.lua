@@ -5,12 +5,12 @@ local json = require "exed.json"
 local operate = require "exed.operate"
 
 local ROLE <const> = "role should be string types"
+local PARTIAL <const> = "partial should be string list or omitted"
 
 local FIELDS <const> = operate.fields {
   role = { "string", required = true, message = ROLE, missing = ROLE, help = "the role to deploy" },
   partial = {
-    "list", of = "string", message = "partial should be string list or omitted",
-    help = "only what has one of these tags",
+    "list", of = "string", message = PARTIAL, help = "only what has one of these tags",
   },
   extra_vars = {
     "object", message = "extra vars should be an json object or omitted",
@@ -29,6 +29,10 @@ return {
       changes = true,
       run = function(req)
         local body = req.body
+        -- Elsewhere a list may be a text with commas; here it never was.
+        if type(req.document.partial) == "string" then
+          return nil, { code = "bad_request", message = PARTIAL }
+        end
         return operate.post(req, "deploy", {
           role = body.role, extra_vars = body.extra_vars or {},
           partial = body.partial and json.array(body.partial) or json.null,
