@@ -293,6 +293,7 @@ install: ## install under PREFIX (/usr/local), in DESTDIR when given; keeps sett
 	$(Q)install -d $(ROOT)/bin $(SHARE) $(ETC) $(UNITS) $(USERS)
 	$(Q)install -m 755 $(BUILD)/exed $(BUILD)/exed-run $(ROOT)/bin
 	$(Q)sh tools/install_tree.sh $(SHARE) lua executors tasks
+	$(Q)install -D -m 644 conf/luacheckrc $(SHARE)/conf/luacheckrc
 	$(Q)for page in $(MAN); do \
 		install -D -m 644 $$page $(ROOT)/share/man/man$${page##*.}/$${page##*/} || exit 1; done
 	$(Q)for f in exed.conf hosts; do \

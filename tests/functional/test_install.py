@@ -46,7 +46,7 @@ class Install(unittest.TestCase):
             self.assertNotIn(ROOT.encode(), text, name)
         wanted = [os.path.join(top, name) for top in ("lua", "executors", "tasks")
                   for name in files_of(os.path.join(ROOT, top)) if not name.endswith("_test.lua")]
-        self.assertEqual(files_of(final + "/share/exed"), sorted(wanted))
+        self.assertEqual(files_of(final + "/share/exed"), sorted(wanted + ["conf/luacheckrc"]))
         with Sshd(1) as hosts:
             node = Exed(hosts, program=final + "/bin/exed")
             with node:

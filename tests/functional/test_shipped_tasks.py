@@ -2,7 +2,10 @@
 """The shipped scripts and tasks on real hosts, and what a plugin's author gets: stubs, luacheck's settings."""
 
 import os
+import shutil
+import subprocess
 import sys
+import tempfile
 import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
@@ -44,6 +47,40 @@ class Shipped(OnHosts):
                 said.append(job["return_data"]["web01"][-1]["return_data"])
         self.assertEqual(said[:2], ["no method worked: command"] * 2)
         self.assertEqual(said[2], "handed off to people: reset 2 times within 24 h, and none helped")
+
+
+@unittest.skipUnless(shutil.which("luacheck"), "luacheck is in the packages for lint")
+class Luacheck(unittest.TestCase):
+    """conf/luacheckrc, copied to where an author has his plugins."""
+
+    def setUp(self):
+        where = tempfile.TemporaryDirectory(prefix="exedtest-")
+        self.addCleanup(where.cleanup)
+        self.dir = where.name
+        for name in ("tasks", "executors"):
+            shutil.copytree(os.path.join(ROOT, name), os.path.join(self.dir, name))
+        shutil.copytree(os.path.join(ROOT, "lua/handlers"), os.path.join(self.dir, "handlers"))
+        shutil.copy(os.path.join(ROOT, "conf/luacheckrc"), os.path.join(self.dir, ".luacheckrc"))
+
+    def check(self):
+        done = subprocess.run(["luacheck", "--no-color", "."], cwd=self.dir, capture_output=True, text=True,
+                              timeout=LIMIT, check=False)
+        return done.returncode, done.stdout + done.stderr
+
+    def test_what_is_shipped_has_no_warning(self):
+        code, out = self.check()
+        self.assertEqual(code, 0, out)
+        self.assertIn("tasks/rolling_restart.lua", out)
+
+    def test_what_plugins_have_not_got_is_one(self):
+        text = 'print(os.time(), io, os.getenv "x", math.random(), math.floor(2))\n'
+        for name in ("tasks/bad.lua", "tasks/lib/bad.lua", "tasks/bad_test.lua", "handlers/exed/bad.lua"):
+            with open(os.path.join(self.dir, name), "w", encoding="utf-8") as f:
+                f.write(text)
+        out = self.check()[1]
+        for name, count in (("tasks/bad.lua", 4), ("tasks/lib/bad.lua", 4), ("handlers/exed/bad.lua", 2)):
+            self.assertRegex(out, r"%s +%d warnings" % (name, count))
+        self.assertRegex(out, r"tasks/bad_test.lua +OK")
 
 
 if __name__ == "__main__":

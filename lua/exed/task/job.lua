@@ -221,7 +221,7 @@ function methods.call(job, name, given)
   return checked(rt, given.check ~= false, rt.call_task, name, path, list, given.args or {})
 end
 
-local job = {}
+local job = { methods = methods }
 
 -- A job object. given: jid, who, dry_run, args, hosts (a set), node (a host object or nil).
 function job.new(rt, given)

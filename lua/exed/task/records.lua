@@ -41,7 +41,9 @@ end
 -- ---- results ------------------------------------------------------------------------------------
 
 local result_methods = {}
-local FLAGS <const> = {
+records.methods = result_methods
+-- The sets of hosts that results have, by what their records say.
+records.FLAGS = {
   ok = function(record) return record.ok end,
   failed = function(record) return record.failed end,
   changed = function(record) return record.status == "CHANGED" end,
@@ -52,7 +54,8 @@ local FLAGS <const> = {
 -- results[host], results["name"], results.ok and its like; methods.
 local result_meta = { __name = "results", __metatable = false }
 function result_meta.__index(self, key)
-  if FLAGS[key] then return self:where(FLAGS[key]) end
+  local flag = records.FLAGS[key]
+  if flag then return self:where(flag) end
   return result_methods[key] or rawget(self, "by")[key]
 end
 

@@ -1,0 +1,58 @@
+---@meta
+-- SPDX-License-Identifier: MIT
+-- Types of executors and handlers.
+
+-- What executors/NAME.lua returns.
+---@class exed.Executor
+---@field type? "executor"
+---@field summary string
+---@field settings? table<string, exed.Arg>
+---@field check? fun(settings: table): true?, string?
+---@field operations table<string, exed.ExecutorOperation>
+
+---@class exed.ExecutorRequest
+---@field op string
+---@field args table<string, any>
+---@field timeout? number
+---@field window? integer
+---@field hosts { count: integer }
+
+---@alias exed.ExecutorOperation fun(request: exed.ExecutorRequest, settings: table): exed.Plan?
+
+-- How an operation is done.
+---@class exed.Plan
+---@field transport "ssh"|"local"
+---@field command string
+---@field stdin? string
+---@field env? string[]
+---@field cwd? string
+---@field verdict table<integer|"default", exed.Status>
+---@field stdout? "text"|"facts"
+---@field timeout? number
+---@field repeatable? boolean
+
+-- What handlers/DIALECT/NAME.lua returns.
+---@class exed.Handler
+---@field type? "handler"
+---@field path string "/jobs/:jid"
+---@field dialect? string
+---@field methods table<"GET"|"POST"|"PUT"|"PATCH"|"DELETE", exed.Method>
+
+---@class exed.Method
+---@field summary string
+---@field query? table<string, exed.Arg>
+---@field body? table<string, exed.Arg>
+---@field answers? table<integer, table<string, exed.Arg>>
+---@field changes? boolean
+---@field socket? boolean
+---@field run fun(req: exed.Request): integer?, any, table<string, string>?
+
+---@class exed.Request
+---@field method string
+---@field path string
+---@field params table<string, string>
+---@field query table<string, any>
+---@field body? any
+---@field headers table<string, string>
+---@field who string
+---@field peer string
