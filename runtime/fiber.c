@@ -26,6 +26,9 @@
 /* What a fiber may still run when the program ends and it had no budget. */
 #define END_BUDGET 1000000
 
+/* A fiber is cancelled also when there is no memory to say why. */
+static char no_reason[] = "memory is out";
+
 enum wait_state { WAIT_INIT, WAIT_PENDING, WAIT_DONE, WAIT_TIMED_OUT };
 
 struct fiber {
@@ -300,7 +303,8 @@ static void end_fiber(struct fiber *f, int status, int nresults)
 	/* Only an error outside body's protection (memory) leaves anything to close. */
 	lua_resetthread(f->L);
 	luaL_unref(main, LUA_REGISTRYINDEX, f->ref);
-	free(f->cancel);
+	if (f->cancel != no_reason)
+		free(f->cancel);
 	free(f->trace);
 	free(f->name);
 	free(f);
@@ -402,7 +406,7 @@ void fiber_cancel(struct fiber *f, const char *reason)
 		return;
 	f->cancel = strdup(reason);
 	if (!f->cancel)
-		return;
+		f->cancel = no_reason;
 	if (f->wait) {
 		cancel_wait(f->wait);
 		f->wait->state = WAIT_DONE;

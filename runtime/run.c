@@ -95,17 +95,18 @@ static int catch_signal(struct run *run, size_t i, struct err *err)
 /* ---- what to run ---- */
 
 /* A script finds modules beside it. */
-static void add_script_dir(lua_State *L, const char *script)
+static int add_script_dir(lua_State *L)
 {
+	const char *script = lua_touserdata(L, 1);
 	const char *slash = strrchr(script, '/');
 	int n = slash ? (int)(slash - script) : 1;
 
 	lua_getglobal(L, "package");
 	lua_pushfstring(L, "%s/?.lua;", lua_pushlstring(L, slash ? script : ".", (size_t)n));
-	lua_getfield(L, -3, "path");
+	lua_getfield(L, 2, "path");
 	lua_concat(L, 2);
-	lua_setfield(L, -3, "path");
-	lua_pop(L, 2);
+	lua_setfield(L, 2, "path");
+	return 0;
 }
 
 static bool is_script(const char *name)
@@ -117,13 +118,18 @@ static bool is_script(const char *name)
 
 static int start(struct run *run, int argc, char *argv[], struct err *err)
 {
+	lua_State *L = script_state(run->script);
 	char path[4096];
 
 	for (size_t i = 0; i < NENDS; i++)
 		if (catch_signal(run, i, err))
 			return -err->code;
-	if (is_script(argv[0]))
-		add_script_dir(script_state(run->script), argv[0]);
+	if (is_script(argv[0])) {
+		lua_pushcfunction(L, add_script_dir);
+		lua_pushlightuserdata(L, argv[0]);
+		if (lua_pcall(L, 1, 0, 0) != LUA_OK)
+			return err_set(err, ERR_MEMORY, "%s", lua_tostring(L, -1));
+	}
 	snprintf(path, sizeof(path), "%s/lua/exed/cli/%s.lua", run->rt.share,
 		 is_script(argv[0]) ? "script" : "main");
 	return script_run_file(run->script, path, argc, argv, script_ended, run, err);

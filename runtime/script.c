@@ -48,10 +48,20 @@ static void *allocate(void *ud, void *ptr, size_t osize, size_t nsize)
 	return block;
 }
 
+/* An error outside of every protected call is a fault of ours: Lua aborts after this. */
+static int panic(lua_State *L)
+{
+	const char *text = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "no text";
+
+	log_error("script", "an error outside of every protected call: %s", text);
+	return 0;
+}
+
+/* Whatever may raise stands in functions that are called protected, also when the program starts. */
 static int open_state(lua_State *L)
 {
 	const luaL_Reg *m = lua_touserdata(L, 1);
-	const char *share = lua_tostring(L, 2);
+	const char *share = lua_touserdata(L, 2);
 
 	luaL_openlibs(L);
 	lua_getglobal(L, "package");
@@ -80,9 +90,10 @@ struct script *script_new(struct runtime *rt, const luaL_Reg *modules,
 	if (!s->L)
 		goto fail;
 	*(struct script **)lua_getextraspace(s->L) = s;
+	lua_atpanic(s->L, panic);
 	lua_pushcfunction(s->L, open_state);
 	lua_pushlightuserdata(s->L, (void *)modules);
-	lua_pushstring(s->L, rt->share);
+	lua_pushlightuserdata(s->L, (void *)rt->share);
 	if (lua_pcall(s->L, 2, 0, 0) != LUA_OK)
 		goto fail;
 	s->fibers = fiber_state_new(s, limits->budget, limits->fibers);
@@ -178,41 +189,55 @@ static void file_ended(void *arg, const struct fiber_end *end)
 	run.on_end(run.arg, &how);
 }
 
-static void push_args(lua_State *L, const char *path, int argc, char *const argv[])
+struct file_args {
+	const char *path;
+	int argc;
+	char *const *argv;
+};
+
+/* Returns the file as a function, and its arguments. */
+static int load_file(lua_State *L)
 {
-	lua_createtable(L, argc, 1);
-	lua_pushstring(L, path);
+	const struct file_args *a = lua_touserdata(L, 1);
+
+	if (luaL_loadfilex(L, a->path, "t") != LUA_OK)
+		return lua_error(L);
+	lua_createtable(L, a->argc, 1);
+	lua_pushstring(L, a->path);
 	lua_rawseti(L, -2, 0);
-	for (int i = 0; i < argc; i++) {
-		lua_pushstring(L, argv[i]);
+	for (int i = 0; i < a->argc; i++) {
+		lua_pushstring(L, a->argv[i]);
 		lua_rawseti(L, -2, i + 1);
 	}
 	lua_setglobal(L, "arg");
-	luaL_checkstack(L, argc, "too many arguments");
-	for (int i = 0; i < argc; i++)
-		lua_pushstring(L, argv[i]);
+	luaL_checkstack(L, a->argc, "too many arguments");
+	for (int i = 0; i < a->argc; i++)
+		lua_pushstring(L, a->argv[i]);
+	return a->argc + 1;
 }
 
 int script_run_file(struct script *s, const char *path, int argc, char *const argv[],
 		    void (*on_end)(void *arg, const struct script_end *end), void *arg,
 		    struct err *err)
 {
+	struct file_args args = { path, argc, argv };
 	struct file_run *run;
 	int rc;
 
-	if (luaL_loadfilex(s->L, path, "t") != LUA_OK) {
+	lua_pushcfunction(s->L, load_file);
+	lua_pushlightuserdata(s->L, &args);
+	if (lua_pcall(s->L, 1, LUA_MULTRET, 0) != LUA_OK) {
 		rc = err_set(err, ERR_INVALID, "%s", lua_tostring(s->L, -1));
 		lua_pop(s->L, 1);
 		return rc;
 	}
 	run = malloc(sizeof(*run));
 	if (!run) {
-		lua_pop(s->L, 1);
+		lua_pop(s->L, argc + 1);
 		return err_set(err, ERR_MEMORY, "no memory to run %s", path);
 	}
 	run->on_end = on_end;
 	run->arg = arg;
-	push_args(s->L, path, argc, argv);
 	if (fiber_start(s, s->L, argc, path, file_ended, run, err))
 		return 0;
 	free(run);
