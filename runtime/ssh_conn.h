@@ -200,6 +200,7 @@ struct ssh_conn {
 	bool dead;      /* the socket is not read or written any more */
 	bool heard;     /* something came since the last look */
 	int io_errno;
+	int send_errno; /* sending has failed: once all is read, this is its end */
 	size_t turn_bytes;
 	struct ssh_guard guard;
 	struct buf early; /* the first bytes, until the end of the handshake */
@@ -291,7 +292,7 @@ struct ssh_agent *client_agent(struct ssh_client *c, const char *path);
 int conn_io_open(struct ssh_conn *c);   /* session and preferences for the connected socket */
 void conn_io_close(struct ssh_conn *c); /* says goodbye, frees the session, closes the socket */
 void conn_io_sent(struct ssh_conn *c, size_t n); /* n bytes of c->out are on their way */
-void conn_io_flush(struct ssh_conn *c); /* sends what libssh2 wrote; broken: sets io_errno */
+void conn_io_flush(struct ssh_conn *c); /* sends what libssh2 wrote; broken: sets send_errno */
 void conn_io_trim(struct ssh_conn *c);  /* gives back the session's untouched pages */
 void *conn_io_alloc(struct ssh_conn *c, size_t n); /* memory that libssh2 will free */
 /* Repeats a libssh2 call until it is done or really has to wait: it may say EAGAIN although it

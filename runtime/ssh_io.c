@@ -146,13 +146,15 @@ static ssize_t io_read(struct ssh_conn *c, void *data, size_t n)
 	if (got > 0) {
 		c->turn_bytes += (size_t)got;
 		c->heard = true;
-		c->drained = (size_t)got < n && !c->hung_up;
+		c->drained = (size_t)got < n && !c->hung_up && !c->send_errno;
 		guard_got(c, data, (size_t)got);
 		return got;
 	}
 	if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
 		c->drained = true;
-		return starve(c);
+		if (!c->send_errno)
+			return starve(c);
+		errno = c->send_errno;
 	}
 	c->eof = true;
 	c->io_errno = got < 0 ? errno : 0;
@@ -232,8 +234,13 @@ void conn_io_flush(struct ssh_conn *c)
 		n = send(c->fd, c->out.data + sent, c->out.len - sent, MSG_NOSIGNAL);
 		if (n < 0 && errno == EINTR)
 			continue;
-		if (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK)
-			sent = c->out.len; /* what came before the break is found by reading */
+		if (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK) {
+			/* What came before the break is found by reading, now and not at an event: there
+			 * is none when only sending fails. */
+			sent = c->out.len;
+			c->send_errno = errno;
+			c->yielded = true;
+		}
 		if (n < 0)
 			break;
 		sent += (size_t)n;
