@@ -202,10 +202,18 @@ void fanout_run_parts(struct host_run *run, struct entry *part)
 	fanout_queue(run->fanout, part);
 }
 
-/* The record could not be made for want of memory; a short one may still be had. */
-static struct entry *last_resort(const struct host_run *run)
+/* Where the record could not be made, for want of memory, the spare one takes its place. Parts alone would
+ * leave the host without one. */
+static void complete(struct host_run *run)
 {
-	return record_plain(run->index, STATUS_FAILED, "not enough memory for its record");
+	struct entry **e = &run->last;
+
+	while (*e && (*e)->kind != ENTRY_RECORD)
+		e = &(*e)->next;
+	if (*e)
+		return;
+	*e = run->spare;
+	run->spare = NULL;
 }
 
 void fanout_run_finished(struct host_run *run)
@@ -224,8 +232,8 @@ void fanout_run_finished(struct host_run *run)
 	f->all->finished++;
 	if (run->lapsed || run->unsettled)
 		fanout_wait_again(run);
-	else if (!run->last && !run->refused)
-		run->last = last_resort(run);
+	else if (!run->refused)
+		complete(run);
 	for (struct entry *e = run->last; e; e = e->next)
 		e->run = e->kind == ENTRY_PART ? host_run_ref(run) : NULL;
 	fanout_queue(f, run->last);

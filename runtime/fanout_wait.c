@@ -43,6 +43,11 @@ bool fanout_wait_start(struct fanout *f)
 
 	if (!run)
 		return false;
+	run->spare = record_plain(t->index, STATUS_FAILED, "not enough memory for its record");
+	if (!run->spare) {
+		free(run);
+		return false;
+	}
 	f->next++;
 	run->refs = 1;
 	run->fanout = f;

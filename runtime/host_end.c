@@ -35,12 +35,8 @@ static void append(struct entry **list, struct entry *e)
 void host_end_with(struct host_run *run, const struct ssh_result *result)
 {
 	struct entry *list = record_flush(&run->record);
-	struct entry *record = record_end(&run->record, result);
 
-	/* Parts alone would leave the host without a record. */
-	if (!record)
-		record = record_plain(run->index, STATUS_FAILED, "not enough memory for its record");
-	append(&list, record);
+	append(&list, record_end(&run->record, result));
 	host_end(run, list);
 }
 
@@ -107,11 +103,7 @@ static void put_why(struct host_run *run, const char *why)
 
 void host_end_left(struct host_run *run, const struct kill_answer *a)
 {
-	struct entry *list = host_left_entries(run->left, a);
-
-	if (!list)
-		list = record_plain(run->index, STATUS_FAILED, "not enough memory for its record");
-	host_end(run, list);
+	host_end(run, host_left_entries(run->left, a));
 }
 
 /* Goes on in run->left with the result that is known so far. */

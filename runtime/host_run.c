@@ -33,6 +33,7 @@ void host_run_unref(struct host_run *run)
 	host_fence_deinit(&run->fence);
 	host_left_free(run->left);
 	buf_deinit(&run->tidy);
+	entry_free(run->spare);
 	ssh_host_unref(run->host);
 	free(run);
 }

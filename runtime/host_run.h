@@ -41,6 +41,7 @@ struct host_run {
 	bool refused;       /* hop's answer: another node owns the host now */
 	const char *cancel_reason;
 	struct entry *last; /* list; NULL when refused, lapsed or unsettled */
+	struct entry *spare; /* the record when there is no memory for the true one: no host is without */
 	bool lapsed;        /* the permission to start had run out: to be started again */
 	bool unsettled;     /* nothing is known yet: to be asked again in a while */
 	int64_t settle_until_ms; /* then: until when; 0: the op was not started before */

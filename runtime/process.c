@@ -209,6 +209,10 @@ void process_close(struct runtime *rt, struct script *script)
 {
 	if (script)
 		script_end_fibers(script);
+	/* Of a fan-out whose fiber has ended records may wait for somebody to take them: once its userdata is
+	 * collected nobody is waited for. */
+	if (script && rt->fanouts && fanouts_counts(rt->fanouts).fanouts)
+		lua_gc(script_state(script), LUA_GCCOLLECT);
 	if (rt->fanouts)
 		fanouts_end_all(rt->fanouts);
 	script_free(script);

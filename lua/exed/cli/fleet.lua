@@ -58,7 +58,9 @@ local function take_entry(self, entry)
   if entry.kind == "part" then
     self.view:part(entry.index, entry)
   else
-    take(self, entry.index, json.decode(entry.data), entry)
+    local record, err = json.decode(entry.data)
+    record = record or { status = 3, error = "its record cannot be read: " .. err.message }
+    take(self, entry.index, record, entry)
   end
 end
 
