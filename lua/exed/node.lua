@@ -41,16 +41,20 @@ local PLUGINS_PERIOD <const> = 1
 -- How often expired jobs are looked for, in seconds.
 local SWEEP_PERIOD <const> = 5
 
--- Runs fn(self) in a fiber; what goes wrong in it is logged and does not end it for good.
+-- Runs fn(self). Returns true; or false when it raised, which is logged, unless the node ends.
+local function try(self, name, fn)
+  local ok, err = xpcall(fn, debug.traceback, self)
+  if not ok and not self.ending then log.error("node", "%s: %s", name, err) end
+  return ok
+end
+
+-- Runs fn(self) in a fiber; what goes wrong in it is logged and does not end it for good. Where
+-- even that fails, since memory is out, the node ends.
 local function keep_running(self, name, pause, fn)
-  fiber.spawn(name, function()
+  fiber.vital(name, function()
     while not self.ending do
-      local ok, err = xpcall(fn, debug.traceback, self)
-      if not ok then
-        if self.ending then return end
-        log.error("node", "%s: %s", name, err)
-      end
-      timer.sleep(pause)
+      try(self, name, fn)
+      if not self.ending then timer.sleep(pause) end
     end
   end)
 end
@@ -212,12 +216,20 @@ end
 
 -- Registers, as soon as the store answers; a worker then takes up what it had, and what is new.
 local function join(self)
-  fiber.spawn("runner", function()
+  local function register()
     self.membership:register()
     self.membership:undo_accepting(self.id)
-    if config.runner.role == "api" then return end
+  end
+  local function take()
+    self.runner:doubt() -- what it was about to start when it raised
     self.runner:reclaim()
     self.runner:loop()
+  end
+  fiber.vital("runner", function()
+    local steps = config.runner.role == "api" and { register } or { register, take }
+    for _, step in ipairs(steps) do
+      while not try(self, "runner", step) and not self.ending do timer.sleep(1) end
+    end
   end)
 end
 

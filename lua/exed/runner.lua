@@ -34,6 +34,7 @@ local KILLING <const> = 4
 function runner.new(node)
   return setmetatable({
     node = node, event = fiber.event(), kicked = false, slices = {}, count = 0,
+    raised = {}, -- of slices whose run ended in an error: how often
     draining = false, doubtful = true, -- a reclaim's answer may be lost, too
     foreign = {}, -- jids of tasks that only other nodes can run
   }, runner)
@@ -112,15 +113,7 @@ end
 
 local function key_of(slice) return slice.jid .. ":" .. slice.k end
 
-local function run_slice(self, slice)
-  local key = key_of(slice)
-  self.slices[key] = slice
-  self.count = self.count + 1
-  local _ <close> = setmetatable({}, { __close = function()
-    if self.slices[key] == slice then self.slices[key] = nil end
-    self.count = self.count - 1
-    self:kick()
-  end })
+local function run_owned(self, slice)
   local job, err = load_job(self, slice.jid)
   local ok
   if job then
@@ -141,11 +134,44 @@ local function run_slice(self, slice)
   finish(self, slice, ok, err)
 end
 
+-- How often a slice may end in an error that nobody foresaw before its job fails. Memory that is
+-- out for a moment raises too, so once is not enough.
+local MAX_RAISED <const> = 3
+
+-- An error ended what ran a slice. It is handed back, so that whoever takes it looks what became
+-- of its hosts; at last the job fails by it. Where that cannot be done either the node ends, and
+-- its next life does it.
+local function give_back(self, slice, key, text)
+  self.raised[key] = (self.raised[key] or 0) + 1
+  if slice.run then slice.run:abandon() end
+  if slice.task then slice.task:abandon() end
+  log.error("runner", "jid=%s slice=%d: %s", slice.jid, slice.k, text)
+  if self.raised[key] < MAX_RAISED then
+    return finish(self, slice, nil, { code = "closed" })
+  end
+  finish(self, slice, nil, { code = "failed", message = text:match "^[^\n]*" })
+  self.raised[key] = nil
+end
+
+local function run_slice(self, slice)
+  local key = key_of(slice)
+  self.slices[key] = slice
+  self.count = self.count + 1
+  local _ <close> = setmetatable({}, { __close = function()
+    if self.slices[key] == slice then self.slices[key] = nil end
+    self.count = self.count - 1
+    self:kick()
+  end })
+  local ok, raised = xpcall(run_owned, debug.traceback, self, slice)
+  if not ok then return give_back(self, slice, key, tostring(raised)) end
+  self.raised[key] = nil
+end
+
 -- Runs a slice that this node owns, in a fiber of its own; one that runs here already is left.
 function runner:start(slice)
   local known = self.slices[key_of(slice)]
   if known and known.epoch == slice.epoch then return end
-  if not fiber.spawn("slice " .. slice.jid, run_slice, self, slice) then self:doubt() end
+  if not fiber.vital("slice " .. slice.jid, run_slice, self, slice) then self:doubt() end
 end
 
 -- ---- taking -------------------------------------------------------------------------------------

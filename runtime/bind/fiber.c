@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* exed.fiber: start and end fibers, and events that they wait for.
  *   spawn(name, fn, ...) -> handle       handle:cancel(reason)   handle:running()
+ *   vital(name, fn, ...) -> handle       the same, but an error in it ends the program, with exit code 1
  *   event() -> event                     event:wait(seconds) -> true | nil, err   event:notify()
  *   count() -> fibers, waits
  * An error in a spawned fiber is logged with its traceback. */
@@ -19,6 +20,7 @@
 /* Shared by the userdata and the running fiber; freed by the last of the two. */
 struct handle {
 	struct fiber *fiber; /* NULL once it ended */
+	struct loop *vital_to; /* this loop stops when the fiber fails; NULL: none */
 	int refs;
 };
 
@@ -46,11 +48,15 @@ static void spawned_end(void *arg, const struct fiber_end *end)
 	if (!end->ok && !end->cancelled)
 		log_error("fiber", "%s: %s\n%s", fiber_name(h->fiber), fiber_end_text(end),
 			  end->trace ? end->trace : "");
+	if (!end->ok && !end->cancelled && h->vital_to) {
+		log_error("fiber", "nothing goes on without %s: the program ends", fiber_name(h->fiber));
+		loop_stop(h->vital_to, 1);
+	}
 	h->fiber = NULL;
 	handle_unref(h);
 }
 
-static int l_spawn(lua_State *L)
+static int spawn(lua_State *L, bool vital)
 {
 	const char *name = luaL_checkstring(L, 1);
 	struct handle **box, *h;
@@ -65,6 +71,7 @@ static int l_spawn(lua_State *L)
 	if (!h)
 		return luaL_error(L, "not enough memory");
 	h->refs = 2;
+	h->vital_to = vital ? script_loop(script_of(L)) : NULL;
 	*box = h;
 	h->fiber = fiber_start(script_of(L), L, lua_gettop(L) - 2, name, spawned_end, h, &err);
 	if (!h->fiber) {
@@ -72,6 +79,17 @@ static int l_spawn(lua_State *L)
 		return fiber_push_err(L, &err, "fiber.spawn");
 	}
 	return 1;
+}
+
+static int l_spawn(lua_State *L)
+{
+	return spawn(L, false);
+}
+
+/* What must not be missing without anybody's notice: better no program than one that only seems to work. */
+static int l_vital(lua_State *L)
+{
+	return spawn(L, true);
 }
 
 static struct handle *check_handle(lua_State *L)
@@ -201,7 +219,7 @@ static const luaL_Reg event_methods[] = {
 };
 
 static const luaL_Reg functions[] = {
-	{ "spawn", l_spawn },
+	{ "spawn", l_spawn }, { "vital", l_vital },
 	{ "event", l_event },
 	{ "count", l_count },
 	{ NULL, NULL },

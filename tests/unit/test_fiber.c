@@ -468,6 +468,25 @@ static void a_fiber_that_dies_logs_its_trace_and_nothing_else_notices(void **sta
 	assert_non_null(strstr(text, "odd"));
 }
 
+static void an_error_in_a_vital_fiber_stops_the_loop_a_cancel_does_not(void **state)
+{
+	(void)state;
+	open_script((struct script_limits){ 0 });
+	start("fiber.vital('well', function() end)\n"
+	      "local f = fiber.vital('cancelled', function() timer.sleep(10) end)\n"
+	      "timer.sleep(0.001)\n"
+	      "f:cancel()\n"
+	      "timer.sleep(0.001)\n"
+	      "assert(not f:running())\n"
+	      "assert(fiber.count() == 1)\n"
+	      "fiber.vital('ill', function() error 'its reason' end)\n"
+	      "timer.sleep(10)\n");
+	assert_int_equal(loop_run(rt.loop), 1);
+	close_script();
+	assert_int_equal(ended.n, 1);
+	expect_text("cancelled");
+}
+
 static void arguments_reach_the_fiber_however_many(void **state)
 {
 	(void)state;
@@ -716,6 +735,7 @@ int main(void)
 		TEST(results_and_errors_reach_on_end),
 		TEST(every_error_value_can_be_shown),
 		TEST(a_fiber_that_dies_logs_its_trace_and_nothing_else_notices),
+		TEST(an_error_in_a_vital_fiber_stops_the_loop_a_cancel_does_not),
 		TEST(arguments_reach_the_fiber_however_many),
 		TEST(a_fiber_over_the_limit_is_refused),
 		TEST(ten_thousand_fibers_wait_at_once_and_all_end),
