@@ -55,6 +55,22 @@ t.test("a broken file leaves the last good one in force and is told until it is 
   t.eq({ holder.error, #holder.inventory.hosts }, { nil, 2 })
 end)
 
+t.test("a file that could not be read for want of memory, or by an error, is read again", function()
+  local file = fake_file "a\n"
+  local holder = open(file)
+  file.write "a\nb\n"
+  function file.on_read() error("not enough memory", 0) end
+  local changed, err = holder:refresh()
+  t.eq({ changed, err.code }, { false, "memory" })
+  t.eq(holder:refresh(), false)
+  t.eq(file.reads, 3)
+  file.on_read = nil
+  t.eq(holder:refresh(), true)
+  t.eq({ #holder.inventory.hosts, holder.error, file.reads }, { 2, nil, 4 })
+  t.eq(holder:refresh(), false)
+  t.eq(file.reads, 4)
+end)
+
 t.test("a file that goes away, or is no file, changes nothing either", function()
   local file = fake_file "a\n"
   local holder = open(file)

@@ -52,7 +52,7 @@ local function lost_file(self, found)
 end
 
 local function has_changed(self)
-  if not self.watch or self.watch:changed() then return true end
+  if self.unread or not self.watch or self.watch:changed() then return true end
   local programs = self.options.programs
   return programs and programs:changed() or false
 end
@@ -66,9 +66,11 @@ function holder:refresh()
   local _ <close> = setmetatable({}, { __close = function() self.busy = false end })
 
   if not has_changed(self) then return false, self.error end
+  self.unread = true -- and so it is still when an error ends the reading
   self.watch = watch.new(self.options.stat)
   self.options.watch = self.watch
   local found, broken = load_quietly(self)
+  self.unread = broken ~= nil and broken.code == "memory"
   if not found then return fail(self, broken) end
   local lost = lost_file(self, found)
   if lost then

@@ -39,7 +39,11 @@ local function make(name, options, fill)
   end)
   if ok then return found end
   if type(found) == "table" and found.code then return nil, found end
-  return nil, { code = "inventory", message = name .. ": cannot be read: " .. tostring(found) }
+  local text = tostring(found)
+  return nil, {
+    code = text:find("not enough memory", 1, true) and "memory" or "inventory",
+    message = name .. ": cannot be read: " .. text,
+  }
 end
 
 -- Reads an inventory from a text. `name` stands for the file in messages and tells the format
