@@ -156,6 +156,7 @@ build/bench/records: tests/bench/records.c $(LIB) $(OWN_SSH2)
 
 -include $(LIB_OBJ:.o=.d) $(BUILD)/obj/main.d $(BUILD)/obj/run.d
 -include $(UNIT_SRC:tests/%.c=$(BUILD)/obj/tests/%.d) $(UNIT_HELP_OBJ:.o=.d)
+-include $(patsubst tests/%.c,$(BUILD)/obj/tests/%.d,$(wildcard tests/torture/*.c))
 
 # ---- tests ---------------------------------------------------------------------------------------------
 
@@ -169,7 +170,7 @@ SUB = $(MAKE) --no-print-directory
 test: ## install what is missing, build, run every suite; ends with "N passed, N failed"
 	$(Q)sh tools/deps.sh build test
 	$(Q)$(SUB) deps
-	$(Q)$(SUB) all unit-build support
+	$(Q)$(SUB) all unit-build support torture-programs
 	$(Q)$(RUN_TESTS) unit lua functional
 
 unit: ## unit tests of the C files; T=known_hosts runs one
@@ -184,11 +185,11 @@ unit-wanted: $(UNIT_WANTED)
 lua: all ## Lua tests, run by exed-run itself; T=name runs one
 	$(Q)$(RUN_TESTS) lua
 
-functional: all support ## tests with a real redis-server and sshd; T=name runs one
+functional: all support torture-programs ## tests with a real redis-server and sshd; T=name runs one
 	$(Q)$(RUN_TESTS) functional
 
 .PHONY: slow
-slow: all support ## functional tests that take minutes, too; T=redis_faults
+slow: all support torture-programs ## functional tests that take minutes, too; T=redis_faults
 	$(Q)EXED_TEST_SLOW=1 EXED_TEST_LIMIT=1800 $(RUN_TESTS) functional
 
 # The sanitizer builds have their own directories; tests/run.py fails on any report, whoever wrote it.
@@ -201,7 +202,7 @@ asan: ## unit and functional suites under the address and undefined behaviour sa
 tsan: ## unit and functional suites under the thread sanitizer
 asan tsan:
 	$(Q)$(SUB) support
-	$(Q)$(SAN_MAKE) all unit-wanted
+	$(Q)$(SAN_MAKE) all unit-wanted $(if $(filter asan,$@),torture-programs)
 	$(Q)$(PYTHON) tests/run.py --build build/$@ --sanitizer $@ $(if $(T),--only '$(T)') unit functional
 
 # What is broken and when comes from SEED, which is printed; without one it is a new one each time.
@@ -224,6 +225,41 @@ bench-short: all support build/bench/records ## a minute of it; fails at twice t
 	$(Q)$(PYTHON) tests/bench/bench.py --short --only '$(ROW)'
 bench-deps: ## install the tools that exed is measured beside
 	$(Q)sh tools/deps.sh build test bench
+
+# What breaks each call in turn: exed and exed-run linked with tests/torture. The names of libssh2's functions stand in faults.h.
+TORTURE_SRC := $(wildcard tests/torture/*.c)
+TORTURE_OBJ := $(TORTURE_SRC:tests/%.c=$(BUILD)/obj/tests/%.o)
+TORTURE_WRAP = $(shell sed -n 's/.*FAULT_FUNCTIONS(X).*//; s/X(\(libssh2_[a-z0-9_]*\))/\n\1\n/gp' \
+	tests/torture/faults.h | sed -n 's/^libssh2_/-Wl,--wrap=&/p') -Wl,--wrap=lua_newstate
+
+# They are called before the sanitizer is ready.
+$(TORTURE_OBJ): private CFLAGS += -fno-sanitize=all -U_FORTIFY_SOURCE
+
+SCENARIO ?=
+FUNCTION ?=
+SECONDS ?=
+
+.PHONY: torture gc torture-programs torture-build
+torture-programs: $(BUILD)/torture-exed $(BUILD)/torture-exed-run
+	@:
+$(BUILD)/torture-exed: $(BUILD)/obj/main.o
+$(BUILD)/torture-exed-run: $(BUILD)/obj/run.o
+$(BUILD)/torture-exed $(BUILD)/torture-exed-run: $(TORTURE_OBJ) $(LIB) $(OWN_SSH2)
+	$(if $(V),,@echo "link $@")
+	$(Q)$(CC) $(ALL_LDFLAGS) $(TORTURE_WRAP) -o $@ $(filter %.o,$^) $(LIB) $(ALL_LIBS)
+torture: ## fail each call in turn, under the address sanitizer (hours); SCENARIO=exec,node FUNCTION=recv SEED=N SECONDS=60
+	$(Q)$(SUB) torture-build gc
+	$(Q)EXED_BUILD=build/asan $(PYTHON) tests/torture/torture.py --scenario '$(SCENARIO)' \
+		--function '$(FUNCTION)' --seed '$(SEED)' --seconds '$(or $(SECONDS),0)'
+# A full collection at each GC_EVERY-th object that Lua makes.
+GC_EVERY ?= 50
+gc: ## the Lua suites with a collector that never rests, under the address sanitizer; T=name, GC_EVERY=50
+	$(Q)$(SUB) torture-build
+	$(Q)TORTURE_GC=$(GC_EVERY) $(PYTHON) tests/run.py --build build/asan --sanitizer asan \
+		--exed-run torture-exed-run $(if $(T),--only '$(T)') lua
+torture-build:
+	$(Q)$(SUB) support
+	$(Q)$(SUB) BUILD=build/asan CC=gcc OPT='-O1 -g -fno-omit-frame-pointer' SAN='$(SAN_asan)' torture-programs
 
 # Each tests/fuzz/fuzz_X.c is a libFuzzer target; corpus_X beside it has the inputs to begin with.
 FUZZ_SECONDS ?= 60

@@ -57,12 +57,12 @@ def pick_files(files, name):
     return [f for f in files if stem(f) == name] or [f for f in files if name in stem(f)]
 
 
-def command_of(suite, path, build):
+def command_of(suite, path, build, exed_run):
     if suite == "unit":
         return [path]
     if suite == "lua":
         how = [] if path.startswith("tests/") else ["--test"]
-        return [os.path.join(build, "exed-run"), *how, path]
+        return [os.path.join(build, exed_run), *how, path]
     return [sys.executable, "-X", "faulthandler", os.path.abspath(__file__), "--unittest", path]
 
 
@@ -212,7 +212,7 @@ def run_file(suite, path, args):
     try:
         with tempfile.TemporaryFile() as out:
             try:
-                code, seconds, late = run_program(command_of(suite, path, args.build),
+                code, seconds, late = run_program(command_of(suite, path, args.build, args.exed_run),
                                                   environment(args.build, tmp, args.sanitizer), limit, out)
             except OSError as e:
                 code, seconds, late = -1, 0.0, False
@@ -279,7 +279,8 @@ def run_unittest(path):
 
 def run_apart(suite, path, args):
     """run_file in a process of its own, which sees only its own leftovers. Returns (passed, failed)."""
-    command = [sys.executable, os.path.abspath(__file__), "--build", args.build, "--file", path, suite]
+    command = [sys.executable, os.path.abspath(__file__), "--build", args.build, "--file", path, suite,
+               "--exed-run", args.exed_run]
     if args.sanitizer:
         command += ["--sanitizer", args.sanitizer]
     text = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -312,6 +313,7 @@ def run_suite(suite, args):
 def main():
     parser = argparse.ArgumentParser(description="run the test suites")
     parser.add_argument("--build", default="build", help="where the programs are")
+    parser.add_argument("--exed-run", default="exed-run", help="the program in it that runs Lua tests")
     parser.add_argument("--only", help="one test file")
     parser.add_argument("--sanitizer", choices=["asan", "tsan"], help="what the programs were built with")
     parser.add_argument("--unittest", metavar="FILE", help=argparse.SUPPRESS)
@@ -325,6 +327,9 @@ def main():
         parser.error("the suites are " + ", ".join(LIMITS))
 
     os.chdir(ROOT)
+    for number in (signal.SIGINT, signal.SIGHUP):  # ignored in the background, and tests send them
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
     if args.file:
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         print("counts %d %d" % run_file(args.suites[0], args.file, args), flush=True)
