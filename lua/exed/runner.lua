@@ -4,6 +4,7 @@
 
 local config = require "exed.config"
 local fiber = require "exed.fiber"
+local guard = require "exed.guard"
 local json = require "exed.json"
 local log = require "exed.log"
 local plan = require "exed.plan"
@@ -153,6 +154,10 @@ local function give_back(self, slice, key, text)
   self.raised[key] = nil
 end
 
+local function text_of(err)
+  return tostring(type(err) == "table" and err.message or err)
+end
+
 local function run_slice(self, slice)
   local key = key_of(slice)
   self.slices[key] = slice
@@ -162,8 +167,10 @@ local function run_slice(self, slice)
     self.count = self.count - 1
     self:kick()
   end })
-  local ok, raised = xpcall(run_owned, debug.traceback, self, slice)
-  if not ok then return give_back(self, slice, key, tostring(raised)) end
+  -- In a fiber of its own: one that ran out of its budget has nothing left to give back with.
+  local called, ok, err = xpcall(guard.call, debug.traceback,
+    "slice " .. slice.jid, math.huge, run_owned, self, slice)
+  if not called or not ok then return give_back(self, slice, key, text_of(called and err or ok)) end
   self.raised[key] = nil
 end
 

@@ -331,6 +331,29 @@ class Inventory(unittest.TestCase):
             self.assertEqual((body["status"], len(body["degraded"])), ("degraded", 1))
             self.assertIn("executors/broken.lua", body["degraded"][0])
 
+    def test_an_executor_that_loops_fails_its_job_and_nothing_else(self):
+        node = Exed(conf={"runtime": {"lua_budget": 1000000}})
+        os.makedirs(node.path("modules", "executors"))
+        # It answers when the request is checked, and loops when its plan is needed.
+        node.write("modules/executors/odd.lua", """
+            local asked = 0
+            local function execute()
+              asked = asked + 1
+              while asked > 1 do end
+              return { transport = "ssh", command = "true", verdict = { [0] = "OK", default = "FAILED" } }
+            end
+            return { type = "executor", summary = "loops", settings = {}, operations = { execute = execute } }
+        """)
+        node.conf["runner"] = {"modules": node.path("modules")}
+        node.conf["inventory"]["path"] = node.write("hosts.ini", "one\n")
+        with node:
+            answer = node.post("/execute", {"targets": ["one"], "cmd": "true", "executor": "odd"})
+            self.assertEqual(answer.status, 201, answer.body)
+            job = node.wait_job(answer.body["jid"])
+            self.assertEqual(job["state"], 2)
+            self.assertIn("was stopped", job["error"])
+            self.assertEqual(node.get("/target").body, ["one"])
+
     def test_without_a_file_there_are_no_hosts(self):
         with Exed() as node:
             self.assertEqual(node.get("/target").body, [])
