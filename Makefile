@@ -252,8 +252,8 @@ torture: ## fail each call in turn, under the address sanitizer (hours); SCENARI
 	$(Q)EXED_BUILD=build/asan $(PYTHON) tests/torture/torture.py --scenario '$(SCENARIO)' \
 		--function '$(FUNCTION)' --seed '$(SEED)' --seconds '$(or $(SECONDS),0)'
 # A full collection at each GC_EVERY-th object that Lua makes.
-GC_EVERY ?= 50
-gc: ## the Lua suites with a collector that never rests, under the address sanitizer; T=name, GC_EVERY=50
+GC_EVERY ?= 200
+gc: ## the Lua suites with a collector that never rests, under the address sanitizer; T=name, GC_EVERY=200
 	$(Q)$(SUB) torture-build
 	$(Q)TORTURE_GC=$(GC_EVERY) $(PYTHON) tests/run.py --build build/asan --sanitizer asan \
 		--exed-run torture-exed-run $(if $(T),--only '$(T)') lua

@@ -43,9 +43,7 @@ lua_State *__wrap_lua_newstate(lua_Alloc real, void *arg)
 		return __real_lua_newstate(real, arg);
 	*c = (struct collector){ .allocate = real, .arg = arg };
 	L = __real_lua_newstate(allocate, c);
-	/* Not before: a state that is being made cannot collect. And between the full collections always some. */
+	/* Not before: a state that is being made cannot collect. */
 	c->every = strtoul(every, NULL, 10);
-	if (L)
-		lua_gc(L, LUA_GCINC, 100, 1000, 4);
 	return L;
 }
