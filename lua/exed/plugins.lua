@@ -32,6 +32,11 @@ local function read_file(path)
   return text
 end
 
+-- Whether it says that memory or descriptors are out: the same file may load later.
+local function is_passing(text)
+  return text:find("not enough memory", 1, true) or text:find("Too many open files", 1, true)
+end
+
 -- Loads and checks one file. Returns its table, or nil and a text that names the file. dialect is
 -- for handlers.
 function plugins.load(path, kind, name, dialect)
@@ -56,13 +61,21 @@ end
 
 -- ---- finding files ------------------------------------------------------------------------------
 
+-- A directory that cannot be read for the moment keeps what was known of it.
+local function keep_files(files, dir, known)
+  for key, file in pairs(known) do
+    if file.path == dir .. "/" .. file.name .. ".lua" then files[key] = file end
+  end
+end
+
 -- Adds the files of a directory to `files` (key -> { name, path, mark }); a later one of the same
 -- key replaces an earlier one.
-local function add_files(files, dir, dialect)
+local function add_files(files, dir, known, dialect)
   local names, err = sys.list(dir)
   if not names then
-    if err.code ~= "not_found" then log.warn("plugins", "%s", err.message) end
-    return
+    if err.code == "not_found" then return end
+    log.warn("plugins", "%s", err.message)
+    return keep_files(files, dir, known)
   end
   for _, file in ipairs(names) do
     local name = file:match "^([%w_-]+)%.lua$"
@@ -81,13 +94,15 @@ local function add_files(files, dir, dialect)
 end
 
 local function find_files(self, kind)
-  local files = {}
+  local files, known = {}, self.known[kind]
   for _, root in ipairs { self.share, self.modules } do
     if kind == "executor" then
-      add_files(files, root .. "/executors")
+      add_files(files, root .. "/executors", known)
     else
       local base = root == self.share and root .. "/lua/handlers/" or root .. "/handlers/"
-      for _, dialect in ipairs(self.dialects) do add_files(files, base .. dialect, dialect) end
+      for _, dialect in ipairs(self.dialects) do
+        add_files(files, base .. dialect, known, dialect)
+      end
     end
   end
   return files
@@ -108,6 +123,7 @@ local function refresh(self, kind, file)
   if not err then found, err = plugins.load(file.path, kind, file.name, file.dialect) end
   if err then log.error("plugins", "%s", err) end
   file.replaced, file.error = nil, err
+  if err and is_passing(err) then file.mark = nil end
   file.plugin = found or (old and old.path == file.path and old.plugin) or nil
   return file, true
 end

@@ -147,24 +147,45 @@ static int l_stat(lua_State *L)
 	return 1;
 }
 
+struct listing {
+	struct dirent **names;
+	int n;
+};
+
+/* The names as a list; called protected, since it may raise. */
+static int push_names(lua_State *L)
+{
+	const struct listing *found = lua_touserdata(L, 1);
+	int kept = 0;
+
+	lua_createtable(L, found->n, 0);
+	for (int i = 0; i < found->n; i++) {
+		const char *name = found->names[i]->d_name;
+
+		if (strcmp(name, ".") && strcmp(name, "..")) {
+			lua_pushstring(L, name);
+			lua_rawseti(L, -2, ++kept);
+		}
+	}
+	return 1;
+}
+
 static int l_list(lua_State *L)
 {
 	const char *path = luaL_checkstring(L, 1);
-	struct dirent **names;
-	int n = scandir(path, &names, NULL, alphasort), kept = 0;
+	struct listing found;
+	int rc;
 
-	if (n < 0)
+	found.n = scandir(path, &found.names, NULL, alphasort);
+	if (found.n < 0)
 		return push_errno(L, path, "sys.list");
-	lua_createtable(L, n, 0);
-	for (int i = 0; i < n; i++) {
-		if (strcmp(names[i]->d_name, ".") && strcmp(names[i]->d_name, "..")) {
-			lua_pushstring(L, names[i]->d_name);
-			lua_rawseti(L, -2, ++kept);
-		}
-		free(names[i]);
-	}
-	free(names);
-	return 1;
+	lua_pushcfunction(L, push_names);
+	lua_pushlightuserdata(L, &found);
+	rc = lua_pcall(L, 1, 1, 0);
+	for (int i = 0; i < found.n; i++)
+		free(found.names[i]);
+	free(found.names);
+	return rc == LUA_OK ? 1 : lua_error(L);
 }
 
 static int l_share(lua_State *L)

@@ -136,6 +136,22 @@ t.test("a changed file is taken, a broken one leaves the last good one", functio
   t.eq(found.executors.three, nil)
 end)
 
+t.test("what memory or descriptors were missing for is looked at again", function()
+  write("modules/executors/four.lua", "error('not enough memory', 0)")
+  local found = open()
+  t.has(error_of(found, "four"), "not enough memory")
+  t.eq(found:scan(), true)
+  write("modules/executors/four.lua", GOOD:format "the fourth")
+  t.eq({ found:scan(), found.executors.four.summary, found:scan() }, { true, "the fourth", false })
+  local list = sys.list
+  function sys.list(path) return nil, { code = "system", message = path .. ": no descriptor" } end
+  local ok, changed = pcall(found.scan, found)
+  sys.list = list
+  t.eq({ ok, changed, found.executors.four.summary }, { true, false, "the fourth" })
+  os.remove(dir .. "/modules/executors/four.lua")
+  t.eq({ found:scan(), found.executors.four }, { true, nil })
+end)
+
 t.test("handlers are checked with their schemas", function()
   local handler = [[return { type = "handler", path = "/x", methods = { GET = {
     summary = "x", query = { a = { %q } }, run = function() return 200, {} end } } }]]

@@ -41,9 +41,16 @@ local function read(path)
   return text
 end
 
+-- The names in a directory. files.unread is set when there may be some that cannot be read.
+local function list(files, dir)
+  local names, err = sys.list(dir)
+  if not names and err.code ~= "not_found" then files.unread = err.message end
+  return names or {}
+end
+
 -- Adds the Lua files of a directory by name: { path, mark }.
 local function add_files(files, dir, prefix)
-  for _, file in ipairs(sys.list(dir) or {}) do
+  for _, file in ipairs(list(files, dir)) do
     local name = file:match "^([%w_-]+)%.lua$"
     local stat = name and not name:find "_test$" and sys.stat(dir .. "/" .. file)
     if stat and stat.type == "file" then
@@ -58,7 +65,7 @@ end
 
 local function add_libs(files, dir, prefix)
   add_files(files, dir, prefix)
-  for _, name in ipairs(sys.list(dir) or {}) do
+  for _, name in ipairs(list(files, dir)) do
     local stat = name:find "^[%w_-]+$" and sys.stat(dir .. "/" .. name)
     if stat and stat.type == "directory" then
       add_libs(files, dir .. "/" .. name, prefix .. name .. ".")
@@ -66,13 +73,16 @@ local function add_libs(files, dir, prefix)
   end
 end
 
+-- The files; and why there may be more of them.
 local function find_files(self)
   local files = {}
   for _, root in ipairs { self.share, self.modules } do
     add_files(files, root .. "/tasks", "task.")
     add_libs(files, root .. "/tasks/lib", "lib.")
   end
-  return files
+  local unread = files.unread
+  files.unread = nil
+  return files, unread
 end
 
 -- ---- checking -----------------------------------------------------------------------------------
@@ -95,11 +105,12 @@ local function sources_of(texts, key)
   return sources
 end
 
--- Loads a task's file in a process of its own. Returns what it declares, or nil and a text.
+-- Loads a task's file in a process of its own. Returns what it declares; or nil, a text and whether
+-- there was no process to do it in.
 local function check(name, sources)
   local p, err = process.start({ memory = CHECK_MEMORY, cpu = CHECK_SECONDS }, process.modules(),
     { check = name, sources = sources })
-  if not p then return nil, err.message end
+  if not p then return nil, err.message, true end
   local message
   message, err = p:next(CHECK_SECONDS)
   if message and (message.memory or message.error) then
@@ -137,9 +148,10 @@ function registry.checker(described) return schema.compile(to_declaration(descri
 
 -- A task's file as it is now: its declaration, or its error beside the last good one.
 local function refresh(file, sources)
-  local described, wrong
+  local described, wrong, passing
   for _, name in ipairs(words.keys(sources)) do wrong = wrong or sources[name].refused end
-  if not wrong then described, wrong = check(file.name, sources) end
+  if not wrong then described, wrong, passing = check(file.name, sources) end
+  if passing then file.all = nil end -- so it is looked at again
   local ok, checker
   if described then
     ok, checker = pcall(registry.checker, described.args)
@@ -182,12 +194,12 @@ local function begin_check(self, key, file, sources)
   self.checking[key], self.checks[file] = file, true
   local ok, err = fiber.spawn("check " .. key, function()
     local fine, problem = xpcall(refresh, debug.traceback, file, sources)
-    if not fine then file.error = "inside exed: " .. problem end
+    if not fine then file.error, file.all = "inside exed: " .. problem, nil end
     self.checks[file] = nil
     take(self, key, file)
   end)
   if ok then return end
-  self.checks[file], file.error = nil, err.message
+  self.checks[file], file.error, file.all = nil, err.message, nil
   take(self, key, file)
 end
 
@@ -232,7 +244,10 @@ end
 
 -- Looks at the files, and checks those that are new or have changed. Waits.
 function registry:scan()
-  local files = find_files(self)
+  local files, unread = find_files(self)
+  if unread then log.warn("tasks", "%s", unread) end
+  -- What cannot be read for the moment stays as it was.
+  if unread and next(self.known) then return end
   local texts = read_texts(self, files)
   self.texts = texts
   forget(self, files, texts)
