@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """Makes one call fail at a time, and looks at what became of 20 hosts.
 
-usage: torture.py [--scenario exec,node] [--function NAME[,NAME...]] [--sample N] [--seed N] [--seconds S]
+usage: torture.py [--scenario exec,node] [--function NAME[,NAME...]] [--sample N] [--seed N] [--seconds S] [--confirm]
        torture.py --scenario exec --fault NAME:N:TIMES:ERROR        (one run again, with the stack that failed)
 
 Scenarios: exec (exed-run exec on simulated hosts), node (exed with its private redis-server, and a job). A
@@ -30,7 +30,7 @@ SCENARIOS = {"exec": ExecRun, "node": NodeRun}
 WORKERS = 2
 
 
-def run_plan(make, plan, seconds):
+def run_plan(make, plan, seconds, confirm):
     """Runs the faults of the plan, two at a time. Returns (runs, problems)."""
     lock, todo, problems, runs = threading.Lock(), iter(plan), [], [0]
     until = time.monotonic() + seconds if seconds else None
@@ -42,6 +42,9 @@ def run_plan(make, plan, seconds):
             if fault is None:
                 return
             found = scenario.run(fault)
+            if found and confirm:
+                print("%s %s, tried again after: %s" % (scenario.name, fault, found[0]), flush=True)
+                found = scenario.run(fault)
             with lock:
                 runs[0] += 1
                 if found:
@@ -81,7 +84,7 @@ def torture(name, options, rng):
     if options.sample:
         plan = rng.sample(plan, min(options.sample, len(plan)))
     began = time.monotonic()
-    runs, bad = run_plan(SCENARIOS[name], plan, options.seconds)
+    runs, bad = run_plan(SCENARIOS[name], plan, options.seconds, options.confirm)
     print("%s: %d runs, %d with problems, %.0f s" % (name, runs, len(bad), time.monotonic() - began),
           flush=True)
     return runs > 0 and not bad
@@ -98,6 +101,7 @@ def main():
     parser.add_argument("--sample", type=int, default=0)
     parser.add_argument("--seed", default="")
     parser.add_argument("--seconds", type=float, default=0, help="begin no run after so many")
+    parser.add_argument("--confirm", action="store_true", help="a problem counts when it comes twice")
     parser.add_argument("--fault", default="")
     options = parser.parse_args()
     names = [name for name in options.scenario.split(",") if name] or list(SCENARIOS)
