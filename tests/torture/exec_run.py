@@ -51,8 +51,8 @@ def take_reports(where):
 
 
 def count_runs(fleet, first):
-    """{host: how often its op ran there}. An op id ends in the number of the host in the job, counted from first, and the try; what
-    else is run there, to look what an op left, has none."""
+    """{host: how often its op ran there}. An op id ends in the number of the host in the job, counted
+    from first, and the try; what else is run there, to look what an op left, has none."""
     runs = collections.Counter()
     for op, times in (fleet.stats()["ops"] or {}).items():
         runs[fleet.names[int(op.split(".")[2]) - first]] += times

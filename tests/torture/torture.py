@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: MIT
 """Makes one call fail at a time, and looks at what became of 20 hosts.
 
-usage: torture.py [--scenario exec,node] [--function NAME[,NAME...]] [--sample N] [--seed N] [--seconds S] [--confirm]
+usage: torture.py [--scenario exec,node] [--function NAME[,NAME...]] [--sample N] [--seed N]
+                  [--seconds S] [--confirm]
        torture.py --scenario exec --fault NAME:N:TIMES:ERROR        (one run again, with the stack that failed)
 
 Scenarios: exec (exed-run exec on simulated hosts), node (exed with its private redis-server, and a job). A
