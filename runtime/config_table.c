@@ -217,6 +217,13 @@ const struct setting config_table[] = {
 	  "For what a task puts back after a cancel or a limit." },
 	{ "tasks", "answer_limit", CONFIG_DURATION, "5s", 100, HOURS(1), NULL, 0, "time",
 	  "That a task may compute between two answers before it counts as stuck." },
+	{ "tasks", "secrets", CONFIG_PATH, NULL, 0, 0, NULL, 0, "directory",
+	  "Secrets for job:secret(NAME): a file NAME each, that nobody but its owner may read; a line "
+	  "break at its end is not part of it. systemd's LoadCredential= makes such a directory." },
+	{ "tasks", "secret_key", CONFIG_PATH, NULL, 0, 0, NULL, 0, "file",
+	  "Seals the secret arguments of a task in the store. Nodes that share a store need the same "
+	  "file, of at least 32 random bytes, to take over each other's tasks that have some. Not set: "
+	  "task_key in the state directory, made when it is missing." },
 	{ "tasks", "local_commands", CONFIG_LIST, NULL, 0, 0, NULL, SETTING_ABSOLUTE,
 	  "absolute paths", "What tasks may run on the node itself. Unset: nothing." },
 	{ "tasks", "local_files", CONFIG_LIST, NULL, 0, 0, NULL, SETTING_ABSOLUTE,

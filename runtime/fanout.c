@@ -117,6 +117,7 @@ static void end_fanout(struct fanout *f)
 	free(f->input);
 	content_unref(f->plan.content);
 	free(f->verdicts);
+	mask_free(f->mask);
 	free(f->targets);
 	free(f->cancel);
 	fs->nfanouts--;
@@ -299,7 +300,10 @@ static bool copy_plan(struct fanout *f, const struct fanout_plan *plan)
 	f->plan.input = f->input;
 	f->plan.rules.verdicts = f->verdicts;
 	f->plan.rules.command = plan->command != NULL;
-	return ok;
+	f->mask = plan->nhidden ? mask_new(plan->hidden, plan->nhidden) : NULL;
+	f->plan.rules.mask = f->mask;
+	f->plan.hidden = NULL;
+	return ok && (f->mask || !plan->nhidden);
 }
 
 struct fanout *fanout_start(struct fanouts *fs, const struct fanout_plan *plan,
@@ -363,6 +367,7 @@ fail:
 		free(f->input);
 		content_unref(f->plan.content);
 		free(f->verdicts);
+		mask_free(f->mask);
 		free(f->targets);
 		timer_deinit(&f->later);
 	}

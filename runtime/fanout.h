@@ -105,6 +105,8 @@ struct fanout_plan { /* copied by fanout_start */
 	bool sync;
 	const char *fence_dir;  /* for hosts that name none; NULL: fence.h's */
 	int64_t fence_ttl_s;
+	const struct mask_text *hidden; /* texts that output must not show: rules.mask is made of them */
+	size_t nhidden;
 	struct record_rules rules;
 };
 

@@ -56,6 +56,7 @@ struct fanout {
 	char **env;
 	void *input;
 	struct verdict *verdicts;
+	struct mask *mask;
 	struct host_run_plan run_plan;
 	struct target *targets;
 	size_t ntargets, next; /* targets[next..] wait */

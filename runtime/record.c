@@ -31,7 +31,9 @@ void record_init(struct record *r, const struct record_rules *rules, unsigned in
 void record_deinit(struct record *r)
 {
 	buf_deinit(&r->out.held);
+	buf_deinit(&r->out.masked);
 	buf_deinit(&r->err.held);
+	buf_deinit(&r->err.masked);
 }
 
 void record_start(struct record *r)
@@ -124,21 +126,49 @@ static struct entry *take_parts(struct record *r, enum ssh_stream stream, bool a
 	return first;
 }
 
+/* Keeps what is within the cap. */
+static void keep_output(struct record_stream *s, const char *data, size_t n)
+{
+	uint64_t room = s->cap > s->kept ? s->cap - s->kept : 0;
+	size_t keep = n < room ? n : (size_t)room;
+
+	s->bytes += n;
+	s->kept += keep;
+	buf_add(&s->held, data, keep);
+}
+
+static void keep_masked(struct record *r, struct record_stream *s, const char *data, size_t n, bool end)
+{
+	struct buf shown = { 0 };
+
+	mask_stream(r->rules->mask, &s->masked, data, n, end, &shown);
+	keep_output(s, shown.data, shown.len);
+	s->held.failed = s->held.failed || shown.failed;
+	buf_deinit(&shown);
+}
+
+/* No more output comes. */
+static void end_output(struct record *r)
+{
+	if (!r->rules->mask)
+		return;
+	keep_masked(r, &r->out, "", 0, true);
+	keep_masked(r, &r->err, "", 0, true);
+}
+
 struct entry *record_output(struct record *r, enum ssh_stream stream, const char *data, size_t n,
 			    uint64_t cap)
 {
 	struct record_stream *s = stream == SSH_STDOUT ? &r->out : &r->err;
-	uint64_t room;
-	size_t keep;
 
+	s->cap = cap;
 	if (r->rules->facts)
-		cap = stream == SSH_STDOUT ? FACTS_MAX : NO_FACTS_MAX;
-	room = cap > s->kept ? cap - s->kept : 0;
-	keep = n < room ? n : (size_t)room;
+		s->cap = stream == SSH_STDOUT ? FACTS_MAX : NO_FACTS_MAX;
 	metric_add(stream == SSH_STDOUT ? METRIC_OUTPUT_STDOUT : METRIC_OUTPUT_STDERR, (int64_t)n);
-	s->bytes += n;
-	s->kept += keep;
-	buf_add(&s->held, data, keep);
+	if (r->rules->mask)
+		keep_masked(r, s, data, n, false);
+	else
+		keep_output(s, data, n);
 	return take_parts(r, stream, false);
 }
 
@@ -161,6 +191,7 @@ struct entry *record_lines(struct record *r)
 
 struct entry *record_flush(struct record *r)
 {
+	end_output(r);
 	return take_both(r, true);
 }
 

@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "buf.h"
+#include "mask.h"
 #include "pool.h"
 #include "ssh.h"
 
@@ -70,11 +71,14 @@ struct record_rules {
 	bool facts;                     /* stdout is a host's facts (facts.h), which a success's record
 					 * has as JSON; wants quiet_record, and not lines */
 	uint64_t output_cap;            /* bytes kept of each stream, unless cut later */
+	const struct mask *mask;        /* what output must not show, or NULL */
 };
 
 struct record_stream {
 	struct buf held;   /* not yet given away */
-	uint64_t bytes;    /* that came */
+	struct buf masked; /* the mask's: may be the beginning of what is hidden */
+	uint64_t cap;      /* the last one given */
+	uint64_t bytes;    /* that came, after the mask */
 	uint64_t kept;     /* of them within the cap */
 	uint64_t offset;   /* of held in the stream */
 	bool parted;       /* some of it went out as a part */
@@ -99,10 +103,10 @@ struct entry *record_output(struct record *r, enum ssh_stream stream, const char
 			    uint64_t cap);
 /* With lines: those that waited while `hold` was set: a list of parts, or NULL. */
 struct entry *record_lines(struct record *r);
-/* What of the output must go before the record: a list of parts, or NULL. */
+/* The output has ended: what of it must go before the record, a list of parts, or NULL. */
 struct entry *record_flush(struct record *r);
 
-/* The one record. NULL when memory is out. */
+/* The one record, after record_flush. NULL when memory is out. */
 struct entry *record_end(struct record *r, const struct ssh_result *result);
 /* For a host of which nobody knows how its op ended. */
 struct entry *record_unknown(unsigned index, const char *error);

@@ -5,7 +5,7 @@
 --   local here = alone.new { inventory, hosts, jid, show, executor, secrets, dirs }
 --                              dirs: of tasks, whose files/NAME/ they send
 --   here.backend               hosts: those of the inventory that effects name, by index + 1;
---                              secrets: texts by the names of handles
+--                              secrets: exed.tasks.secrets
 --   here:stop(reason [, all])  what runs is ended, but for what deferred functions do; or that, too
 --
 -- show has functions, all of which may be left out:
@@ -23,6 +23,7 @@ local plan = require "exed.plan"
 local plugins = require "exed.plugins"
 local reach = require "exed.reach"
 local request = require "exed.tasks.request"
+local secrets = require "exed.tasks.secrets"
 local sending = require "exed.sending"
 local sys = require "exed.sys"
 local timer = require "exed.timer"
@@ -71,6 +72,7 @@ local function make_plan(self, effect)
   local sent
   sent, err = sending.attach(filled, made)
   if not sent then return nil, err.message end
+  filled.hidden = effect.hidden
   return filled, made.repeatable, sent
 end
 
@@ -253,46 +255,16 @@ end
 
 -- ---- the backend --------------------------------------------------------------------------------
 
--- The text of a secret's handle; other values as they are. Raises the name of an unknown one.
-local function reveal(self, value)
-  local name = type(value) == "table" and value.secret
-  if not name then return value end
-  return self.secrets[name] or error({ unknown = name }, 0)
-end
-
-local function reveal_all(self, map)
-  local copy = {}
-  for key, value in pairs(map) do copy[key] = reveal(self, value) end
-  return copy
-end
-
--- A copy of what a task asks, with secrets in place of their handles, wherever these may stand.
-local function with_secrets(self, args)
-  local copy = {}
-  for key, value in pairs(args) do copy[key] = value end
-  copy.body = reveal(self, args.body)
-  if args.headers then copy.headers = reveal_all(self, args.headers) end
-  if args.fields then
-    copy.fields = {}
-    for key, value in pairs(args.fields) do copy.fields[key] = value end
-    copy.fields.stdin = reveal(self, args.fields.stdin)
-    copy.fields.content = reveal(self, args.fields.content)
-    if args.fields.vars then copy.fields.vars = reveal_all(self, args.fields.vars) end
-    if args.fields.env then copy.fields.env = reveal_all(self, args.fields.env) end
-  end
-  return copy
-end
-
 local function ask(self, effect)
-  local ok, args = pcall(with_secrets, self, effect.args)
+  local args, hidden = self.secrets:reveal(effect.args)
   local answer
-  if not ok then
-    answer = direct.failed("failed", ("there is no secret %s"):format(args.unknown))
+  if not args then
+    answer = direct.failed("failed", hidden)
   elseif is_stopped(self, effect) then
     answer = direct.failed("cancelled", self.stopped)
   else
-    effect.args = args
-    answer = kinds[effect.kind](self, effect)
+    effect.args, effect.hidden = args, #hidden > 0 and hidden or nil
+    answer = secrets.mask(kinds[effect.kind](self, effect), hidden)
   end
   answer.at = timer.wall()
   return answer
@@ -318,7 +290,8 @@ function alone.new(options)
   local self = setmetatable({
     inventory = options.inventory, hosts = options.hosts, jid = options.jid,
     executor = options.executor, show = options.show or {}, executors = {},
-    secrets = options.secrets or {}, enclosed = { dirs = options.dirs or {} },
+    secrets = options.secrets or secrets.new(config.tasks.secrets, function() return {} end),
+    enclosed = { dirs = options.dirs or {} },
     seen = {}, -- index -> the boot id that waits saw last
     tallies = {}, -- host and name -> times
     running = {}, -- effect -> what ends it

@@ -6,6 +6,7 @@ local json = require "exed.json"
 local metrics = require "exed.metrics"
 local pins = require "exed.tasks.pins"
 local plan = require "exed.plan"
+local secrets = require "exed.tasks.secrets"
 local preview = require "exed.preview"
 local sys = require "exed.sys"
 local timer = require "exed.timer"
@@ -136,9 +137,9 @@ local function count_submitted(request, no_match, state)
   if state == "ended" then metrics.count("exed_jobs_ended_total", 'result="failure"') end
 end
 
--- The job in the store; found: targets, known, lock, fields, slices.
+-- The job in the store; found: targets, known, lock, fields, slices, and perhaps its jid.
 local function create(node, request, found)
-  local jid = sys.uuid()
+  local jid = found.jid or sys.uuid()
   local answer, err = node.store:create({
     jid = jid, fields = found.fields, targets = found.targets, known = found.known,
     no_match = NO_MATCH, slices = found.slices, lock = found.lock,
@@ -225,20 +226,26 @@ function jobs.submit_task(node, request)
   end
   local pinned, err = pins.make(node, task, targets, known)
   if not pinned then return nil, err end
+  local jid = sys.uuid()
+  local sealed
+  sealed, err = secrets.seal(node, jid, task.checker, request.values)
+  if sealed == nil then return nil, err end
   local fields = {
     operation = "task", executor = request.executor or "", startat = math.floor(timer.wall()),
     who = request.who or "", parent = request.parent or "", pins = pinned, task = task.name,
     args = json.encode {
-      taskname = task.name, tasktype = "task", taskopts = request.given,
+      taskname = task.name, tasktype = "task",
+      taskopts = secrets.hide(task.checker, request.given),
     },
+    secrets = sealed or "",
     request = json.encode {
-      operation = "task", task = task.name, args = request.values,
+      operation = "task", task = task.name, args = secrets.hide(task.checker, request.values),
       executor = request.executor, time_limit = request.timeout or task.time_limit,
       cleanup_limit = task.cleanup_limit,
     },
   }
   return create(node, request, {
-    targets = targets, known = known, lock = lock, fields = fields,
+    jid = jid, targets = targets, known = known, lock = lock, fields = fields,
     slices = known > 0 and { 0, known } or {},
   })
 end

@@ -6,6 +6,7 @@
 --     job: of exed.answer; only: "failed" or "all"; request.task is set when it is a task
 
 local json = require "exed.json"
+local secrets = require "exed.tasks.secrets"
 local timer = require "exed.timer"
 
 local rerun = {}
@@ -59,6 +60,10 @@ end
 local function add_task(node, request, fields, kept)
   local task, err = node.tasks:get(kept.task)
   if not task then return nil, err end
+  local opened
+  opened, err = secrets.open(node, request.parent, fields.secrets)
+  if not opened then return nil, err end
+  for name, value in pairs(opened) do kept.args[name] = value end
   request.values, err = task.checker:check(kept.args, "json")
   if not request.values then return nil, err end
   local shown = json.decode(fields.args or "")

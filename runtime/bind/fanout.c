@@ -6,7 +6,8 @@
  *     plan: transport, command, stdin, content (of exed.content), before, after_kill, env (list of NAME=value), cwd, timeout, connect_timeout (seconds),
  *           window, group, group_window, urgent, keep, op, try, verdict { [code] = status, default },
  *           lines, look, quiet_record, tell_code, facts, output_cap, settle_until (timer.now's seconds),
- *           settle (seconds), fence, forbid (reason), quiet, sync, fence_dir, fence_ttl (seconds)
+ *           settle (seconds), fence, forbid (reason), quiet, sync, fence_dir, fence_ttl (seconds),
+ *           hidden (list of texts that output must not show)
  *     sink: of exed.sink; without one the entries come by run:next
  *   run:next([seconds]) -> list of { kind, index, status, data, stream, offset, parts, away } | nil at the end
  *   run:wait([seconds]) -> number of hosts that did not start (after drain) | nil, err (code closed: it
@@ -205,6 +206,27 @@ static const char *const *read_env(lua_State *L, int t)
 	return env;
 }
 
+static void read_hidden(lua_State *L, int t, struct fanout_plan *plan)
+{
+	struct mask_text *hidden;
+	size_t n;
+
+	if (lua_getfield(L, t, "hidden") == LUA_TNIL)
+		return;
+	luaL_checktype(L, -1, LUA_TTABLE);
+	n = (size_t)luaL_len(L, -1);
+	hidden = lua_newuserdatauv(L, (n + 1) * sizeof(*hidden), 0);
+	lua_insert(L, -2);
+	for (size_t i = 0; i < n; i++) {
+		if (lua_rawgeti(L, -1, (lua_Integer)i + 1) != LUA_TSTRING)
+			luaL_error(L, "field hidden: a list of texts is wanted");
+		hidden[i].data = lua_tolstring(L, -1, &hidden[i].len); /* held by the list */
+		lua_pop(L, 1);
+	}
+	plan->hidden = hidden;
+	plan->nhidden = n;
+}
+
 static void read_plan(lua_State *L, int t, struct fanout_plan *plan)
 {
 	const char *transport;
@@ -248,6 +270,7 @@ static void read_plan(lua_State *L, int t, struct fanout_plan *plan)
 	plan->rules.tell_code = field_boolean(L, t, "tell_code");
 	plan->rules.facts = field_boolean(L, t, "facts");
 	plan->rules.output_cap = (uint64_t)field_integer(L, t, "output_cap", 1 << 20);
+	read_hidden(L, t, plan);
 	read_verdict(L, t, &plan->rules);
 }
 

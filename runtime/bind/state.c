@@ -3,7 +3,8 @@
  *   open([dir]) -> state | nil, err     default: $STATE_DIRECTORY, else /var/lib/exed as root, else
  *                                       $XDG_STATE_HOME/exed or ~/.local/state/exed
  *   path([dir]) -> text                 the same directory, whoever holds it
- *   state:path() -> text                state:node_id() -> text, the same in every life of the node */
+ *   state:path() -> text                state:node_id() -> text, the same in every life of the node
+ *   state:key() -> text                 so too: what seals secrets (exed.text), known to this node only */
 #include <errno.h>
 #include <fcntl.h>
 #include <lauxlib.h>
@@ -20,6 +21,8 @@
 
 #define STATE "exed.state"
 #define ID_LEN 16
+#define KEY_LEN 64
+#define HEX_MAX KEY_LEN
 
 struct state {
 	int fd;
@@ -99,46 +102,55 @@ static int l_path(lua_State *L)
 	return 1;
 }
 
-static void make_id(lua_State *L, char *id)
+static void make_hex(lua_State *L, char *text, size_t n)
 {
-	unsigned char b[ID_LEN / 2];
+	unsigned char b[HEX_MAX / 2];
 
-	if (getrandom(b, sizeof(b), 0) != (ssize_t)sizeof(b))
+	if (getrandom(b, n / 2, 0) != (ssize_t)(n / 2))
 		luaL_error(L, "no random bytes: %s", strerror(errno));
-	for (size_t i = 0; i < sizeof(b); i++)
-		snprintf(id + 2 * i, 3, "%02x", b[i]);
+	for (size_t i = 0; i < n / 2; i++)
+		snprintf(text + 2 * i, 3, "%02x", b[i]);
 }
 
-/* A new id is on the disk before it is used: with another one after a crash nobody would take up what
- * this node had. */
-static int l_node_id(lua_State *L)
+/* Pushes the n random hex digits that a file of the directory has; they are made once, and are on the disk
+ * before they are used. */
+static int push_kept(lua_State *L, const char *name, size_t n)
 {
 	struct state *s = luaL_checkudata(L, 1, STATE);
-	char path[PATH_MAX + 16], id[ID_LEN + 1] = "";
-	ssize_t n;
+	char path[PATH_MAX + 16], text[HEX_MAX + 1] = "";
 	int fd;
 
-	snprintf(path, sizeof(path), "%s/node_id", s->path);
+	snprintf(path, sizeof(path), "%s/%s", s->path, name);
 	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return luaL_error(L, "%s: %s", path, strerror(errno));
-	n = read(fd, id, ID_LEN);
-	if (n != ID_LEN || strspn(id, "0123456789abcdef") != ID_LEN) {
-		make_id(L, id);
-		n = ftruncate(fd, 0) ? -1 : pwrite(fd, id, ID_LEN, 0);
-		if (n != ID_LEN || fsync(fd)) {
+	if (read(fd, text, n) != (ssize_t)n || strspn(text, "0123456789abcdef") != n) {
+		make_hex(L, text, n);
+		if (ftruncate(fd, 0) || pwrite(fd, text, n, 0) != (ssize_t)n || fsync(fd)) {
 			close(fd);
 			return luaL_error(L, "%s: %s", path, strerror(errno));
 		}
 	}
 	close(fd);
-	lua_pushlstring(L, id, ID_LEN);
+	lua_pushlstring(L, text, n);
 	return 1;
+}
+
+/* With another one after a crash nobody would take up what this node had. */
+static int l_node_id(lua_State *L)
+{
+	return push_kept(L, "node_id", ID_LEN);
+}
+
+static int l_key(lua_State *L)
+{
+	return push_kept(L, "task_key", KEY_LEN);
 }
 
 static const luaL_Reg methods[] = {
 	{ "path", l_path },
 	{ "node_id", l_node_id },
+	{ "key", l_key },
 	{ NULL, NULL },
 };
 

@@ -5,7 +5,9 @@
  *   unbase64(text) -> bytes, or nil when it is no base64
  *   escape(bytes) -> text         for a terminal: control characters as \xNN
  *   quote{ word, ... } -> text    words for a POSIX sh, quoted where they need it
- *   sha256(bytes) -> text         64 hex digits */
+ *   sha256(bytes) -> text         64 hex digits
+ *   seal(key, context, bytes) -> bytes     encrypted; key: text that is hard to guess, of any length
+ *   unseal(key, context, bytes) -> bytes, or nil: it was sealed with another key or context */
 #include <lauxlib.h>
 #include <limits.h>
 #include <openssl/evp.h>
@@ -13,6 +15,7 @@
 
 #include "bind.h"
 #include "buf.h"
+#include "seal.h"
 #include "ssh_quote.h"
 
 /* Copies the bytes at 1 into a Lua string; may raise for memory. */
@@ -143,6 +146,51 @@ static int l_sha256(lua_State *L)
 	return 1;
 }
 
+/* The key of seal.h is the hash of what is given. */
+static void check_key(lua_State *L, unsigned char key[SEAL_KEY])
+{
+	size_t n;
+	const char *text = luaL_checklstring(L, 1, &n);
+
+	if (!EVP_Digest(text, n, key, NULL, EVP_sha256(), NULL))
+		luaL_error(L, "SHA-256 is not to be had");
+}
+
+static int l_seal(lua_State *L)
+{
+	unsigned char key[SEAL_KEY];
+	struct buf b = { 0 };
+	struct err err;
+	size_t n;
+	const char *context = luaL_checkstring(L, 2), *bytes = luaL_checklstring(L, 3, &n);
+
+	check_key(L, key);
+	if (seal_close(&b, key, context, bytes, n, &err)) {
+		buf_deinit(&b);
+		return luaL_error(L, "%s", err.message);
+	}
+	push_buf(L, &b);
+	return 1;
+}
+
+static int l_unseal(lua_State *L)
+{
+	unsigned char key[SEAL_KEY];
+	struct buf b = { 0 };
+	struct err err;
+	size_t n;
+	const char *context = luaL_checkstring(L, 2), *bytes = luaL_checklstring(L, 3, &n);
+
+	check_key(L, key);
+	if (seal_open(&b, key, context, bytes, n, &err)) {
+		buf_deinit(&b);
+		lua_pushnil(L);
+		return 1;
+	}
+	push_buf(L, &b);
+	return 1;
+}
+
 static const luaL_Reg functions[] = {
 	{ "json", l_json },
 	{ "base64", l_base64 },
@@ -150,6 +198,8 @@ static const luaL_Reg functions[] = {
 	{ "escape", l_escape },
 	{ "quote", l_quote },
 	{ "sha256", l_sha256 },
+	{ "seal", l_seal },
+	{ "unseal", l_unseal },
 	{ NULL, NULL },
 };
 

@@ -36,15 +36,6 @@ local function fetch_outputs(node, path, entries)
   return function(n, index, stream) return found[("%d.%d.%s"):format(n, index, stream)] or "" end
 end
 
--- The args of the job as the new source takes them: what it does not declare any more is left out.
-local function check_args(described, given)
-  local checker, kept = registry.checker(described.args), {}
-  for name, value in pairs(given) do
-    if checker.by_name[name] then kept[name] = value end
-  end
-  return checker:check(kept, "json")
-end
-
 local function say(path, found, names)
   if not found.fits then
     print(("%s does not fit: %s"):format(path, remote.line(found.message)))
@@ -78,7 +69,7 @@ local function run(argv)
   local output, err = fetch_outputs(node, path, entries)
   if not output then return remote.fail("--replay", err) end
   local args
-  args, err = check_args(described, start.args)
+  args, err = registry.check_kept(described.args, start.args)
   if not args then return say(given[2], { fits = false, message = err.message }) end
   local names = {}
   for i, host in ipairs(start.hosts) do names[i] = host.name end

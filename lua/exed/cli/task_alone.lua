@@ -15,6 +15,7 @@ local person = require "exed.cli.person"
 local pins = require "exed.tasks.pins"
 local program = require "exed.task.program"
 local records = require "exed.task.records"
+local secrets = require "exed.tasks.secrets"
 local registry = require "exed.tasks.registry"
 local signal = require "exed.signal"
 local stdio = require "exed.stdio"
@@ -145,13 +146,14 @@ end
 local function check_args(self, values)
   local checked, err = registry.checker(self.task.args):check(values, "json")
   if not checked then options.refuse("%s", err.message) end
-  self.secrets = {}
+  local private = {}
   for _, one in ipairs(self.task.args) do
     if one.secret then
-      self.secrets["arg." .. one.name] = checked[one.name]
+      private[one.name] = checked[one.name] and tostring(checked[one.name])
       checked[one.name] = checked[one.name] and "***"
     end
   end
+  self.secrets = secrets.new(config.tasks.secrets, function() return private end)
   return checked
 end
 

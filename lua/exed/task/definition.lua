@@ -11,6 +11,9 @@ local FIELDS <const> = {
   summary = "string", args = "table", run = "function", type = "string", lock = "string",
   time_limit = "duration", cleanup_limit = "duration", max_hosts = "number",
 }
+local TEXTS <const> = {
+  string = true, path = true, url = true, command = true, integer = true, number = true,
+}
 local LOCKS <const> = { exclusive = true, shared = true, none = true }
 
 local function wrong(format, ...) error(format:format(...), 0) end
@@ -39,6 +42,19 @@ local function limit(found, name)
   return seconds
 end
 
+-- Args that are secret are texts, and are given with each job.
+local function check_secrets(checker)
+  for _, field in ipairs(checker.fields) do
+    if field.secret and not TEXTS[field.type] then
+      wrong("args: '%s' cannot be secret: only %s can", field.name,
+        table.concat(words.keys(TEXTS), ", "))
+    end
+    if field.secret and field.default ~= nil then
+      wrong("args: '%s' is secret: a default would stand in the file for all to read", field.name)
+    end
+  end
+end
+
 -- Checks what a file returned. Raises a text that names the field. Returns the task: summary, run,
 -- args (the declaration), checker, lock, time_limit, cleanup_limit (seconds or nil), max_hosts.
 function definition.check(found)
@@ -53,6 +69,7 @@ function definition.check(found)
   end
   local ok, checker = pcall(schema.compile, found.args or {}, { lua = true })
   if not ok then wrong("args: %s", checker) end
+  check_secrets(checker)
   return {
     summary = found.summary, run = found.run, args = found.args or {}, checker = checker,
     lock = found.lock or "exclusive", time_limit = limit(found, "time_limit"),
@@ -67,6 +84,26 @@ function definition.describe(task)
     cleanup_limit = task.cleanup_limit, max_hosts = task.max_hosts,
     args = schema.describe(task.checker),
   }
+end
+
+-- Checks what a task is called with by another: secrets are given as handles. Returns the values of
+-- the others, and the handles; raises a text that names the argument.
+function definition.check_call(task, given)
+  local decl, rest, handles = {}, {}, {}
+  for name, one in pairs(task.args) do decl[name] = one end
+  for key, value in pairs(given) do
+    local field = task.checker.by_name[key]
+    if not field or not field.secret then
+      rest[key] = value
+    elseif type(value) == "table" and rawget(value, "secret") then
+      handles[field.name], decl[field.name] = value, nil
+    else
+      wrong("'%s' is secret: it takes a handle, as job:secret and job.args give", key)
+    end
+  end
+  local values, err = schema.compile(decl, { lua = true }):check(rest, "json")
+  if not values then wrong("%s", err.message) end
+  return values, handles
 end
 
 -- job.args of the values that were given and checked: a pattern becomes a set of targets, and a

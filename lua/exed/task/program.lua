@@ -89,14 +89,15 @@ local function run_task(rt, state, name, set, values)
   local object = job.new(rt, {
     jid = rt.jid, who = rt.who, dry_run = rt.dry_run, hosts = set, node = state.node, args = {},
   })
-  local checked = values
+  local checked, handles = values, {}
   if state.depth > 1 then
-    local err
-    checked, err = task.checker:check(values, "json")
-    if not checked then fail.usage("job:call %s: %s", name, err.message) end
+    local ok, found, given = pcall(definition.check_call, task, values)
+    if not ok then fail.usage("job:call %s: %s", name, found) end
+    checked, handles = found, given
   end
   local bound = definition.bind(task, checked, set, object)
   for key, value in pairs(bound) do object.args[key] = value end
+  for key, handle in pairs(handles) do object.args[key] = handle end
   return task.run(object)
 end
 

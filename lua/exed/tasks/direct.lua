@@ -35,7 +35,7 @@ local function to_record(found)
     i = -1, status = good and 5 or 3, rtc = found.timed_out and 124 or found.code
       or 128 + (found.signal or 0),
     stdout = found.stdout, stderr = found.stderr, signal = found.signal,
-    timed_out = found.timed_out or nil,
+    timed_out = found.timed_out or nil, truncated = found.truncated or nil,
     error = not good and (found.timed_out and "over its time limit"
       or "exit code " .. tostring(found.code)) or nil,
   }

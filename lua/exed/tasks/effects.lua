@@ -12,6 +12,7 @@ local outputs = require "exed.tasks.outputs"
 local pins = require "exed.tasks.pins"
 local plan = require "exed.plan"
 local request = require "exed.tasks.request"
+local secrets = require "exed.tasks.secrets"
 local sending = require "exed.sending"
 local sys = require "exed.sys"
 local targets = require "exed.targets"
@@ -41,10 +42,11 @@ local function enclosed(node, jid)
   }
 end
 
--- For a slice of a task's job. names: of its targets, by index + 1.
-function effects.new(node, slice, names, executor)
+-- For a slice of a task's job. names: of its targets, by index + 1; known: exed.tasks.secrets of
+-- the job.
+function effects.new(node, slice, names, executor, known)
   return setmetatable({
-    node = node, slice = slice, names = names, executor = executor, running = {},
+    node = node, secrets = known, slice = slice, names = names, executor = executor, running = {},
     cancelled = "cancelled", questions = {}, paused = slice.paused or false,
     seen = {}, -- index -> the boot id that waits saw last
     enclosed = enclosed(node, slice.jid),
@@ -76,7 +78,10 @@ end
 -- The plan for one effect: as for an operation of its own, but under its number.
 local function make_plan(self, effect)
   local node = self.node
-  local args, wrong = enclosures.prepare(effect.args, self.enclosed)
+  local args, hidden = self.secrets:reveal(effect.args)
+  if not args then return nil, hidden end
+  local wrong
+  args, wrong = enclosures.prepare(args, self.enclosed)
   if not args then return nil, wrong end
   local asked = request.of(args, self.executor)
   local made, err = plan.ask(node, asked)
@@ -93,6 +98,7 @@ local function make_plan(self, effect)
   if not sent then return nil, err.message end
   made, wrong = enclosures.check(args, sent, self.enclosed)
   if not made then return nil, wrong end
+  filled.hidden = #hidden > 0 and hidden or nil
   return filled, repeatable, sent
 end
 
@@ -133,7 +139,10 @@ local function run_here(self, effect, settle)
     local record = { i = -1, status = 3, unknown = true, error = "node lost while running" }
     return { records = { record } }
   end
-  return direct.command(args, ("%s.%d"):format(self.slice.jid, effect.n))
+  local hidden
+  args, hidden = self.secrets:reveal(args)
+  if not args then return failed("failed", hidden) end
+  return secrets.mask(direct.command(args, ("%s.%d"):format(self.slice.jid, effect.n)), hidden)
 end
 
 local kinds = {}
@@ -174,7 +183,10 @@ function kinds.http(self, effect, settle)
   if settle and not args.repeatable then
     return { failed = { code = "unknown", message = "the node was lost while it asked" } }
   end
-  return direct.http(args, ("%s.%d"):format(self.slice.jid, effect.n))
+  local hidden
+  args, hidden = self.secrets:reveal(args)
+  if not args then return failed("failed", hidden) end
+  return secrets.mask(direct.http(args, ("%s.%d"):format(self.slice.jid, effect.n)), hidden)
 end
 
 -- Followers see the oldest question that has no answer.

@@ -18,30 +18,17 @@ function history.page(node, jid, after, count)
   return page
 end
 
--- The args that the task was started with; a secret's value is nobody's.
-local function args_of(node, name, given)
-  local task, err = node.tasks:get(name)
-  if not task then return nil, err end
-  local args = {}
-  for key, value in pairs(given) do
-    local field = task.checker.by_name[key]
-    args[key] = (not field or field.secret) and "***" or value
-  end
-  return args
-end
-
 -- What the task was started with, as JSON: name, args, hosts, jid, who, at, seed; or nil, err.
 function history.start(node, job)
   local fields = job.fields
   local request = json.decode(fields.request or "") or {}
   local found, err = pins.load(node, fields.pins)
   if not found then return nil, err end
-  local args
-  args, err = args_of(node, request.task, request.args or {})
-  if not args then return nil, err end
+  -- Of secret args it has *** only.
   return json.encode {
-    name = request.task, args = args, hosts = json.array(found.hosts), jid = job.jid,
-    who = fields.who, at = tonumber(fields.startat) or 0, seed = pins.seed(job.jid),
+    name = request.task, args = request.args or {}, hosts = json.array(found.hosts),
+    jid = job.jid, who = fields.who, at = tonumber(fields.startat) or 0,
+    seed = pins.seed(job.jid),
   }
 end
 

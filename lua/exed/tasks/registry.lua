@@ -146,6 +146,26 @@ end
 -- What checks the args of a task, from what its process told of them; raises when they cannot be.
 function registry.checker(described) return schema.compile(to_declaration(described)) end
 
+-- The args of a job, as they are kept, for a source that may declare others than the one that the
+-- job began with: what it does not declare is left out. Secrets stay what they are kept as, ***.
+-- Returns the values, or nil, err.
+function registry.check_kept(described, given)
+  local public, kept = {}, {}
+  for _, field in ipairs(described) do
+    if not field.secret then
+      public[#public + 1], kept[field.name] = field, given[field.name]
+    elseif field.required and given[field.name] == nil then
+      return nil, { code = "bad_request", message = ("'%s' is missing"):format(field.name) }
+    end
+  end
+  local values, err = registry.checker(public):check(kept, "json")
+  if not values then return nil, err end
+  for _, field in ipairs(described) do
+    if field.secret then values[field.name] = given[field.name] end
+  end
+  return values
+end
+
 -- A task's file as it is now: its declaration, or its error beside the last good one.
 local function refresh(file, sources)
   local described, wrong, passing

@@ -10,6 +10,7 @@ local jobs = require "exed.jobs"
 local json = require "exed.json"
 local messages = require "exed.tasks.messages"
 local process = require "exed.tasks.process"
+local secrets = require "exed.tasks.secrets"
 local sys = require "exed.sys"
 local timer = require "exed.timer"
 local world = require "exed.task.world"
@@ -213,7 +214,8 @@ function rehearse.run(node, request)
   local inventory, described = node.holder.inventory, {}
   for i = 1, known do described[i] = inventory.describe(inventory.by_name[names[i]]) end
   local result, seen = run(task, {
-    name = task.name, args = request.values, hosts = json.array(described), jid = sys.uuid(),
+    name = task.name, args = secrets.hide(task.checker, request.values),
+    hosts = json.array(described), jid = sys.uuid(),
     who = request.who, dry_run = true, at = timer.wall(), seed = 1,
   }, last_facts(node, names))
   if not result then return nil, seen end

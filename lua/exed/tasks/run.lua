@@ -12,6 +12,7 @@ local journal = require "exed.tasks.journal"
 local life = require "exed.tasks.life"
 local log = require "exed.log"
 local pins = require "exed.tasks.pins"
+local secrets = require "exed.tasks.secrets"
 local timer = require "exed.timer"
 local waits = require "exed.tasks.waits"
 
@@ -206,6 +207,16 @@ local function run_job(self)
   return finish(self, result)
 end
 
+-- The secrets that a job may use; its arguments are opened once, when one of them is needed.
+local function secrets_of(node, slice, job)
+  local opened
+  return secrets.new(config.tasks.secrets, function()
+    local err
+    if not opened then opened, err = secrets.open(node, slice.jid, job.secrets) end
+    return opened, err
+  end)
+end
+
 -- Runs the task of a slice that this node owns; waits until it has ended. slice.task is it, while
 -- it runs. Returns true when the job has ended, or nil, err (code "closed": it is to be handed
 -- back; "protocol": to a node that speaks its protocol).
@@ -228,7 +239,7 @@ function run.slice(node, slice, job)
     node = node, slice = slice, job = job, pins = found, names = names, name = request.task,
     args = request.args, time_limit = request.time_limit or config.tasks.time_limit,
     cleanup_limit = request.cleanup_limit or config.tasks.cleanup_limit,
-    effects = effects.new(node, slice, names, request.executor),
+    effects = effects.new(node, slice, names, request.executor, secrets_of(node, slice, job)),
     journal = journal.new(node, slice),
   }, run)
   self.deadline = timer.now() + self.time_limit - (timer.wall() - (tonumber(job.startat) or 0))
