@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 import types
 import unittest
 import uuid
@@ -33,6 +34,28 @@ restart) [ ! -f "${0%/*}/../$2.fails" ] ;;
 esac
 """,
     "lb": "#!/bin/sh\necho \"$*\" >>\"${0%/*}/../calls\"\n",
+}
+
+PLAYBOOKS = {
+    "_deploy.yml": """---
+- name: "deploy {{ _role }} on remote host(s)."
+  hosts: "{{ _targets }}"
+  gather_facts: false
+  roles:
+    - "{{ _role }}"
+  vars_files:
+    - vars/common.yml
+    - vars/others.yml
+""",
+    "vars/common.yml": "server_name: common\n",
+    "vars/others.yml": "upstreams: [other]\n",
+    "roles/nginx/tasks/main.yml": """---
+- name: install
+  shell: "echo installed >$HOME/installed"
+- name: reconfigure
+  shell: "echo '{{ server_name }} {{ upstreams | join(' ') }}' >$HOME/nginx.conf"
+  tags: [reconfig]
+""",
 }
 
 
@@ -95,6 +118,8 @@ class Readme(unittest.TestCase):
     checks = {
         "<uuid>": is_uuid4,
         "<jids>": lambda got: isinstance(got, list) and bool(got) and all(map(is_uuid4, got)),
+        "<state>": lambda got: got in (0, 1),
+        "<time>": lambda got: isinstance(got, int) and abs(got - time.time()) < 600,
         "<facts>": lambda got: isinstance(got, dict) and got["kernel"] == "Linux",
     }
 
@@ -112,7 +137,7 @@ class Readme(unittest.TestCase):
         cls.exed = cls.start()
 
     @classmethod
-    def start(cls, conf=None):
+    def start(cls, conf=None, start=True):
         exed = Exed(cls.sshd, conf)
         text = cls.sshd.inventory_text()
         for host, name in zip(cls.sshd.hosts, NAMES):
@@ -122,9 +147,9 @@ class Readme(unittest.TestCase):
         os.makedirs(tasks, mode=0o755)
         with open(os.path.join(tasks, "restart_in_turn.lua"), "w", encoding="utf-8") as f:
             f.write(chapter("lua"))
-        exed.conf["runner"] = {"modules": os.path.dirname(tasks)}
+        exed.conf.setdefault("runner", {})["modules"] = os.path.dirname(tasks)
         cls.addClassCleanup(exed.stop)
-        return exed.start()
+        return exed.start() if start else exed
 
     def ask(self, lines, jid="", exed=None):
         """Sends a request as it is written; returns status, reason, type and answer."""
@@ -160,6 +185,8 @@ class Readme(unittest.TestCase):
     def test_examples(self):
         jid = None
         for case in compat.load("exed_readme"):
+            if "by" in case:
+                continue  # test_examples_of_deploy
             with self.subTest(case["says"]):
                 status, reason, fields, answer = self.ask(case["request"], jid or "")
                 self.assertEqual(status, case["status"], answer)
@@ -174,11 +201,52 @@ class Readme(unittest.TestCase):
         self.assertEqual(self.sshd.hosts[0].read("calls").count("reload nginx"), 2)
 
     def check_job(self, case, job):
-        self.assertEqual((job["state"], job["error"]), (0, ""))
+        self.assertEqual((job["state"], job["error"]), (0, ""), job["return_data"])
         self.assertEqual(sorted(job["targets"]), sorted(NAMES[:2]))
         for name, want in case["job"].items():
             self.assertEqual(job[name], want)
         self.fits({name: [record] for name, record in case["records"].items()}, job["return_data"], case["says"])
+
+    # ---- deploy: by ansible, as it was ----
+
+    def start_ansible(self):
+        """An exed with the files of the README: the playbook _deploy.yml, and a role."""
+        exed = self.start({"api": {"state_alias": "true"}, "runner": {"executor": "ansible"}}, start=False)
+        for name, text in PLAYBOOKS.items():
+            path = exed.path("work", "playbooks", name)
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(path, "w", encoding="utf-8") as f:
+                f.write(text)
+        exed.conf["ansible"] = {"workdir": exed.path("work"), "playbooks": "playbooks"}
+        exed.extra_env.update(ANSIBLE_HOST_KEY_CHECKING="False", ANSIBLE_RETRY_FILES_ENABLED="False",
+                              ANSIBLE_CONFIG=exed.write("ansible.cfg", "[defaults]\n"), ANSIBLE_HOME=exed.path("ansible"),
+                              ANSIBLE_PYTHON_INTERPRETER=sys.executable)
+        return exed.start()
+
+    def test_examples_of_deploy(self):
+        deploy, follow = [case for case in compat.load("exed_readme") if case.get("by") == "ansible"]
+        exed = self.start_ansible()
+        status, _, _, answer = self.ask(deploy["request"], exed=exed)
+        self.assertEqual(status, 201, answer)
+        self.fits(deploy["answer"], json.loads(answer), answer)
+        self.check_job(deploy, exed.wait_job(json.loads(answer)["jid"], 60))
+        for host in self.sshd.hosts[:2]:
+            self.assertEqual(host.read("nginx.conf"), "exe.0ops.io 127.0.0.1:8080 127.0.0.1:8081\n")
+            self.assertEqual(host.read("installed"), "", "only what has the tag")
+        self.follow_deploy(follow, exed)
+
+    def follow_deploy(self, case, exed):
+        jid = exed.submit("/deploy", case["before"])
+        status, _, fields, answer = self.ask(case["request"], jid, exed)
+        self.assertEqual((status, fields["transfer-encoding"]), (case["status"], "chunked"))
+        job, *chunks = [json.loads(line) for line in answer.splitlines()]
+        self.fits(case["follow"], job, "job")
+        found = {}
+        for chunk in chunks:
+            (host, record), = chunk.items()
+            self.fits(case["chunks"][host], record, chunk)
+            found.setdefault(host, []).append(record["name"])
+        self.assertEqual(set(found), set(case["chunks"]))
 
     # ---- the chapter ----
 
