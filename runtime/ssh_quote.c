@@ -43,7 +43,7 @@ void ssh_quote_sh(struct buf *b, const char *s)
 		if (*s == '\'')
 			buf_puts(b, "'\\''");
 		else if (*s == '\n')
-			buf_puts(b, "'\"$n\"'");
+			buf_puts(b, "'\"$x_nl\"'");
 		else
 			buf_putc(b, *s);
 	}
@@ -134,13 +134,14 @@ static int quote_script(struct buf *head, const char *command, const char *const
 {
 	int rc;
 
-	buf_puts(head, SSH_QUOTE_NEWLINE);
+	/* What env names is the command's: no variable of ours may be in its way, or taken away after it. */
+	buf_puts(head, "unset s;" SSH_QUOTE_NEWLINE);
 	rc = quote_env(head, env, err);
 	if (rc)
 		return rc;
 	if (cwd && *cwd)
 		quote_cwd(head, cwd);
-	buf_puts(head, "eval 'unset n s;'");
+	buf_puts(head, "eval 'unset x_nl;'");
 	ssh_quote_sh(head, command);
 	buf_putc(head, '\n');
 	if (head->len > HEAD_MAX)

@@ -21,13 +21,13 @@
 bool ssh_quote_login_safe(const char *s);
 /* Appends s as one word that every login shell reads alike; only when ssh_quote_login_safe. */
 void ssh_quote_login(struct buf *b, const char *s);
-/* Appends s as one word for a POSIX sh, without a newline in it: newlines become "$n", which the
- * script sets first (SSH_QUOTE_NEWLINE). Any bytes but NUL. */
+/* Appends s as one word for a POSIX sh, without a newline in it: newlines become "$x_nl", which
+ * the script sets first (SSH_QUOTE_NEWLINE). Any bytes but NUL. */
 void ssh_quote_sh(struct buf *b, const char *s);
 /* Appends s as one word for a POSIX sh, bare where that means the same. Any bytes but NUL. */
 void ssh_quote_word(struct buf *b, const char *s);
 /* Sets n to a newline, without a fork: the third character of IFS, as POSIX has it. */
-#define SSH_QUOTE_NEWLINE "n=${IFS#??};n=${n%\"${n#?}\"};"
+#define SSH_QUOTE_NEWLINE "x_nl=${IFS#??};x_nl=${x_nl%\"${x_nl#?}\"};"
 
 /* Writes the exec request for `command` into line and what goes to its stdin before the user's
  * input into head (empty when nothing does). op_id, env and cwd may be NULL. -ERR_INVALID: an

@@ -216,13 +216,14 @@ static void exit_codes_and_input_come_through(void **state)
 
 static void environment_and_directory_are_set(void **state)
 {
-	static const char *const env[] = {"A=x y'z\nq\\ $HOME", "_b2=", NULL};
-	const struct want w = {.command = "pwd; printf '%s|' \"$A\" \"$_b2\" \"$EXED_OP\"",
+	static const char *const env[] = {"A=x y'z\nq\\ $HOME", "_b2=", "n=3", "s=4", NULL};
+	const struct want w = {.command = "pwd; printf '%s|' \"$A\" \"$_b2\" \"$n$s\"\n"
+					  "printf \"$EXED_OP|\"",
 			       .op_id = "o", .env = env, .cwd = "/usr"};
 	const struct want bad = {.command = "echo never", .cwd = "/non'existent", .code = 126};
 
 	(void)state;
-	expect(&w, "/usr\nx y'z\nq\\ $HOME||o|");
+	expect(&w, "/usr\nx y'z\nq\\ $HOME||34|o|");
 	expect(&bad, "");
 }
 
