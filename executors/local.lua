@@ -3,6 +3,7 @@
 -- stands for, and for trying things out.
 
 local copy = require "exed.ops.copy"
+local deploy = require "exed.ops.deploy"
 local facts = require "exed.ops.facts"
 local fetch = require "exed.ops.fetch"
 local service = require "exed.ops.service"
@@ -26,6 +27,8 @@ function operations.facter() return facts.plan("local") end
 function operations.service(request) return service.plan("local", request.args) end
 
 function operations.copy(request) return copy.plan("local", request.args) end
+
+function operations.deploy(request) return deploy.plan("local", request.args) end
 
 function operations.restore(request) return copy.restore("local", request.args) end
 

@@ -2,6 +2,7 @@
 -- The ssh executor: operations over SSH; hosts need nothing but a POSIX sh.
 
 local copy = require "exed.ops.copy"
+local deploy = require "exed.ops.deploy"
 local facts = require "exed.ops.facts"
 local fetch = require "exed.ops.fetch"
 local service = require "exed.ops.service"
@@ -26,6 +27,8 @@ function operations.facter() return facts.plan("ssh") end
 function operations.service(request) return service.plan("ssh", request.args) end
 
 function operations.copy(request) return copy.plan("ssh", request.args) end
+
+function operations.deploy(request) return deploy.plan("ssh", request.args) end
 
 function operations.restore(request) return copy.restore("ssh", request.args) end
 

@@ -166,6 +166,9 @@ const struct setting config_table[] = {
 	{ "ssh", "fence_dir", CONFIG_STRING, NULL, 0, 0, NULL, 0, "directory on the hosts",
 	  "Where an operation that must not run twice leaves its mark. It must survive a reboot. "
 	  "Unset: .exed/ops in the home directory." },
+	{ "ssh", "roles", CONFIG_PATH, "./roles", 0, 0, NULL, 0, "directory",
+	  "Roles for deploy: each a directory with a deploy.sh, which is sent to the hosts and run "
+	  "there. May be missing." },
 	{ "ssh", "max_file", CONFIG_SIZE, "1g", 1, GIB(1024), NULL, 0, "bytes",
 	  "Of a file that is sent, or of a directory's archive. It takes no memory, but room in the "
 	  "hosts' file systems." },

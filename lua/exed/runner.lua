@@ -80,6 +80,9 @@ local function run_targets(self, slice, job)
   made, err = plan.ask(self.node, job.request)
   if not made then return nil, err end
   slice.effect, slice.names, slice.marks = 0, names, marks
+  if job.request.operation == "deploy" and not made.ansible then
+    slice.name = job.request.args.role
+  end
   local filled = plan.fill(self.node, job, slice, made)
   local ready
   ready, err = sending.attach(filled, made)

@@ -81,7 +81,8 @@ local function said_by(object)
   return ""
 end
 
--- A step's record has its text in return_data too, where clients of tasks look for it.
+-- A record that bears a name (of a task's step, or of a role) has its text in return_data too,
+-- where clients look for it.
 local function write_said(source, object, mask, parts, write)
   if mask and mask & PARTS[1] ~= 0 then
     write ',"return_data":"'
@@ -100,8 +101,8 @@ function render.record(source, row, write, alias)
   local mask = at and tonumber(row.entry:sub(1, at - 1))
   local object = row.entry
   if mask then object = object:sub(at) end
+  local is_step = row.kind == "record" and (row.effect > 0 or object:sub(1, 9) == '{"name":"')
   if alias then object = ('{"state":%d,'):format(row.status) .. object:sub(2) end
-  local is_step = row.kind == "record" and row.effect > 0
   if not mask and not is_step then
     write(object)
     return true

@@ -26,13 +26,13 @@ local VERDICT <const> = { [0] = "CHANGED", [SAME] = "OK", [FRESH] = "CHANGED", d
 copy.SAME, copy.FRESH = SAME, FRESH
 
 -- Of temporary names: of this op, whose id begins with a jid. PPID is the fence's shell.
-local TEMPORARY <const> = [=[
+copy.TEMPORARY = [=[
 dir=${dest%/*}
 t=$dir/.exed-$EXED_OP.$PPID
 ]=]
 
 -- What every script that receives begins with. x is what it works on, s a checksum that was made.
-local RECEIVE <const> = [=[
+copy.RECEIVE = [=[
 umask 077
 newline='
 '
@@ -217,10 +217,10 @@ function copy.plan(transport, args)
       if sent.tree and args.mode then
         return nil, "mode is for one file: what is in a directory keeps its own"
       end
-      return assign(values) .. TEMPORARY .. RECEIVE .. (sent.tree and TREE or FILE)
+      return assign(values) .. copy.TEMPORARY .. copy.RECEIVE .. (sent.tree and TREE or FILE)
     end,
     command = assign(base) .. (args.backup and "backup=$dest.exed-$EXED_OP\n" or "backup=\n")
-      .. TEMPORARY .. RENAME,
+      .. copy.TEMPORARY .. RENAME,
     after_kill = ("rm -rf %s/.exed-\"$x_o\".*"):format(text.quote { dir }),
     verdict = VERDICT,
     timeout = TIMEOUT,
