@@ -106,6 +106,15 @@ test.case("too many failed: all that were touched go back, each to what it had",
   check(steps_of(result, "web01"), "prepare before switch after health back after health live")
 end)
 
+test.case("a host that says nothing is not believed", function()
+  local fleet, disk = fleet_of_12()
+  fleet:answer { op = "execute", host = "web06", what = "prepare" }
+  local result = fleet:run("code_release", { args = args { max_failed = 1 } })
+  check(result.outcomes.web06.text,
+    "not touched, v1 is live; the host did not say what is live")
+  check(disk.web06.live .. disk.web07.live, "v1v2")
+end)
+
 test.case("within max_failed only the host that failed goes back", function()
   local fleet, disk = fleet_of_12 "web06"
   local result = fleet:run("code_release", { args = args { max_failed = "10%" } })
@@ -232,13 +241,11 @@ end)
 
 test.case("it survives the death of its node, when all is well", function()
   local fleet = test.fleet { "web[01:04]" }
-  local disk
+  fleet:answer { op = "execute", what = "prepare", stdout = "v1\nv0\n" }
   fleet:survives("code_release", { args = args() }, function(result)
     check(result.state, 0)
+    check(result.outcomes.web04.text, "v2 is live, before it was v1")
   end)
-  disk = disks(fleet, "v1")
-  fleet:run("code_release", { args = args() })
-  check(disk.web04.live, "v2")
 end)
 
 test.case("it survives the death of its node, when all goes back", function()

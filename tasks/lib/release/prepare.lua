@@ -31,7 +31,11 @@ local function note(r, record, name)
     local live, before = record.stdout:match "^([^\n]*)\n([^\n]*)\n"
     r.from[host], r.to[host] = name_of(live), name or name_of(before)
     if r.to[host] == "" and r.job.dry_run then r.to[host] = "the-one-before" end
-    if r.to[host] == "" then problem = "there is no release before " .. show(r.from[host]) end
+    if not live and not r.job.dry_run then
+      problem = "the host did not say what is live"
+    elseif r.to[host] == "" then
+      problem = "there is no release before " .. show(r.from[host])
+    end
   else
     problem = why(record)
   end
