@@ -17,6 +17,7 @@ local function plan_of(run, transport)
   return {
     transport = transport, command = ":", verdict = { default = FAILED }, look = true,
     forbid = "ended", op = run.made.op, try = 1, timeout = LIMIT,
+    settle_until = timer.now() + LIMIT, -- until then it is asked
     connect_timeout = config.ssh.connect_timeout, urgent = true, keep = run.made.keep,
   }
 end
@@ -28,7 +29,7 @@ local function ask(run, hosts, transport, found)
   for i, host in ipairs(hosts) do handles[i], indexes[i] = host.handle, host.index end
   local fan = fanout.start(plan_of(run, transport), handles, indexes)
   if not fan then return end
-  local deadline = timer.now() + LIMIT
+  local deadline = timer.now() + LIMIT + 1
   while true do
     local entries = fan:next(math.max(0, deadline - timer.now()))
     if not entries then break end

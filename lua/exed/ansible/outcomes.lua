@@ -105,6 +105,7 @@ end
 
 function outcomes.take(run, host, message)
   host.reported = run.plan.mode == "task" or host.overdue
+  if host.overdue then run.event:notify() end
   if host.phase == "done" or host.overdue then return end
   if run.plan.mode == "play" then return add_line(host, message) end
   run.writer:done(host, of_task(run, host, message))

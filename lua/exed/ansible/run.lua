@@ -21,7 +21,7 @@ run.__index = run
 local MAX_VALUES <const> = 1000000 -- in one line of Ansible's plugin
 local LOOK <const> = 0.2 -- seconds between two looks while something is to be done soon
 local IDLE <const> = 5 -- and otherwise
--- Seconds after a host's time limit, and the kill of what ran there, that Ansible gets to notice.
+-- Seconds after a host's time limit in which Ansible must have noticed that it was ended there.
 local GRACE <const> = 20
 
 -- work, made: as targets.run has them; group: handles, indexes and found (hosts of the inventory).
@@ -89,7 +89,7 @@ end
 local function serve(self)
   local host = self.pending
   if not host or self.paused or self.stop or self.left then return end
-  if host.phase == "done" then -- its time was over, and Ansible goes on with it all the same
+  if host.overdue then -- its time is over, and Ansible goes on with it all the same
     self.pending, self.stuck = nil, true
     return kill(self)
   end
@@ -108,35 +108,51 @@ end
 
 -- ---- time limits --------------------------------------------------------------------------------
 
--- Kills what runs on the hosts, and has a record made of each by make(host, found).
-local function put_down(self, hosts, make)
-  local found = leftovers.kill(self, hosts)
-  for _, host in ipairs(hosts) do
-    if host.phase ~= "done" then self.writer:done(host, make(host, found[host.index])) end
-  end
+-- Has a record made of a host that is still without one, by make(host, found).
+local function account(self, host, make, found)
+  if host.phase ~= "done" then self.writer:done(host, make(host, found)) end
 end
 
+-- The hosts of the list that Ansible has not spoken of since their time was over.
+local function unheard(list)
+  local left = {}
+  for _, host in ipairs(list) do
+    if not host.reported then left[#left + 1] = host end
+  end
+  return left
+end
+
+-- Kills what runs on hosts whose time is over, until Ansible has noticed it: before that, it may
+-- only be about to start something there. When it does not notice, it is ended itself.
 local function end_overdue(self, hosts)
   self.killing = self.killing + 1
   local _ <close> = setmetatable({}, { __close = function()
     self.killing = self.killing - 1
     self.event:notify()
   end })
-  put_down(self, hosts, outcomes.timed_out)
+  local deadline, last = timer.now() + GRACE, {}
+  while #hosts > 0 and self.child and timer.now() < deadline do
+    local found = leftovers.kill(self, hosts)
+    for _, host in ipairs(hosts) do last[host.index] = found[host.index] or last[host.index] end
+    self.event:wait(LOOK)
+    for _, host in ipairs(hosts) do
+      if host.reported then account(self, host, outcomes.timed_out, last[host.index]) end
+    end
+    hosts = unheard(hosts)
+    if #hosts > 0 and self.child then self.event:wait(1) end
+  end
+  if #hosts == 0 or not self.child then return end
+  log.warn("ansible", "jid=%s: it does not notice the end of %s", self.work.jid, hosts[1].name)
+  self.stuck, self.again = true, self.plan.mode == "task"
+  kill(self)
 end
 
 local function watch_limits(self)
   local now, overdue = timer.now(), {}
   for _, host in ipairs(self.hosts) do
-    if host.deadline and not host.reported then
-      if host.phase == "running" and not host.overdue and now >= host.deadline then
-        host.overdue = true
-        overdue[#overdue + 1] = host
-      elseif host.overdue and now >= host.deadline + GRACE and not self.stuck then
-        log.warn("ansible", "jid=%s: it does not notice the end of %s", self.work.jid, host.name)
-        self.stuck, self.again = true, self.plan.mode == "task"
-        kill(self)
-      end
+    if host.phase == "running" and host.deadline and not host.overdue and now >= host.deadline then
+      host.overdue = true
+      overdue[#overdue + 1] = host
     end
   end
   if #overdue > 0 then fiber.spawn("ansible limit", end_overdue, self, overdue) end
@@ -197,10 +213,11 @@ local function settle(self, ended)
   if self.stats then outcomes.take_stats(self) end
   local waiting, running = of_phase(self, "waiting"), of_phase(self, "running")
   local why = outcomes.why(self, ended)
-  if #running > 0 then
-    put_down(self, running, function(host, found)
-      return outcomes.broken(self, host, found, why)
-    end)
+  local found = #running > 0 and leftovers.kill(self, running) or {}
+  for _, host in ipairs(running) do
+    account(self, host, host.overdue and outcomes.timed_out or function(_, left)
+      return outcomes.broken(self, host, left, why)
+    end, found[host.index])
   end
   if self.again or self.stop and self.draining then return end
   for _, host in ipairs(waiting) do
@@ -233,6 +250,7 @@ local function play(self, dir, hosts)
   if self.stop or self.left then child:kill() end -- while the files were made
   attend(self, child)
   self.child = nil
+  self.event:notify()
   settle(self, child:ended())
   self.writer:flush()
   return true
