@@ -2,6 +2,7 @@
 """The shipped scripts and tasks on real hosts, and what a plugin's author gets: stubs, luacheck's settings."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -34,6 +35,21 @@ class Shipped(OnHosts):
             self.assertEqual(int(line.split()[-2]), os.cpu_count())
         self.assertRegex(out[4], r"^web04 +UNREACHABLE: connection refused")
         self.assertEqual(out[5], "4 hosts, 3 answered, 1 did not")
+
+    def test_the_task_that_the_readme_writes_is_checked_tested_and_run(self):
+        with open(os.path.join(ROOT, "tasks/README.md"), encoding="utf-8") as f:
+            blocks = re.findall(r"```lua\n(.*?)```", f.read(), re.S)
+        self.write("exed-run.conf", self.settings() + "[runner]\nmodules = %s\n" % self.path("modules"))
+        self.task("free_disk", blocks[0])
+        self.task("free_disk_test", blocks[1])
+        self.assertIn("1 file: 0 errors, 0 warnings", self.run_text("--check", "modules/tasks/free_disk.lua")[1])
+        self.assertIn("2 passed, 0 failed", self.run_text("--test")[0])
+        out, said = self.run_text("free_disk", "web*", "--dry-run")
+        self.assertIn(" 0:00:11  web04  df: execute df --output=pcent /\n== web[01-04] (4 hosts): changed: 100 % in "
+                      "use, before 100 %\n", out)
+        self.assertIn("12 steps, nothing was touched", said)
+        self.assertRegex(self.run_text("free_disk", "web*", "--limit", "99", "--command", "true")[0],
+                         r"== web\[01-04\] \(4 hosts\): ok: \d+ % in use\n")
 
     def test_reboot_escalation_hands_off_what_was_reset_in_vain(self):
         """The reset does nothing, so the host stays up."""
