@@ -37,7 +37,7 @@ esac
 }
 
 PLAYBOOKS = {
-    "_deploy.yml": """---
+    "playbooks/_deploy.yml": """---
 - name: "deploy {{ _role }} on remote host(s)."
   hosts: "{{ _targets }}"
   gather_facts: false
@@ -47,9 +47,9 @@ PLAYBOOKS = {
     - vars/common.yml
     - vars/others.yml
 """,
-    "vars/common.yml": "server_name: common\n",
-    "vars/others.yml": "upstreams: [other]\n",
-    "roles/nginx/tasks/main.yml": """---
+    "playbooks/vars/common.yml": "server_name: common\n",
+    "playbooks/vars/others.yml": "upstreams: [other]\n",
+    "playbooks/roles/nginx/tasks/main.yml": """---
 - name: install
   shell: "echo installed >$HOME/installed"
 - name: reconfigure
@@ -57,6 +57,11 @@ PLAYBOOKS = {
   tags: [reconfig]
 """,
 }
+
+ROLE = """#!/bin/sh
+[ "$*" = reconfig ] || echo installed >$HOME/installed
+echo "$server_name $(echo "$upstreams" | tr -d '[]"' | tr , ' ')" >$HOME/nginx.conf
+"""
 
 
 def is_uuid4(text):
@@ -185,8 +190,8 @@ class Readme(unittest.TestCase):
     def test_examples(self):
         jid = None
         for case in compat.load("exed_readme"):
-            if "by" in case:
-                continue  # test_examples_of_deploy
+            if "deploys" in case:
+                continue  # deploy_examples
             with self.subTest(case["says"]):
                 status, reason, fields, answer = self.ask(case["request"], jid or "")
                 self.assertEqual(status, case["status"], answer)
@@ -207,25 +212,38 @@ class Readme(unittest.TestCase):
             self.assertEqual(job[name], want)
         self.fits({name: [record] for name, record in case["records"].items()}, job["return_data"], case["says"])
 
-    # ---- deploy: by ansible, as it was ----
+    # ---- deploy: by ansible, as it was, and over ssh ----
 
-    def start_ansible(self):
-        """An exed with the files of the README: the playbook _deploy.yml, and a role."""
-        exed = self.start({"api": {"state_alias": "true"}, "runner": {"executor": "ansible"}}, start=False)
-        for name, text in PLAYBOOKS.items():
-            path = exed.path("work", "playbooks", name)
-            os.makedirs(os.path.dirname(path), exist_ok=True)
+    @staticmethod
+    def write_all(exed, files):
+        for name, text in files.items():
+            path = exed.path("work", name)
+            os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
             with open(path, "w", encoding="utf-8") as f:
                 f.write(text)
+
+    def test_examples_of_deploy_over_ssh(self):
+        exed = self.start({"api": {"state_alias": "true"}}, start=False)
+        self.write_all(exed, {"roles/nginx/deploy.sh": ROLE})
+        exed.conf["ssh"]["roles"] = exed.path("work", "roles")
+        self.deploy_examples(exed.start())
+
+    def test_examples_of_deploy_by_ansible(self):
+        """With the files of the README: the playbook _deploy.yml, and a role."""
+        exed = self.start({"api": {"state_alias": "true"}, "runner": {"executor": "ansible"}}, start=False)
+        self.write_all(exed, PLAYBOOKS)
         exed.conf["ansible"] = {"workdir": exed.path("work"), "playbooks": "playbooks"}
         exed.extra_env.update(ANSIBLE_HOST_KEY_CHECKING="False", ANSIBLE_RETRY_FILES_ENABLED="False",
                               ANSIBLE_CONFIG=exed.write("ansible.cfg", "[defaults]\n"), ANSIBLE_HOME=exed.path("ansible"),
                               ANSIBLE_PYTHON_INTERPRETER=sys.executable)
-        return exed.start()
+        self.deploy_examples(exed.start())
 
-    def test_examples_of_deploy(self):
-        deploy, follow = [case for case in compat.load("exed_readme") if case.get("by") == "ansible"]
-        exed = self.start_ansible()
+    def deploy_examples(self, exed):
+        deploy, follow = [case for case in compat.load("exed_readme") if "deploys" in case]
+        for host in self.sshd.hosts:
+            for name in ("nginx.conf", "installed"):
+                with open(os.path.join(host.dir, name), "w", encoding="utf-8"):
+                    pass
         status, _, _, answer = self.ask(deploy["request"], exed=exed)
         self.assertEqual(status, 201, answer)
         self.fits(deploy["answer"], json.loads(answer), answer)
