@@ -19,7 +19,7 @@ function verbs.handler(verb, summary, body, run)
     type = "handler", path = "/jobs/:jid/" .. verb, dialect = "exed",
     methods = {
       POST = {
-        summary = summary, body = body, changes = true,
+        summary = summary, body = body, changes = true, answers = { [200] = "Told" },
         run = function(req)
           local jid = req.params.jid
           if not jid:find "^[%x-]+$" then return nil, verbs.explain({ code = "gone" }, jid) end

@@ -15,7 +15,7 @@ local words = require "exed.words"
 -- In the order in which help shows them.
 local VERBS <const> = {
   "exec", "copy", "fetch", "ping", "facter", "service", "hosts", "task", "jobs", "follow", "cancel",
-  "approve", "pause", "resume", "rerun", "journal",
+  "approve", "pause", "resume", "rerun", "journal", "openapi",
 }
 
 -- In place of a verb, since tasks may have these names.

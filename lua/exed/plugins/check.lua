@@ -3,6 +3,7 @@
 -- Raises a text that names the field.
 
 local schema = require "exed.schema"
+local shapes = require "exed.api.shapes"
 local words = require "exed.words"
 
 local check = {}
@@ -52,6 +53,21 @@ local function compile(decl, where)
   return found
 end
 
+-- What is answered: by status the name of a shape, or a JSON schema.
+local function check_answers(answers, where)
+  for status, shape in pairs(answers or {}) do
+    if math.type(status) ~= "integer" or status < 100 or status > 599 then
+      wrong("%s: %s is no HTTP status", where, words.show(status))
+    end
+    if type(shape) == "string" and not shapes[shape] then
+      wrong("%s[%d]: unknown shape %s%s", where, status, words.show(shape),
+        words.hint(shape, words.keys(shapes)))
+    elseif type(shape) ~= "string" and type(shape) ~= "table" then
+      wrong("%s[%d] must be the name of a shape, or a JSON schema", where, status)
+    end
+  end
+end
+
 function check.executor(plugin)
   check_fields(plugin, "executor", "")
   for name, operation in pairs(plugin.operations) do
@@ -78,6 +94,7 @@ function check.handler(plugin, dialect)
       wrong("%s: unknown method (%s)", where, table.concat(METHODS, ", "))
     end
     check_fields(method, "method", where .. ".")
+    check_answers(method.answers, where .. ".answers")
     method.checks = {
       query = compile(method.query or {}, where .. ".query"),
       body = method.body and compile(method.body, where .. ".body"),

@@ -86,10 +86,12 @@ function endpoint.at(path)
   return {
     type = "handler", path = path, dialect = "exed",
     methods = {
-      GET = { summary = "the tasks that there are", run = list },
+      GET = {
+        summary = "the tasks that there are", answers = { [200] = "Tasks" }, run = list,
+      },
       POST = {
         summary = "a job that runs a task, or the state of one", body = fields(), changes = true,
-        run = run,
+        answers = { [200] = "Asked", [201] = "Jid" }, run = run,
       },
     },
   }

@@ -15,12 +15,14 @@ return {
     GET = {
       summary = "run a command on hosts and answer with their records",
       query = FIELDS,
+      answers = { [200] = "Answered" },
       changes = true,
       run = function(req) return operate.get(req, "execute", { command = req.query.cmd }) end,
     },
     POST = {
       summary = "a job that runs a command on hosts",
       body = FIELDS,
+      answers = { [200] = "Planned", [201] = "Jid" },
       changes = true,
       run = function(req) return operate.post(req, "execute", { command = req.body.cmd }) end,
     },

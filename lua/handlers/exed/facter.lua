@@ -11,12 +11,14 @@ return {
     GET = {
       summary = "gather the facts of hosts and answer with their records",
       query = operate.fields {},
+      answers = { [200] = "Answered" },
       changes = true,
       run = function(req) return operate.get(req, "facter", {}) end,
     },
     POST = {
       summary = "a job that gathers the facts of hosts",
       body = operate.fields {},
+      answers = { [200] = "Planned", [201] = "Jid" },
       changes = true,
       run = function(req) return operate.post(req, "facter", {}) end,
     },

@@ -49,6 +49,7 @@ return {
   methods = {
     GET = {
       summary = "the health of this node",
+      answers = { [200] = "Health", [503] = "Health" },
       run = function(req)
         local node = req.node
         local store, inventory = store_health(node), inventory_health(node.holder)

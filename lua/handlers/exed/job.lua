@@ -28,6 +28,14 @@ return {
         from = { "integer", min = 0, help = "with follow: what comes after that id" },
         detail = { "boolean", default = false, help = "counts by status, and what runs now" },
       },
+      answers = {
+        [101] = {},
+        [200] = {
+          ["application/json"] = "Job", ["application/x-ndjson"] = "Row",
+          ["text/event-stream"] = { type = "string" },
+        },
+        [204] = {},
+      },
       socket = true,
       run = function(req)
         local node, query = req.node, req.query
@@ -47,6 +55,7 @@ return {
     },
     DELETE = {
       summary = "delete a job that has ended",
+      answers = { [204] = {} },
       changes = true,
       run = function(req)
         local jid = req.params.jid

@@ -12,6 +12,7 @@ return {
     POST = {
       summary = "stop a job: kill what runs, skip what has not started",
       body = {},
+      answers = { [200] = "Told" },
       changes = true,
       run = function(req)
         local node, jid = req.node, req.params.jid

@@ -46,6 +46,7 @@ return {
           "choice", of = { "stdout", "stderr" }, default = "stdout", help = "with output",
         },
       },
+      answers = { [200] = "Journal" },
       run = function(req)
         local node, jid, query = req.node, req.params.jid, req.query
         local job, err = answer.load(node, jid)

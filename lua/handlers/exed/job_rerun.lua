@@ -48,6 +48,7 @@ return {
         max_hosts = operate.OPTIONS.max_hosts,
         dry_run = operate.OPTIONS.dry_run,
       },
+      answers = { [200] = "Planned", [201] = "Jid" },
       changes = true,
       run = run,
     },

@@ -14,6 +14,7 @@ return {
         detail = { "boolean", default = false, help = "job objects instead of jids" },
         all = { "boolean", default = false, help = "also the jobs of GET requests" },
       },
+      answers = { [200] = "Jobs" },
       run = function(req)
         local jids, err = req.node.store:list(req.query.all)
         if not jids then return nil, err end
@@ -26,6 +27,7 @@ return {
     },
     DELETE = {
       summary = "asks for a jid",
+      answers = {},
       changes = true,
       run = function() return nil, { code = "bad_request", message = "no jid given" } end,
     },

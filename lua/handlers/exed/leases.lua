@@ -10,6 +10,7 @@ return {
   methods = {
     GET = {
       summary = "hosts that jobs hold, and the jobs that hold them",
+      answers = { [200] = "Leases" },
       run = function(req)
         return 200, function(out)
           local separator = "["

@@ -10,6 +10,7 @@ return {
   methods = {
     GET = {
       summary = "the numbers of this node, in Prometheus' text format",
+      answers = { [200] = { ["text/plain"] = { type = "string" } } },
       run = function(req)
         return 200, function(out)
           numbers.write(req.node, out)

@@ -10,6 +10,7 @@ return {
   methods = {
     GET = {
       summary = "the nodes that share the job store",
+      answers = { [200] = "Nodes" },
       run = function(req)
         local list, err = req.node.membership:list()
         if not list then return nil, err end

@@ -11,12 +11,14 @@ return {
     GET = {
       summary = "ping hosts and answer with their records",
       query = operate.fields {},
+      answers = { [200] = "Answered" },
       changes = true,
       run = function(req) return operate.get(req, "ping", {}) end,
     },
     POST = {
       summary = "a job that pings hosts",
       body = operate.fields {},
+      answers = { [200] = "Planned", [201] = "Jid" },
       changes = true,
       run = function(req) return operate.post(req, "ping", {}) end,
     },

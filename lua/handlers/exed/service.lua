@@ -29,12 +29,14 @@ return {
     GET = {
       summary = "bring a service of hosts into a state and answer with their records",
       query = FIELDS,
+      answers = { [200] = "Answered" },
       changes = true,
       run = function(req) return operate.get(req, "service", args_of(req.query)) end,
     },
     POST = {
       summary = "a job that brings a service of hosts into a state",
       body = FIELDS,
+      answers = { [200] = "Planned", [201] = "Jid" },
       changes = true,
       run = function(req) return operate.post(req, "service", args_of(req.body)) end,
     },

@@ -11,7 +11,7 @@ return {
     GET = {
       summary = "names of the hosts that a pattern names",
       query = { pattern = { "string", default = "*", help = "hosts, groups, globs, ranges" } },
-      answers = { [200] = { names = { "list" } } },
+      answers = { [200] = "Names" },
       run = function(req)
         local hosts, err = req.node.holder.inventory:match(req.query.pattern)
         if not hosts then return nil, err end

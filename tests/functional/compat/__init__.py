@@ -19,6 +19,8 @@ import json
 import os
 import re
 
+from exedtest import openapi
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
@@ -82,6 +84,7 @@ def ask(port, case):
         text = answer.read().decode()
         if text and found.get("content-type") == "application/json":
             text = json.loads(text)
+        openapi.check(method, target, answer.status, found, text)
         return answer.status, answer.reason, found, text
     finally:
         connection.close()

@@ -6,6 +6,7 @@ directory from mktemp, ends by its pid, and ends with the test process even when
 ../README.md has examples.
 """
 
+from . import openapi
 from .exed import Answer, Exed
 from .fleet import Fleet
 from .procs import (BUILD, ROOT, Child, LeakCheck, alive, children_of, cpu_seconds, free_port,
@@ -14,4 +15,4 @@ from .redis import Redis
 from .sshd import Host, Sshd
 
 __all__ = ["Answer", "BUILD", "Child", "Exed", "Fleet", "Host", "LeakCheck", "ROOT", "Redis", "Sshd",
-           "alive", "children_of", "cpu_seconds", "free_port", "status_kb", "wait_until", "with_marker"]
+           "alive", "children_of", "cpu_seconds", "free_port", "openapi", "status_kb", "wait_until", "with_marker"]

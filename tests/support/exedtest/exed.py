@@ -11,6 +11,7 @@ import signal
 import socket
 import time
 
+from . import openapi
 from .procs import (BUILD, SLOW, Child, EarlyEnd, Fixture, alive, children_of, command_line, cpu_seconds,
                     end_pids, free_port, status_kb, wait_until, with_marker)
 
@@ -241,9 +242,15 @@ class Exed(Fixture):
             connection.request(method, path, body, headers)
             answer = connection.getresponse()
             low = {name.lower(): value for name, value in answer.getheaders()}
-            return Answer(answer.status, low, _parse(answer.read(), low))
+            found = Answer(answer.status, low, _parse(answer.read(), low))
         finally:
             connection.close()
+        openapi.check(method, path, *self.documented(found))
+        return found
+
+    def documented(self, answer):
+        """What openapi.check takes of an answer."""
+        return (*answer, "modules" in self.conf.get("runner", {}))
 
     def get(self, path, **options):
         return self.request("GET", path, **options)
