@@ -115,6 +115,8 @@ class Document(unittest.TestCase):
             for method in found.get(path, set()):
                 text = self.exed.request("OPTIONS", path.replace("{jid}", "x")).headers["allow"]
                 self.assertIn(method.upper(), text)
+                self.assertNotIn("default", self.document["paths"][path][method]["responses"],
+                                 "%s: its %s does not say what it `answers`" % (name, method))
         self.assertEqual(wanted, found)
         ids = [one["operationId"] for item in self.document["paths"].values() for one in item.values()]
         self.assertEqual(len(ids), len(set(ids)))

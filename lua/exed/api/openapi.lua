@@ -112,7 +112,7 @@ local function responses_of(path, method)
   for status, shape in pairs(method.answers or {}) do
     responses[tostring(status)] = answer_of(shape)
   end
-  if not method.answers then responses["200"] = { description = "The answer." } end
+  if not method.answers then responses.default = { description = "The answer." } end
   return responses
 end
 

@@ -88,10 +88,12 @@ end
 return {
   type = "handler", path = "/release", dialect = "exed",
   methods = {
-    GET = { summary = "the types of apps that can be released", run = list },
+    GET = {
+      summary = "the types of apps that can be released", answers = { [200] = "Tasks" }, run = list,
+    },
     POST = {
       summary = "a job that puts a revision of an app live", body = FIELDS, changes = true,
-      run = run,
+      answers = { [200] = "Planned", [201] = "Jid" }, run = run,
     },
   },
 }

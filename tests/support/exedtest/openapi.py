@@ -25,7 +25,7 @@ except ImportError:  # another python than Debian's, for which the package is in
 
 # Answered by the HTTP server before a path is looked at.
 EARLY = {400, 401, 403, 408, 413, 414, 417, 421, 431, 501, 503, 505}
-MOST = 100  # items of a list or an object that are looked at
+MOST = 30  # items of a list or an object that are looked at
 
 
 @functools.lru_cache(maxsize=None)
@@ -99,7 +99,7 @@ def _problem(method, target, status, headers, body, own_paths):
         responses = {}
     else:
         responses = operation["responses"]
-    response = responses.get(str(status))
+    response = responses.get(str(status), responses.get("default"))
     if response is None and status not in EARLY and (status, item) != (404, None) and status != 405:
         return None if item is None and own_paths else "this status is not in the document"
     if method == "HEAD":
