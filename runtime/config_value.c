@@ -371,6 +371,16 @@ static void want_bounds(const struct setting *s, char *out, size_t cap)
 	snprintf(out + used, cap - used, ", from %s to %s", least, most);
 }
 
+/* Adds the names that there are, with commas between them. */
+static void want_names(const struct setting *s, char *out, size_t cap)
+{
+	for (size_t i = 0; s->of[i]; i++) {
+		size_t used = strlen(out);
+
+		snprintf(out + used, cap - used, "%s%s", i ? ", " : "", s->of[i]);
+	}
+}
+
 void config_value_want(const struct setting *s, char *out, size_t cap)
 {
 	static const char *const texts[] = {
@@ -383,18 +393,14 @@ void config_value_want(const struct setting *s, char *out, size_t cap)
 		[CONFIG_LIST] = "a comma list",
 		[CONFIG_LISTEN] = "ADDRESS:PORT and perhaps dialects, as in "
 				  "`127.0.0.1:16808 exed` or `[::1]:8000 roller,pansible`, or "
-				  "unix:/path",
+				  "unix:/path; the dialects are ",
 		[CONFIG_LIMITS] = "one time for all, or a time per operation: "
 				  "`execute none, facter 60s, service 5m, deploy 1h`",
 	};
-	size_t used = 0;
 
 	if (s->kind == CONFIG_CHOICE || (s->kind == CONFIG_LIST && s->of)) {
 		snprintf(out, cap, s->kind == CONFIG_LIST ? "some of " : "one of ");
-		for (size_t i = 0; s->of[i]; i++) {
-			used = strlen(out);
-			snprintf(out + used, cap - used, "%s%s", i ? ", " : "", s->of[i]);
-		}
+		want_names(s, out, cap);
 		return;
 	}
 	if (s->flags & SETTING_ABSOLUTE)
@@ -404,6 +410,8 @@ void config_value_want(const struct setting *s, char *out, size_t cap)
 	else
 		snprintf(out, cap, "%s%s", texts[s->kind],
 			 s->flags & SETTING_NONE && s->kind == CONFIG_DURATION ? " or none" : "");
+	if (s->kind == CONFIG_LISTEN)
+		want_names(s, out, cap);
 	want_bounds(s, out, cap);
 }
 

@@ -225,6 +225,16 @@ local function full_address(listener)
   return ("%s:%d"):format(address, listener.port)
 end
 
+-- Of exed.sock: exed-run speaks exed there, whatever others may speak.
+local function socket_dialects(config)
+  local list, has_exed = {}, false
+  for i, name in ipairs(config.dialects) do
+    list[i], has_exed = name, has_exed or name == "exed"
+  end
+  if not has_exed then table.insert(list, 1, "exed") end
+  return list
+end
+
 -- Listens on the configured addresses (a worker: on none), and on the unix socket at that path.
 local function open(self, path)
   local config = self.node.config
@@ -237,7 +247,7 @@ local function open(self, path)
     log.info("api", "listening on %s%s, for %s", address,
       config.api.tls_cert and not address:find "^unix:" and " with TLS" or "", dialects)
   end
-  return self.server:listen("unix:" .. path, table.concat(config.api.dialects, ","))
+  return self.server:listen("unix:" .. path, table.concat(socket_dialects(config.api), ","))
 end
 
 -- Opens the listeners of the configuration and exed.sock in the node's directory.

@@ -173,9 +173,9 @@ function plugins:executor(name)
   return nil, { code = "bad_request", message = message }
 end
 
--- The dialects that any listener speaks.
+-- The dialects that any listener speaks; exed.sock always speaks exed.
 local function dialects_of(config)
-  local set = {}
+  local set = { exed = true }
   for _, name in ipairs(config.dialects) do set[name] = true end
   for _, listener in ipairs(config.listen) do
     for _, name in ipairs(listener.dialects) do set[name] = true end

@@ -441,11 +441,12 @@ static void broken_lines_are_refused(void **state)
 	refuse("[api]\nlisten = ::1:80\n",
 	       ":2: [api] listen: \"::1:80\" will not do; want ADDRESS:PORT and perhaps dialects, "
 	       "as in "
-	       "`127.0.0.1:16808 exed` or `[::1]:8000 roller,pansible`, or unix:/path");
+	       "`127.0.0.1:16808 exed` or `[::1]:8000 roller,pansible`, or unix:/path; "
+	       "the dialects are exed, roller, pansible, mesos");
 	refuse("[api]\nlisten = [::1]:80 what\n",
 	       ":2: [api] listen: \"[::1]:80 what\" will not do; want ADDRESS:PORT and perhaps "
 	       "dialects, as in `127.0.0.1:16808 exed` or `[::1]:8000 roller,pansible`, or "
-	       "unix:/path");
+	       "unix:/path; the dialects are exed, roller, pansible, mesos");
 }
 
 static void bad_addresses_are_refused(void **state)
