@@ -77,7 +77,8 @@ shapes.Job = object("targets operate operate_args startat state taskid error ret
   parent = said(JID, "the job that this one runs again"),
   phase = one_of("accepting", "running", "paused", "waiting", "stopping"), paused = YES,
   waiting = said(object("message", {
-    message = TEXT, by = TEXT, ["until"] = { type = json.array { "number", "null" } },
+    message = TEXT, by = { type = json.array { "string", "null" } },
+    ["until"] = { type = json.array { "number", "null" } },
   }), "the question that a task waits with"),
   counts = said(map(WHOLE), "targets by status, with detail"),
   running = said(list(object("host phase since", { host = TEXT, phase = TEXT, since = WHOLE })),

@@ -32,6 +32,7 @@ end
 
 local function list(req)
   local found = req.node.tasks:list()
+  for _, one in ipairs(found) do one.args = one.args and json.array(one.args) end
   return 200, json.array(found)
 end
 
