@@ -42,7 +42,7 @@ local function read(path)
 end
 
 -- The names in a directory. files.unread is set when there may be some that cannot be read.
-local function list(files, dir)
+local function names_in(files, dir)
   local names, err = sys.list(dir)
   if not names and err.code ~= "not_found" then files.unread = err.message end
   return names or {}
@@ -50,7 +50,7 @@ end
 
 -- Adds the Lua files of a directory by name: { path, mark }.
 local function add_files(files, dir, prefix)
-  for _, file in ipairs(list(files, dir)) do
+  for _, file in ipairs(names_in(files, dir)) do
     local name = file:match "^([%w_-]+)%.lua$"
     local stat = name and not name:find "_test$" and sys.stat(dir .. "/" .. file)
     if stat and stat.type == "file" then
@@ -65,7 +65,7 @@ end
 
 local function add_libs(files, dir, prefix)
   add_files(files, dir, prefix)
-  for _, name in ipairs(list(files, dir)) do
+  for _, name in ipairs(names_in(files, dir)) do
     local stat = name:find "^[%w_-]+$" and sys.stat(dir .. "/" .. name)
     if stat and stat.type == "directory" then
       add_libs(files, dir .. "/" .. name, prefix .. name .. ".")

@@ -26,6 +26,7 @@ return {
     POST = {
       summary = "a job that deploys a role on hosts",
       body = FIELDS,
+      answers = { [200] = "Planned", [201] = "Jid" },
       changes = true,
       run = function(req)
         local body = req.body
