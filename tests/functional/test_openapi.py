@@ -15,7 +15,7 @@ import unittest
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "tests", "support"))
 
-from exedtest import Exed, Sshd, openapi  # noqa: E402
+from exedtest import Exed, Sshd, openapi, wait_until  # noqa: E402
 from exedtest.procs import SLOW  # noqa: E402
 
 CHECK = os.path.join(ROOT, "tests", "openapi")
@@ -77,6 +77,8 @@ class Document(unittest.TestCase):
         cls.exed.conf["runner"] = {"modules": cls.exed.path("modules")}
         cls.exed.start()
         cls.addClassCleanup(cls.exed.stop)
+        wait_until(lambda: [one for one in cls.exed.get("/tasks").body if one["name"] == "takes" and "args" in one],
+                   20, "the task is known")
         answer = cls.exed.get("/openapi.json")
         assert (answer.status, answer.headers["content-type"]) == (200, "application/json"), answer
         cls.document = answer.body

@@ -112,6 +112,7 @@ shapes.Asked = either(ref "Planned", ref "Told")
 
 shapes.Tasks = list(object("name type", {
   name = TEXT, type = TEXT, path = TEXT, summary = TEXT, error = TEXT,
+  loading = YES,
   args = list(object("name type", { name = TEXT, type = TEXT, required = YES, help = TEXT })),
 }))
 
