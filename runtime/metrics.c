@@ -109,7 +109,7 @@ static const int64_t of_hosts[BOUNDS] = {
 	10000000, 30000000, 60000000, 600000000,
 };
 static const int64_t of_turns[BOUNDS] = {
-	100, 250, 500, 1000, 2500, 5000, 10000, 25000, 50000, 100000, 250000, 500000, 1000000,
+	100, 250, 500, 1000, 2500, 5000, 10000, 20000, 50000, 100000, 250000, 500000, 1000000,
 	2500000, 10000000,
 };
 
@@ -127,6 +127,9 @@ static const struct {
 			       "Commands of hosts, from their start to their record.", of_hosts },
 	[METRIC_TIME_LOOP_LAG] = { "exed_loop_lag_seconds",
 				   "How late a timer of 100 ms comes on the loop thread.", of_turns },
+	[METRIC_TIME_LOOP_TURN] = { "exed_loop_turn_seconds",
+				    "CPU that one turn of the loop used; all else waits for its end.",
+				    of_turns },
 	[METRIC_TIME_REDIS] = { "exed_redis_seconds",
 				"From a command to Redis to its answer.", of_turns },
 };
