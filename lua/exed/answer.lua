@@ -43,7 +43,7 @@ end
 -- its last row), lines, total and fields (its hash). nil, err: code "gone", or the store's.
 function answer.load(node, jid)
   if not jid:find "^[%x-]+$" then return nil, { code = "gone", message = "no job " .. jid } end
-  local fields, err = node.store:get(jid)
+  local fields, err = node.store:get(jid, true)
   if not fields then return nil, err end
   return {
     jid = jid, fields = fields, phase = phase_of(fields), last = tonumber(fields.last) or 0,
@@ -60,11 +60,11 @@ local function write_targets(node, job, out, reader)
     if reader then
       text, err = reader:names(from, math.min(STEP, job.total - from))
     else
-      text, err = node.store:targets(job.jid, from, math.min(from + STEP, job.total))
-      text = text and json.encode(json.array(text)):sub(2, -2)
+      text, err = node.store:targets_text(job.jid, from, math.min(from + STEP, job.total),
+        job.fields.target_chunks)
     end
     if not text then return nil, err end
-    out:write(from > 0 and "," or "", text)
+    out:write(from > 0 and text ~= "" and "," or "", text)
     if from + STEP < job.total then timer.sleep(0) end
   end
   out:write "]"

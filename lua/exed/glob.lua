@@ -44,6 +44,7 @@ function glob.compile(text)
     pos = pos + 1
   end
   parts.prefix = text:match "^[^*?%[]*"
+  parts.only_prefix = #parts == #parts.prefix + 1 and parts[#parts] == STAR
   return parts
 end
 
@@ -57,6 +58,7 @@ end
 function glob.matches(parts, name)
   local prefix = parts.prefix
   if name:sub(1, #prefix) ~= prefix then return false end
+  if parts.only_prefix then return true end
   local at, pos = #prefix + 1, #prefix + 1
   local star, resume
   while pos <= #name do

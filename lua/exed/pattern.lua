@@ -155,6 +155,7 @@ local function range_names(state, text)
   if state.names > MAX_NAMES then
     refuse("the pattern's ranges give more than %d names", MAX_NAMES)
   end
+  if not masked:find "\1" then return list end
   for i, name in ipairs(list) do
     kept[i] = name:find "\1" and name:gsub("\1", "["):gsub("\2", "]") or name
   end
@@ -164,9 +165,13 @@ end
 -- The hosts of all names in a range, and the names that name nothing.
 local function match_range(state, text)
   local found, unknown = {}, {}
+  local by_name, groups = state.inventory.by_name, state.inventory.groups
   for _, name in ipairs(range_names(state, text)) do
-    local hosts = enumerate(state, name)
-    if not hosts or #hosts == 0 then
+    local host = not groups[name] and by_name[name]
+    local hosts = not host and enumerate(state, name)
+    if host then
+      found[#found + 1] = host
+    elseif not hosts or #hosts == 0 then
       unknown[#unknown + 1] = name
     elseif #hosts == 1 then
       found[#found + 1] = hosts[1]

@@ -3,8 +3,11 @@
 -- what keeps it from being reached at all.
 
 local fanout = require "exed.fanout"
+local timer = require "exed.timer"
 
 local reach = {}
+
+local STEP <const> = 32 -- handles made in a turn of the loop
 
 -- The handle of the last of a host's jump hosts, or nil; made once for all hosts behind it.
 local function jump_of(inventory, hops)
@@ -34,6 +37,20 @@ function reach.handle(inventory, host)
     }
   end
   return host.handle
+end
+
+-- Makes the handles of the hosts of these names that have none yet, a few in each turn of the loop,
+-- so that what needs them all is quick. Waits.
+function reach.prepare(inventory, names)
+  local made = 0
+  for _, name in ipairs(names) do
+    local host = inventory.by_name[name]
+    if host and not host.handle then
+      reach.handle(inventory, host)
+      made = made + 1
+      if made % STEP == 0 then timer.sleep(0) end
+    end
+  end
 end
 
 -- The handle of a name that the inventory has not: for records only.

@@ -8,6 +8,7 @@ local guard = require "exed.guard"
 local json = require "exed.json"
 local log = require "exed.log"
 local plan = require "exed.plan"
+local reach = require "exed.reach"
 local sending = require "exed.sending"
 local store = require "exed.store"
 local targets = require "exed.targets"
@@ -73,6 +74,7 @@ local function run_targets(self, slice, job)
     names, err = self.node.store:targets(slice.jid, slice.from, slice.to)
   end
   if not names then return nil, err end
+  reach.prepare(self.node.holder.inventory, names)
   if slice.epoch > 1 or slice.doubtful then
     marks, err = self.node.store:marks(slice, 0)
     if not marks then return nil, err end

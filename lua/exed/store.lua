@@ -255,9 +255,10 @@ end
 
 -- ---- reading ------------------------------------------------------------------------------------
 
--- The job's hash as a table of texts; nil, err (code "gone") when there is none.
-function store:get(jid)
-  local flat, err = self:call("get", jid)
+-- The job's hash as a table of texts; nil, err (code "gone") when there is none. with_targets: its
+-- `target_chunks` are the first 2,000 targets, for targets_text.
+function store:get(jid, with_targets)
+  local flat, err = self:call("get", jid, with_targets and "1" or "0")
   if not flat then return nil, err end
   return to_fields(flat)
 end
@@ -282,6 +283,21 @@ function store:targets(jid, from, to)
   local skip = from % CHUNK
   return skip == 0 and not to and names or table.move(names, skip + 1, skip + (to or #names) - from,
     1, {})
+end
+
+-- The names of the targets from..to-1 as the inside of a JSON list; `from` is the first of a chunk,
+-- and `to` too or the job's total. Nothing of it is read here, so it costs little. chunks: of
+-- store:get, which are the targets when there are no more than 2,000; or nil.
+function store:targets_text(jid, from, to, chunks)
+  local err
+  if not chunks or to > WHOLE then
+    chunks, err = self:call("targets", jid, from // CHUNK, (to - 1) // CHUNK)
+    if not chunks then return nil, err end
+  else
+    chunks = table.move(chunks, from // CHUNK + 1, (to - 1) // CHUNK + 1, 1, {})
+  end
+  for i, chunk in ipairs(chunks) do chunks[i] = chunk:sub(2, -2) end
+  return table.concat(chunks, ",")
 end
 
 -- Entries after the dense id `after`: { state, last, rows }, row = { id, index, kind, effect,

@@ -45,7 +45,8 @@
 -- cancel        jid now reason node incarnation -> {phase, SLICE, ...}; call until no SLICE comes
 -- release       jid -> 1 when leases are left to free (call again), else 0
 -- remove        jid -> 1 when there is more to do (call again), else 0
--- get           jid -> {field, value, ...}
+-- get           jid [targets] -> {field, value, ...}; with targets = 1 `target_chunks` has the
+--               first 2,000
 -- list          listed|all from count -> {jid, ...} by start, newest last; from counts the oldest
 -- targets       jid first last -> {chunk, ...}
 -- page          jid after count max_bytes [bare] -> {state, last id, {id, index, kind, n, status,
@@ -93,7 +94,7 @@
 -- (Idempotency-Key with another body), GAP last (append with a number too high), INVALID why.
 
 local MAX_PINS = 10000 -- fields of a job's hash, files that its task sends among them
-local REVISION = 12 -- raised with every change: a node loads its file over an older one
+local REVISION = 13 -- raised with every change: a node loads its file over an older one
 local HOSTS = 2000 -- hosts that one call may walk
 local CHUNK = 500 -- names in a chunk of targets
 local BATCH = 100 -- slices in one answer
@@ -1359,6 +1360,10 @@ local function get(_, args)
   local fields = redis.call('HGETALL', job_key(args[1]))
   for i = 1, #fields, 2 do
     if fields[i] == 'state' and (fields[i + 1] == 'running' or fields[i + 1] == 'ended') then
+      if args[2] == '1' then
+        fields[#fields + 1] = 'target_chunks'
+        fields[#fields + 1] = redis.call('LRANGE', chunks_key(args[1]), 0, HOSTS / CHUNK - 1)
+      end
       return fields
     end
   end

@@ -152,6 +152,7 @@ end
 
 -- The password for the login on a host, or nil.
 function inventory:password(host)
+  if not self.secrets[host.name] then return nil end
   return settings.password(function(name) return self:secret(host, name) end)
 end
 
