@@ -22,11 +22,13 @@ TASK = """
 local each = require "exed.each"
 return {
   summary = "work in batches", lock = "shared",
-  args = { size = { "count", default = 2 }, limit = { "duration", default = "5m" }, bad = { "string", default = "" } },
+  args = { size = { "count", default = 2 }, limit = { "duration", default = "5m" }, bad = { "string", default = "" },
+    key = { "string", secret = true } },
   run = function(job)
+    local env = job.args.key and { KEY = job.args.key } or nil
     each.window(job.hosts, { size = job.args.size, max_failed = 9 }, function(host)
       host:execute("echo work " .. job.args.limit .. " >>$EXED_TEST_DIR/task; "
-        .. "[ ! -e $EXED_TEST_DIR/" .. (job.args.bad ~= "" and job.args.bad or "none") .. " ]")
+        .. "[ ! -e $EXED_TEST_DIR/" .. (job.args.bad ~= "" and job.args.bad or "none") .. " ] && [ ${KEY:-hush} = hush ]", { env = env })
     end)
   end,
 }"""
@@ -124,7 +126,7 @@ class Control(unittest.TestCase):
     def test_rerun_of_a_task(self):
         self.flag("badtask", "web02", "web03")
         first = self.exed.submit("/tasks", {"targets": "web", "taskname": "batches", "timeout": "2m",
-                                            "taskopts": {"bad": "badtask", "size": 1, "limit": "90s"}})
+                                            "taskopts": {"bad": "badtask", "size": 1, "limit": "90s", "key": "hush"}})
         self.assertEqual(self.exed.wait_job(first)["state"], FAILURE)
         before = self.sshd.host["web03"].read("task")
         plan = self.ask("POST", "/jobs/%s/rerun" % first, 200, {"dry_run": True}).body["plan"]
@@ -134,10 +136,13 @@ class Control(unittest.TestCase):
         job = self.exed.wait_job(self.exed.submit("/jobs/%s/rerun" % first, {}))
         self.assertEqual((job["parent"], job["targets"], job["state"]), (first, ["web02", "web03"], FAILURE))
         self.assertEqual(job["operate_args"], {"taskname": "batches", "tasktype": "task", "taskopts": {
-            "bad": "badtask", "size": 1, "limit": "90s"}})
+            "bad": "badtask", "size": 1, "limit": "90s", "key": "***"}})
         self.assertEqual(self.sshd.host["web03"].read("task"), "work 90\n" * 2)
         again = self.exed.wait_job(self.exed.submit("/jobs/%s/rerun" % job["taskid"], {}))
         self.assertEqual((again["parent"], again["targets"]), (job["taskid"], ["web02"]))
+        os.unlink(os.path.join(self.sshd.host["web02"].dir, "badtask"))
+        again = self.exed.wait_job(self.exed.submit("/jobs/%s/rerun" % job["taskid"], {"only": "all"}))
+        self.assertEqual(again["state"], DONE, again)
 
     # ---- Idempotency-Key ----
 
