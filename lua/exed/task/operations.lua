@@ -181,7 +181,7 @@ local function try_once(rt, kind, list, fields, options, try)
       return rt.backend.output(n, host.index, stream)
     end)
     copies.tell(kind, found[host], fields, ("%s.%d.%d.1"):format(rt.jid, n, host.index))
-    found[host].attempts = try
+    found[host].attempts, found[host].dry_run = try, rt.dry_run or nil
     if given.status == 5 and not changes then found[host].status = "OK" end
   end
   return found

@@ -121,6 +121,7 @@ local function reply(self, args, host, what)
           if not OURS[key] then record[key] = value end
         end
       end
+      record.seconds = record.seconds or rule.seconds
       return record, rule.seconds or SECONDS
     end
   end
