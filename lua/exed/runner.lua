@@ -183,6 +183,9 @@ end
 function runner:start(slice)
   local known = self.slices[key_of(slice)]
   if known and known.epoch == slice.epoch then return end
+  -- A task that is to be run from its start again, with another source.
+  if known then known.superseded = true end
+  if known and known.task then known.task:abandon() end
   if not fiber.vital("slice " .. slice.jid, run_slice, self, slice) then self:doubt() end
 end
 
@@ -329,7 +332,12 @@ function runner:look_at(jid)
   local job = self.node.store:get(jid)
   if not job then return end
   for _, slice in pairs(self.slices) do
-    if slice.jid == jid then set_paused(slice, job.paused == "1") end
+    if slice.jid == jid and slice.task and slice.task.job.pins ~= job.pins then
+      slice.superseded = true
+      slice.task:abandon()
+    elseif slice.jid == jid then
+      set_paused(slice, job.paused == "1")
+    end
     if slice.jid == jid and job.stop then
       slice.stop = slice.stop or job.stop
       if slice.run then slice.run:cancel(job.stop) end

@@ -68,6 +68,8 @@
 --               pause and resume of any job
 -- tally         jid k epoch now host name add|clear|look seconds n -> how often effects of tasks
 --               added to that tally of the host in the last seconds; an effect n counts once
+-- repin         jid last pins request -> 1: a paused task goes on with other pins, if its journal
+--               still ends at `last`; its slice has no owner any more
 -- source_put    sha text seconds -> 1
 -- source_get    sha -> text or ''
 -- pin           jid name sha -> sha: the first that was given for that name of this job
@@ -90,11 +92,12 @@
 --
 -- Errors begin with one word: STALE (another owner, or another incarnation), GONE (no such job or
 -- slice), ENDED (the job or slice has ended), STOPPED reason (no host may start any more), RUNNING
--- (not possible while it runs), CONFLICT {host: [jid, ...]}, FULL why, MISMATCH jid
--- (Idempotency-Key with another body), GAP last (append with a number too high), INVALID why.
+-- (not possible while it runs), MOVED (the journal went on), CONFLICT {host: [jid, ...]}, FULL why,
+-- MISMATCH jid (Idempotency-Key with another body), GAP last (append with a number too high),
+-- INVALID why.
 
 local MAX_PINS = 10000 -- fields of a job's hash, files that its task sends among them
-local REVISION = 13 -- raised with every change: a node loads its file over an older one
+local REVISION = 14 -- raised with every change: a node loads its file over an older one
 local HOSTS = 2000 -- hosts that one call may walk
 local CHUNK = 500 -- names in a chunk of targets
 local BATCH = 100 -- slices in one answer
@@ -1169,6 +1172,33 @@ local function set_waiting(_, args)
   return 1
 end
 
+-- A paused task gets another source. Its slice is to be taken anew, so that who runs it now, with
+-- the former source, writes nothing more.
+local function repin(_, args)
+  local jid, last, pins, request = unpack(args, 1, 4)
+  local key = job_key(jid)
+  local state, operation, stop, paused, jlast = unpack(redis.call('HMGET', key, 'state',
+    'operation', 'stop', 'paused', 'jlast'))
+  if not request or not count(last) then return fail('INVALID arguments') end
+  if state ~= 'running' and state ~= 'ended' then return fail('GONE no job ' .. jid) end
+  if state == 'ended' then return fail('ENDED job ' .. jid .. ' is ' .. state) end
+  if operation ~= 'task' then return fail('INVALID it is no task') end
+  if stop then return fail('STOPPED it is stopped: ' .. stop) end
+  if paused ~= '1' then return fail('STOPPED it is not paused') end
+  if last ~= (jlast or '0') then return fail('MOVED its journal is at ' .. jlast) end
+  local slice = redis.call('HMGET', slice_key(jid, 0), 'state', 'owner', 'epoch', 'score')
+  redis.call('HSET', key, 'pins', pins, 'request', request)
+  redis.call('HDEL', key, 'paused')
+  if slice[1] == 'taken' then
+    redis.call('SREM', owned_key(slice[2]), jid .. ':0')
+    redis.call('HSET', slice_key(jid, 0), 'owner', '', 'state', 'ready', 'epoch', slice[3] + 1)
+    redis.call('ZADD', READY, slice[4], jid .. ':0')
+  end
+  redis.call('PUBLISH', 'exed:control', 'resume ' .. jid)
+  redis.call('PUBLISH', 'exed:ready', jid)
+  return 1
+end
+
 local function ask_task(_, args)
   local jid, verb, text = unpack(args, 1, 3)
   local key = job_key(jid)
@@ -1506,6 +1536,7 @@ publish(WRITES, {
   'cancel', cancel,
   'release', release, 'remove', remove, 'sweep', sweep,
   'journal', journal, 'waiting', set_waiting, 'ask_task', ask_task,
+  'repin', repin,
   'tally', tally,
 })
 publish(READS, {

@@ -66,6 +66,15 @@ function pins.make(node, file, names, known)
   return json.encode(kept)
 end
 
+-- The same pins with the sources of another version of the plugin.
+function pins.change(node, kept, file)
+  local list = json.decode(kept)
+  local err
+  list.sources, err = put(node, json.encode(file.sources))
+  if not list.sources then return nil, err end
+  return json.encode(list)
+end
+
 -- Of the effects between a task and its node; a job of another one is left to other nodes.
 pins.PROTOCOL = 1
 

@@ -264,6 +264,7 @@ end
 
 -- Looks at the files, and checks those that are new or have changed. Waits.
 function registry:scan()
+  self.looking = true
   local files, unread = find_files(self)
   if unread then log.warn("tasks", "%s", unread) end
   -- What cannot be read for the moment stays as it was.
@@ -281,6 +282,7 @@ function registry:scan()
     end
   end
   while quick_checks(self) > 0 do timer.sleep(SHORT) end
+  self.looking, self.looks = false, self.looks + 1
 end
 
 -- ---- asking -------------------------------------------------------------------------------------
@@ -300,6 +302,19 @@ function registry:get(name)
   table.sort(names)
   return nil, { code = "not_found", message = ("there is no task %s%s"):format(words.show(name),
     words.hint(tostring(name), names)) }
+end
+
+-- The task of that name as its file is now; nil, err also when that does not load, and a former
+-- version is in force. Waits for the next look.
+function registry:newest(name)
+  local wanted, deadline = self.looks + (self.looking and 2 or 1), timer.now() + 2 * CHECK_SECONDS
+  while (self.looks < wanted or self.checking["task." .. name]) and timer.now() < deadline do
+    timer.sleep(LOOK)
+  end
+  local file = self.known["task." .. name]
+  if not file or not file.error then return self:get(name) end
+  return nil, { code = "bad_request", message = ("task %s does not load: %s"):format(name,
+    file.error) }
 end
 
 function registry:list()
@@ -324,6 +339,7 @@ function registry.open(node, share)
     share = share or sys.share(), modules = node.config.runner.modules, texts = {},
     known = {}, -- by key: files as they were checked
     checking = {}, -- by key: the newest version of a file, while it is checked
+    looks = 0, -- that have ended
     checks = {}, -- files that are being checked, those too that nobody waits for any more
   }, registry)
   self:scan()

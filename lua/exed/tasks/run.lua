@@ -190,6 +190,7 @@ local function run_to_end(self, entries)
 end
 
 local function run_job(self)
+  if self.abandoned then return closed() end
   local entries, err = journal.read(self.node, self.slice.jid)
   if not entries then return nil, err end
   for _, entry in ipairs(entries) do self.cleaned = self.cleaned or entry.limit ~= nil end
@@ -244,6 +245,7 @@ function run.slice(node, slice, job)
   }, run)
   self.deadline = timer.now() + self.time_limit - (timer.wall() - (tonumber(job.startat) or 0))
   slice.task, slice.begun = self, true
+  if slice.superseded then self:abandon() end
   if slice.stop then self:stop("cancelled", slice.stop) end
   local ran, ok
   ran, ok, err = xpcall(run_job, debug.traceback, self)
