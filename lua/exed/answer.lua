@@ -15,15 +15,21 @@ local STATUS <const> = {
   [-1] = "NO MATCH",
 }
 
--- Writes a list of names as a JSON array.
-function answer.names(out, names)
+-- Writes show(item) of each item of a list as a JSON array.
+function answer.items(out, list, show)
   out:write "["
-  for first = 1, #names, STEP do
-    local some = table.move(names, first, math.min(first + STEP - 1, #names), 1, {})
+  for first = 1, #list, STEP do
+    local some = {}
+    for i = first, math.min(first + STEP - 1, #list) do some[#some + 1] = show(list[i]) end
     out:write(first > 1 and "," or "", json.encode(json.array(some)):sub(2, -2))
-    if first + STEP <= #names then timer.sleep(0) end
+    if first + STEP <= #list then timer.sleep(0) end
   end
   out:write "]"
+end
+
+-- Writes a list of names as a JSON array.
+function answer.names(out, names)
+  return answer.items(out, names, function(name) return name end)
 end
 
 local function wants_lines(request)

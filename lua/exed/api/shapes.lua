@@ -127,6 +127,11 @@ shapes.Nodes = list(object("id this", {
   silent = said(NUMBER, "seconds since its counter moved"), this = YES,
 }))
 
+shapes.Hosts = list(object("name connection groups", {
+  name = TEXT, address = TEXT, port = WHOLE, user = TEXT, connection = TEXT, groups = NAMES,
+  disabled = either(YES, said(TEXT, "why nothing is done to it")),
+}))
+
 shapes.Leases = list(object("host mode epoch jids", {
   host = TEXT, mode = one_of("shared", "exclusive"), epoch = either(WHOLE, TEXT), jids = NAMES,
 }))
