@@ -60,6 +60,10 @@ local function new_store()
     if self.jobs[jid].state == "running" then return nil, { code = "running", message = jid } end
     return true
   end
+  function store:targets_text(jid, from, to)
+    local names = self:targets(jid, from, to)
+    return json.encode(json.array(names)):sub(2, -2)
+  end
   function store:cancel(_, jid)
     if self.jobs[jid].state == "ended" then return nil, { code = "ended", message = jid } end
     return {}
