@@ -2,10 +2,11 @@
 -- Turns a request into what fanout.start takes: asks the executor for its plan and fills in what it
 -- leaves open. Used when a request comes in (so that a bad one is answered 400) and for each slice.
 
+local check = require "exed.plan.check"
+
 local plan = {}
 
 local STATUS <const> = { OK = 1, SKIPPED = 2, FAILED = 3, UNREACHABLE = 4, CHANGED = 5 }
-local STDOUT <const> = { text = true, facts = true }
 
 local function bad(format, ...)
   return nil, { code = "bad_request", message = format:format(...) }
@@ -37,14 +38,14 @@ function plan.ask(node, request)
   }, {})
   if not made and type(err) == "table" then return nil, err end
   if not made then return nil, { code = "bad_request", message = err or "the executor refused" } end
+  local checked, problem = check.plan(made, name)
+  if not checked then return bad("the plan of executor %s: %s", name, problem) end
+  made = checked
   if made.ansible and not node.runner then
     return bad("executor %s works in a running exed only: ask it (exed-run --server)", name)
   end
   if made.ansible and request.fence then
     return bad("executor %s has no fence: what a lost node had started is unknown", name)
-  end
-  if made.stdout and not STDOUT[made.stdout] then
-    return bad('the plan of executor %s: stdout should be "text" or "facts"', name)
   end
   return made
 end
@@ -60,6 +61,7 @@ function plan.fill(node, job, slice, made)
   local request, ssh = job.request, node.config.ssh
   local facts = made.stdout == "facts"
   local quiet_record = made.quiet_record or facts
+  local window = request.window or made.window
   return {
     -- What Ansible has left on hosts is looked for over SSH.
     transport = made.ansible and "ssh" or made.transport,
@@ -72,8 +74,8 @@ function plan.fill(node, job, slice, made)
     timeout = time_limit(node.config, request, made),
     connect_timeout = ssh.connect_timeout,
     group = job.jid,
-    group_window = request.window == nil and ssh.window or nil,
-    window = request.window and plan.share(request.window, job.slices, slice.k),
+    group_window = window == nil and ssh.window or nil,
+    window = window and plan.share(window, job.slices, slice.k),
     urgent = request.urgent,
     -- A job with more hosts than connections would only push out what others can use again.
     keep = ssh.keep > 0 and job.total <= ssh.max_connections,
@@ -84,9 +86,10 @@ function plan.fill(node, job, slice, made)
     quiet_record = quiet_record,
     tell_code = made.tell_code,
     facts = facts,
-    output_cap = node.config.store.output_cap,
+    output_cap = made.output_cap or node.config.store.output_cap,
     -- What is sent has its place in the fence.
-    fence = not made.ansible and (request.fence or made.source ~= nil) or nil,
+    fence = not made.ansible and made.fence ~= false and (request.fence or made.source ~= nil)
+      or nil,
     settle = node.config.runner.settle_timeout,
     quiet = made.quiet,
     sync = made.sync,

@@ -22,14 +22,18 @@
 -- How an operation is done.
 ---@class exed.Plan
 ---@field transport "ssh"|"local"
----@field command string
+---@field command? string for sh
+---@field argv? string[] words, in place of command
 ---@field stdin? string
----@field env? string[]
----@field cwd? string
+---@field env? table<string, string>|string[]
+---@field cwd? string an absolute path
 ---@field verdict table<integer|"default", exed.Status>
 ---@field stdout? "text"|"facts"
----@field timeout? number
----@field repeatable? boolean
+---@field timeout? exed.Duration
+---@field window? integer
+---@field output_cap? integer bytes of each stream that are kept
+---@field fence? boolean false: what a crash left unsettled is not looked for
+---@field repeatable? boolean it only looks, or may be done again
 
 -- What handlers/DIALECT/NAME.lua returns.
 ---@class exed.Handler

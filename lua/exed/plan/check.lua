@@ -1,0 +1,121 @@
+-- SPDX-License-Identifier: MIT
+-- Checks the plan that an executor made, and puts it into the form that exed.plan fills in. What is
+-- wrong is a mistake of the executor's author: it is told with the field and what would be right.
+
+local schema = require "exed.schema"
+local text = require "exed.text"
+local words = require "exed.words"
+
+-- What plans of anybody's executors may have.
+local FIELDS <const> = {
+  transport = "string", command = "string", argv = "table", stdin = "string", env = "table",
+  cwd = "string", verdict = "table", stdout = "string", timeout = "any", window = "number",
+  output_cap = "number", fence = "boolean", repeatable = "boolean",
+}
+local NOT_YET <const> = { files = true, per_host = true, hosts_file = true, records = true }
+-- Executors that are shipped, which have more between them and the core.
+local SHIPPED <const> = { ssh = true, ["local"] = true, ansible = true }
+local TRANSPORTS <const> = { ssh = true, ["local"] = true }
+local STATUS <const> = { OK = true, SKIPPED = true, FAILED = true, UNREACHABLE = true,
+  CHANGED = true }
+local STDOUT <const> = { text = true, facts = true }
+
+local function wrong(format, ...) error({ wrong = format:format(...) }, 0) end
+
+local function check_types(made)
+  for key, value in pairs(made) do
+    local want = FIELDS[key]
+    if NOT_YET[key] then wrong("%s is not there yet", key) end
+    if not want then
+      wrong("unknown field %s%s", words.show(key), words.hint(tostring(key), words.keys(FIELDS)))
+    end
+    if want ~= "any" and type(value) ~= want then
+      wrong("%s must be a %s, got %s", key, want, words.show(value))
+    end
+  end
+end
+
+local function read_command(made)
+  if made.argv and made.command then wrong "either command or argv" end
+  if not made.argv then return made.command end
+  for i, word in ipairs(made.argv) do
+    if type(word) ~= "string" then wrong("argv: word %d must be text", i) end
+  end
+  if #made.argv == 0 then wrong "argv is empty" end
+  return text.quote(made.argv)
+end
+
+-- { NAME = text } or a list of "NAME=text" -> the list.
+local function read_env(given)
+  if not given then return nil end
+  local list = {}
+  for name, value in pairs(given) do
+    local entry = math.type(name) == "integer" and value or ("%s=%s"):format(name, value)
+    if type(entry) ~= "string" or not entry:find "^[%a_][%w_]*=" then
+      wrong("env: %s is no NAME=text", words.show(entry))
+    end
+    list[#list + 1] = entry
+  end
+  table.sort(list)
+  return list
+end
+
+local function check_verdict(verdict)
+  if not verdict then
+    wrong 'verdict is missing: { [0] = "CHANGED", default = "FAILED" }'
+  end
+  for code, name in pairs(verdict) do
+    if code ~= "default" and math.type(code) ~= "integer" then
+      wrong("verdict: %s is no exit code", words.show(code))
+    end
+    if not STATUS[name] then
+      wrong("verdict: %s is no status (OK, CHANGED, SKIPPED, FAILED, UNREACHABLE)",
+        words.show(name))
+    end
+  end
+end
+
+local function read_timeout(given)
+  if given == nil then return nil end
+  local seconds, want = schema.duration(given)
+  if not seconds then wrong("timeout must be %s", want) end
+  return seconds
+end
+
+local function check_number(made, field)
+  local value = made[field]
+  if value and (math.type(value) ~= "integer" or value < 1) then
+    wrong("%s must be a whole number, at least 1", field)
+  end
+end
+
+local function read(made)
+  check_types(made)
+  if not TRANSPORTS[made.transport] then
+    wrong('transport must be "ssh" or "local", got %s', words.show(made.transport))
+  end
+  if made.stdout and not STDOUT[made.stdout] then wrong 'stdout should be "text" or "facts"' end
+  if made.cwd and not made.cwd:find "^/" then wrong "cwd must be an absolute path" end
+  check_verdict(made.verdict)
+  check_number(made, "window")
+  check_number(made, "output_cap")
+  local copy = {}
+  for key, value in pairs(made) do copy[key] = value end
+  copy.argv, copy.command, copy.env = nil, read_command(made), read_env(made.env)
+  copy.timeout = read_timeout(made.timeout)
+  return copy
+end
+
+local check = { FIELDS = FIELDS }
+
+-- made: what the executor of that name returned. Returns the plan, or nil and what is wrong.
+function check.plan(made, name)
+  if SHIPPED[name] then return made end
+  if type(made) ~= "table" then return nil, "a plan is a table" end
+  local ok, found = pcall(read, made)
+  if ok then return found end
+  if type(found) == "table" and found.wrong then return nil, found.wrong end
+  error(found, 0)
+end
+
+return check

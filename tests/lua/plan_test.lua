@@ -1,0 +1,102 @@
+-- SPDX-License-Identifier: MIT
+-- Plans of executors: each field, what is left open, and that a wrong one is told as such.
+
+local plan = require "exed.plan"
+local t = require "support"
+
+local VERDICT <const> = { [0] = "CHANGED", [10] = "OK", default = "FAILED" }
+
+local function node_with(operation)
+  return {
+    config = {
+      runner = { executor = "mine" }, store = { output_cap = 1000, ttl = 86400 },
+      ssh = { connect_timeout = 10, window = 200, keep = 60, max_connections = 1000,
+        command_timeout = { go = 70 } },
+    },
+    plugins = { executors = { mine = { operations = { go = operation } } } },
+  }
+end
+
+local function ask(made, changes)
+  local request = { operation = "go", args = {}, count = 3 }
+  for key, value in pairs(changes or {}) do request[key] = value end
+  local node = node_with(function(_) return made end)
+  local found, err = plan.ask(node, request)
+  if not found then return nil, err end
+  return plan.fill(node, { jid = "j", request = request, slices = 1, total = 3 }, { k = 0 }, found)
+end
+
+local function with(changes)
+  local made = { transport = "ssh", command = "x", verdict = VERDICT }
+  for key, value in pairs(changes) do made[key] = value end
+  return made
+end
+
+for _, line in ipairs {
+  { "transport: ssh", {}, "transport", "ssh" },
+  { "transport: local", { transport = "local" }, "transport", "local" },
+  { "command", { command = "ls | wc" }, "command", "ls | wc" },
+  { "argv: words, quoted", { command = nil, argv = { "ls", "a b" } }, "command", "ls 'a b'" },
+  { "stdin", { stdin = "in" }, "stdin", "in" }, { "cwd", { cwd = "/tmp" }, "cwd", "/tmp" },
+  { "env: names and texts", { env = { B = "2", A = "1" } }, "env", { "A=1", "B=2" } },
+  { "env: a list", { env = { "A=1" } }, "env", { "A=1" } },
+  { "verdict", {}, "verdict", { [0] = 5, [10] = 1, default = 3 } },
+  { "stdout: text", { stdout = "text" }, "facts", false },
+  { "stdout: facts", { stdout = "facts" }, "facts", true },
+  { "timeout", { timeout = "2m" }, "timeout", 120 },
+  { "timeout, from the settings", {}, "timeout", 70 },
+  { "window", { window = 7 }, "window", 7 },
+  { "output_cap", { output_cap = 10 }, "output_cap", 10 },
+  { "output_cap, from the settings", {}, "output_cap", 1000 },
+} do
+  t.test("a plan: " .. line[1], function()
+    local made = with(line[2])
+    if made.argv then made.command = nil end
+    t.eq(assert(ask(made))[line[3]], line[4])
+  end)
+end
+
+t.test("a plan: the request's timeout and window come first", function()
+  local filled = ask(with { timeout = 5, window = 7 }, { timeout = 9, window = 3 })
+  t.eq({ filled.timeout, filled.window, filled.group_window }, { 9, 3 })
+end)
+
+t.test("a plan: fence is for what changes a host, unless it says no", function()
+  t.eq(ask(with {}, { fence = true }).fence, true)
+  t.eq(ask(with { fence = false }, { fence = true }).fence, nil)
+end)
+
+for _, line in ipairs {
+  { "no table", "x", "a plan is a table" },
+  { "a transport that is not there", with { transport = "pigeon" }, 'must be "ssh" or "local"' },
+  { "no verdict", { transport = "ssh", command = "x" }, "verdict is missing" },
+  { "an unknown status", with { verdict = { [0] = "GOOD" } }, "'GOOD' is no status" },
+  { "an exit code that is none", with { verdict = { zero = "OK" } }, "is no exit code" },
+  { "command and argv", with { argv = { "x" } }, "either command or argv" },
+  { "words that are no text", { transport = "ssh", argv = { 1 }, verdict = VERDICT }, "word 1" },
+  { "a type", with { stdin = 3 }, "stdin must be a string, got 3" },
+  { "a variable that is none", with { env = { "a b=1" } }, "is no NAME=text" },
+  { "a relative cwd", with { cwd = "tmp" }, "cwd must be an absolute path" },
+  { "no duration", with { timeout = "soon" }, "timeout must be a duration" },
+  { "no number of hosts", with { window = 0 }, "window must be a whole number, at least 1" },
+  { "stdout of another form", with { stdout = "xml" }, 'stdout should be "text" or "facts"' },
+  { "an unknown field, with the nearest", with { comand = "x" }, "did you mean 'command'?" },
+  { "what is not there yet", with { files = {} }, "files is not there yet" },
+} do
+  t.test("a wrong plan: " .. line[1], function()
+    local found, err = ask(line[2])
+    t.eq({ found, err.code }, { nil, "bad_request" })
+    t.has(err.message, "the plan of executor mine: ")
+    t.has(err.message, line[3])
+  end)
+end
+
+t.test("an operation that an executor has not, and one that refuses, are 400", function()
+  local node = node_with(function() return nil, "not today" end)
+  local _, err = plan.ask(node, { operation = "fly", args = {}, count = 1 })
+  t.eq(err, { code = "bad_request", message = "executor mine cannot do fly" })
+  _, err = plan.ask(node, { operation = "go", args = {}, count = 1 })
+  t.eq(err, { code = "bad_request", message = "not today" })
+end)
+
+t.done()
