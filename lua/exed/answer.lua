@@ -79,10 +79,11 @@ end
 
 local function number_or_zero(text) return math.tointeger(tonumber(text)) or 0 end
 
--- The hosts that this node runs the job on now, longest first: { host, phase, since }.
+-- The hosts that the job runs on now, longest first: { host, phase, since }; and whether that is
+-- what all nodes say.
 local function running_hosts(node, job)
-  local list, names = node:running(job.jid), {}
-  table.sort(list, function(a, b) return a.seconds > b.seconds end)
+  local list, whole = node:running(job.jid)
+  local names = {}
   for i, one in ipairs(list) do
     local chunk = one.index // STEP
     if not names[chunk] then
@@ -95,7 +96,7 @@ local function running_hosts(node, job)
       since = math.floor(timer.wall() - one.seconds),
     }
   end
-  return json.array(list)
+  return json.array(list), whole
 end
 
 -- What belongs to a job that runs; detail asks for its hosts too. Returns true, or nil, err.
@@ -108,9 +109,10 @@ local function write_progress(node, job, out, detail)
     out:write(',"waiting":', (question:gsub('^{"n":%d+,', "{", 1)))
   end
   if not detail then return true end
-  local running, err = running_hosts(node, job)
-  if not running then return nil, err end
+  local running, whole = running_hosts(node, job)
+  if not running then return nil, whole end
   out:write(',"running":', json.encode(running))
+  if not whole then out:write ',"running_whole":false' end
   return true
 end
 

@@ -3,6 +3,7 @@
 -- order in which things need each other and ends in the reverse.
 
 local api = require "exed.api"
+local asking = require "exed.asking"
 local child = require "exed.redis_child"
 local config = require "exed.config"
 local fiber = require "exed.fiber"
@@ -144,6 +145,15 @@ local function listen_control(self)
   end)
 end
 
+-- What runs here, for nodes that ask; and what others answer to our questions.
+local function listen_ask(self)
+  listen(self, "exed:ask", function(message) self.asking:answer(message) end)
+end
+
+local function listen_told(self)
+  listen(self, "exed:told:" .. self.id, function(message) self.asking:take(message) end)
+end
+
 local function listen_ready(self)
   listen(self, "exed:ready", function() self.runner:kick() end)
 end
@@ -210,6 +220,7 @@ local function open(self)
   ok, err = open_store(self)
   if not ok then return nil, err end
   self.runner, self.membership = runner.new(self), membership.new(self)
+  self.asking = asking.new(self)
   self.follow = follow.new(self)
   return true
 end
@@ -250,6 +261,8 @@ function node.start()
   keep_running(self, "sweep", SWEEP_PERIOD, sweep)
   keep_running(self, "control", 1, listen_control)
   keep_running(self, "ready", 1, listen_ready)
+  keep_running(self, "ask", 1, listen_ask)
+  keep_running(self, "told", 1, listen_told)
   keep_running(self, "inventory", INVENTORY_PERIOD, refresh_inventory)
   keep_running(self, "plugins", PLUGINS_PERIOD, refresh_plugins)
   local watch = ssh_files.new(self)
@@ -304,8 +317,8 @@ function node:close()
   log.info("node", "ended")
 end
 
--- For handlers: who runs a job's hosts here.
-function node:running(jid) return self.runner:running(jid) end
+-- For handlers: the hosts that run a job, on all nodes; and whether all nodes have answered.
+function node:running(jid) return self.asking:running(jid) end
 
 node.jobs = jobs
 

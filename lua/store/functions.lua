@@ -66,6 +66,8 @@
 -- waiting       jid k epoch text -> 1: what the task waits for, or ''
 -- ask_task      jid verb text n -> {verb}: approve (text is the answer to question n; once); or
 --               pause and resume of any job
+-- ask           node number jid -> nodes that were asked what they run of that job
+-- tell          node text -> 1: the answer to that node, when it still listens
 -- tally         jid k epoch now host name add|clear|look seconds n -> how often effects of tasks
 --               added to that tally of the host in the last seconds; an effect n counts once
 -- repin         jid last pins request -> 1: a paused task goes on with other pins, if its journal
@@ -88,7 +90,7 @@
 -- slice_end: the last slice ends the job, by its counts. more = 1: call release until it says 0.
 --
 -- Published: exed:wake:JID "last id" or "end"; exed:ready "JID" (slices can be taken);
--- exed:control "cancel JID".
+-- exed:control "cancel JID"; exed:ask "NODE NUMBER JID" and exed:told:NODE "NUMBER LIST".
 --
 -- Errors begin with one word: STALE (another owner, or another incarnation), GONE (no such job or
 -- slice), ENDED (the job or slice has ended), STOPPED reason (no host may start any more), RUNNING
@@ -97,7 +99,7 @@
 -- INVALID why.
 
 local MAX_PINS = 10000 -- fields of a job's hash, files that its task sends among them
-local REVISION = 14 -- raised with every change: a node loads its file over an older one
+local REVISION = 15 -- raised with every change: a node loads its file over an older one
 local HOSTS = 2000 -- hosts that one call may walk
 local CHUNK = 500 -- names in a chunk of targets
 local BATCH = 100 -- slices in one answer
@@ -1223,6 +1225,16 @@ local function ask_task(_, args)
   return { verb }
 end
 
+-- What nodes ask one another is not kept.
+local function ask(_, args)
+  return redis.call('PUBLISH', 'exed:ask', table.concat(args, ' ', 1, 3))
+end
+
+local function tell(_, args)
+  redis.call('PUBLISH', 'exed:told:' .. args[1], args[2])
+  return 1
+end
+
 -- The newest times of a tally, by what added them; all are forgotten when none is added for long.
 local function tally(_, args)
   local jid, k, epoch, now, host, name, change, seconds, n = unpack(args, 1, 9)
@@ -1536,7 +1548,7 @@ publish(WRITES, {
   'cancel', cancel,
   'release', release, 'remove', remove, 'sweep', sweep,
   'journal', journal, 'waiting', set_waiting, 'ask_task', ask_task,
-  'repin', repin,
+  'ask', ask, 'tell', tell, 'repin', repin,
   'tally', tally,
 })
 publish(READS, {

@@ -110,6 +110,30 @@ class Nodes(unittest.TestCase):
         back = wait_until(lambda: [one for one in first.get("/nodes").body if one["id"] == gone], 5, "back")
         self.assertEqual(back[0]["incarnation"], 2)
 
+    def test_a_job_says_what_it_runs_on_other_nodes(self):
+        asks, idle = self.node(0, runner={"role": "api"}), self.node(1, runner={"role": "api"})
+        worker = self.worker(2)
+        jid = asks.execute(["all"], "sleep 600600", window=4)
+
+        def detail(node):
+            return node.get("/jobs/%s?detail=1" % jid).body
+
+        for node in (asks, idle):
+            job = wait_until(lambda n=node: len(detail(n)["running"]) == 4 and detail(n), 10, "4 hosts run")
+            self.assertNotIn("running_whole", job)
+            self.assertEqual(sorted(row["host"] for row in job["running"]), ["web01", "web02", "web03", "web04"])
+            since = [row["since"] for row in job["running"]]
+            self.assertEqual(since, sorted(since))
+        os.kill(worker.child.popen.pid, signal.SIGSTOP)
+        try:
+            job = detail(asks)
+        finally:
+            os.kill(worker.child.popen.pid, signal.SIGCONT)
+        self.assertEqual((job["running"], job["running_whole"]), ([], False))
+        wait_until(lambda: "running_whole" not in detail(asks), 10, "all answer again")
+        self.assertEqual(asks.post("/jobs/%s/cancel" % jid).status, 200)
+        self.assertNotIn("running", asks.wait_job(jid))
+
     def test_a_node_that_drains_hands_back_what_has_not_started(self):
         nodes = [self.node(n, runner={"drain_timeout": "4s"}) for n in range(2)]
         jid = nodes[0].execute(["all"], RUN + "sleep 1; echo done", window=2)
