@@ -116,12 +116,6 @@ shapes.Tasks = list(object("name type", {
   args = list(object("name type", { name = TEXT, type = TEXT, required = YES, help = TEXT })),
 }))
 
-shapes.Hosts = list(object("name address groups vars", {
-  name = TEXT, address = TEXT, port = WHOLE, user = TEXT, connection = TEXT,
-  disabled = { type = json.array { "boolean", "string" } }, groups = NAMES,
-  vars = { type = "object" },
-}))
-
 shapes.Nodes = list(object("id this", {
   id = TEXT, version = TEXT, beat = WHOLE, incarnation = WHOLE, slices = WHOLE,
   silent = said(NUMBER, "seconds since its counter moved"), this = YES,
