@@ -464,8 +464,8 @@ static void hosts_that_misbehave_are_named_for_it(void **state)
 
 	(void)state;
 	expect_bad(&silent, 300, ERR_TIMEOUT, "silent before its banner for 0.3 s");
-	expect_bad(&closes, 5000, ERR_UNREACHABLE, "closed the connection before its banner");
-	expect_bad(&web, 5000, ERR_UNREACHABLE,
+	expect_bad(&closes, 5000, ERR_REFUSED, "closed the connection before its banner");
+	expect_bad(&web, 5000, ERR_PROTOCOL,
 		   "no SSH server: it sent \"HTTP/1.1 400 Bad Request\"");
 	expect_bad(&stops, 1500, ERR_TIMEOUT, "timed out in handshake after 1.5 s");
 	expect_bad(&floods, 5000, ERR_PROTOCOL, "sent too much before its banner");
