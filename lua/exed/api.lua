@@ -14,6 +14,7 @@ local json = require "exed.json"
 local log = require "exed.log"
 local numbers = require "exed.api.numbers"
 local out = require "exed.api.out"
+local request_methods = require "exed.api.request"
 local router = require "exed.api.router"
 local schema = require "exed.schema"
 local server = require "exed.http.server"
@@ -64,10 +65,10 @@ local function read_request(self, req, method, params, upgrade)
   local who, err = checks.who(req)
   if not who then return nil, err end
   req:note(who)
-  local request = {
+  local request = setmetatable({
     node = self.node, method = req.method, path = req.path, params = params, peer = req.peer,
     headers = req.headers, who = who, socket = upgrade,
-  }
+  }, request_methods)
   local query, body = method.checks.query, method.checks.body
   request.document, err = checks.body(req, body, self.node.config.api.max_json_values)
   if not request.document then return nil, err end

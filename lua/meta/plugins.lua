@@ -60,3 +60,12 @@
 ---@field headers table<string, string>
 ---@field who string
 ---@field peer string
+local Request = {}
+
+-- The answer that follows a job.
+---@param jid string
+---@param options? { from: integer? }
+---@return integer? status
+---@return any answer
+---@return table<string, string>? headers
+function Request:stream(jid, options) end

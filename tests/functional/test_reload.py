@@ -2,10 +2,12 @@
 """Plugins that are saved while the node runs: live within seconds, broken ones leave the last good version in
 force with their error, jobs finish on the version that they began with, and what others can write is refused."""
 
+import json
 import os
 import sys
 import tempfile
 import unittest
+import urllib.request
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "tests", "support"))
@@ -126,6 +128,18 @@ class Reload(unittest.TestCase):
         self.write("modules/handlers/exed/mine.lua", "return {")
         wait_until(lambda: "mine.lua" in str(self.exed.get("/healthz").body.get("degraded")), 20)
         self.assertEqual(self.exed.get("/mine").body, {"word": "hello"})
+        self.write("modules/handlers/exed/mine.lua", "return { type = 'handler', path = '/mine/:jid', methods = {"
+                   " GET = { summary = 'follow', run = function(req) return req:stream(req.params.jid) end } } }\n")
+        wait_until(lambda: self.exed.get("/mine").status == 404, 20)
+        jid = self.exed.submit("/tasks", {"targets": "here", "taskname": "told"})
+        self.exed.wait_job(jid, 60)
+        followed = []
+        for path in ("/mine/" + jid, "/jobs/%s?follow=1" % jid):
+            with urllib.request.urlopen("http://127.0.0.1:%d%s" % (self.exed.port, path), timeout=60) as answer:
+                followed.append(answer.read())
+        self.assertEqual(followed[0], followed[1])
+        self.assertEqual(json.loads(followed[0].split(b"\n")[0])["taskid"], jid)
+        self.assertEqual(self.exed.get("/mine/none").status, 404)
         os.unlink(self.path("modules/handlers/exed/mine.lua"))
         wait_until(lambda: self.exed.get("/mine").status == 404, 20)
 

@@ -195,6 +195,7 @@ t.test("executors and handlers: their fields", function()
     return set_of((message:match "%((.-)%)":gsub(",", " ")))
   end
   same(fields_of "exed.Executor", listed(check.executor, { zzqqzz = 1 }))
+  same(classes["exed.Request"].functions, without(keys(require "exed.api.request"), "__index"))
   same(fields_of "exed.Plan", keys(require("exed.plan.check").FIELDS))
   same(fields_of "exed.Handler", listed(check.handler, { zzqqzz = 1 }, "exed"))
   same(fields_of "exed.Method", listed(check.handler,

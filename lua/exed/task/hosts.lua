@@ -23,7 +23,7 @@ function hosts.sealed(fields, meta) return setmetatable({ [INSIDE] = fields }, m
 local host_methods = {}
 local host_meta = { __name = "host", __metatable = false }
 function host_meta.__index(self, key)
-  local value = rawget(self, INSIDE)[key]
+  local value = self[INSIDE][key]
   if value ~= nil then return value end
   return host_methods[key]
 end
@@ -63,11 +63,11 @@ function hosts.is_host(value) return inside(value) ~= nil and inside(value).inde
 local set_methods = {}
 local set_meta = { __name = "set", __metatable = false }
 function set_meta.__index(self, key)
-  if math.type(key) == "integer" then return rawget(self, INSIDE).list[key] end
+  if math.type(key) == "integer" then return self[INSIDE].list[key] end
   return set_methods[key]
 end
-function set_meta.__len(self) return #rawget(self, INSIDE).list end
-function set_meta.__pairs(self) return ipairs(rawget(self, INSIDE).list) end
+function set_meta.__len(self) return #self[INSIDE].list end
+function set_meta.__pairs(self) return ipairs(self[INSIDE].list) end
 function set_meta.__newindex()
   fail.usage "a set of hosts does not change: each function makes a new one"
 end
