@@ -7,6 +7,7 @@ import socket
 import sys
 import tempfile
 import threading
+import time
 import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
@@ -35,6 +36,11 @@ TASK = """return { summary = "waits", args = {}, run = function(job)
   return { same = first.boot == again.boot and #first.boot == 36, seconds = again.seconds }
 end }"""
 
+
+# Nobody ends this wait but its time.
+PATIENT = """return { summary = "waits in vain", args = {}, run = function(job)
+  return job.hosts[1]:wait_down { timeout = 6, check = false }.seconds
+end }"""
 
 COUNT = """return { summary = "counts", args = { clear = { "boolean", default = false } }, run = function(job)
   local host, other = job.hosts[1], job.hosts[2]
@@ -141,12 +147,28 @@ class Waits(OnHosts):
     def test_a_task_waits_for_the_end_and_the_return_of_a_host(self):
         with tempfile.TemporaryDirectory(prefix="exedtest-") as modules:
             os.makedirs(os.path.join(modules, "tasks"))
-            for name, text in (("waits", TASK), ("count", COUNT)):
+            for name, text in (("waits", TASK), ("count", COUNT), ("patient", PATIENT)):
                 with open(os.path.join(modules, "tasks", name + ".lua"), "w", encoding="utf-8") as f:
                     f.write(text)
             with Exed(self.hosts, {"ssh": {"agent": "none"}, "runner": {"modules": modules}}) as exed:
                 self.follow_one(exed)
                 self.count(exed)
+                self.resume(exed)
+
+    def resume(self, exed):
+        """A wait that goes on after the death of its node counts from when it was asked."""
+        answer = exed.post("/tasks", {"targets": ["web01"], "taskname": "patient"})
+        jid = answer.body["jid"]
+
+        def entries():
+            return exed.get("/jobs/%s/journal" % jid).body["entries"]
+
+        wait_until(lambda: time.time() > entries()[0]["ask"]["at"] + 3 if entries() else False, LIMIT, "it waits")
+        exed.kill9()
+        exed.start()
+        job = exed.wait_job(jid, LIMIT)
+        asked, answered = entries()[0]["ask"]["at"], [one["at"] for one in entries() if "ans" in one][0]
+        self.assertGreater(job["value"], answered - asked - 2, "it was begun anew")
 
     def count(self, exed):
         """What is noted of a host is known to the next job."""
