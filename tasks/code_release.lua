@@ -116,7 +116,7 @@ end
 -- Runs at the end, however it comes.
 local function finish(r)
   if r.reason then
-    if #r.done > 0 then r.job:say("%s: %d hosts go back", r.reason, #r.done) end
+    if #r.done > 0 then r.job:say("%s: %d go back", r.reason, #r.done) end
     put_all_back(r)
     for _, host in ipairs(r.done) do r.tried[host] = true end
     return tell(r, r.job.hosts)

@@ -15,7 +15,9 @@ local function disks(fleet, live)
       return fn(disk[host.name], table.move(fields.argv, 6, #fields.argv, 1, {}), host.name)
     end }
   end
-  local function both(d) return { stdout = d.live .. "\n" .. d.before .. "\n" } end
+  local function both(d)
+    return { stdout = ("live: %s\nbefore: %s\n"):format(d.live, d.before) }
+  end
   verb("resolve", function() return { stdout = SHA .. "\n" } end)
   verb("prepare", both)
   verb("look", both)
@@ -241,7 +243,7 @@ end)
 
 test.case("it survives the death of its node, when all is well", function()
   local fleet = test.fleet { "web[01:04]" }
-  fleet:answer { op = "execute", what = "prepare", stdout = "v1\nv0\n" }
+  fleet:answer { op = "execute", what = "prepare", stdout = "live: v1\nbefore: v0\n" }
   fleet:survives("code_release", { args = args() }, function(result)
     check(result.state, 0)
     check(result.outcomes.web04.text, "v2 is live, before it was v1")
@@ -250,7 +252,7 @@ end)
 
 test.case("it survives the death of its node, when all goes back", function()
   local fleet = test.fleet { "web[01:06]" }
-  fleet:answer { op = "execute", what = "prepare", stdout = "v1\nv0\n" }
+  fleet:answer { op = "execute", what = "prepare", stdout = "live: v1\nbefore: v0\n" }
   fleet:answer { op = "execute", what = "live", stdout = "v1\n" }
   fleet:answer {
     op = "execute", host = "web04", what = "hook /srv/shop v2 true", status = "FAILED",

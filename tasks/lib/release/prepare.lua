@@ -28,7 +28,7 @@ end
 local function note(r, record, name)
   local host, problem = record.host, nil
   if record.ok then
-    local live, before = record.stdout:match "^([^\n]*)\n([^\n]*)\n"
+    local live, before = record.stdout:match "^live: ([^\n]*)\nbefore: ([^\n]*)\n"
     r.from[host], r.to[host] = name_of(live), name or name_of(before)
     if r.to[host] == "" and r.job.dry_run then r.to[host] = "the-one-before" end
     if not live and not r.job.dry_run then

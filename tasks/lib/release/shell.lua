@@ -45,6 +45,11 @@ read_before() {
 	fi
 }
 
+show_both() {
+	read_before
+	printf 'live: %s\nbefore: %s\n' "${live:--}" "${before:--}"
+}
+
 # Puts $1 in the place of $2, which nobody sees missing or half.
 replace() {
 	mv -fT "$1" "$2" 2>/dev/null || mv -fh "$1" "$2" 2>/dev/null || die "cannot rename $1 to $2"
@@ -78,11 +83,10 @@ live() {
 	printf '%s\n' "${live:--}"
 }
 
-# The same, and what was live before it.
+# Which release is live, and which was before it.
 look() {
 	read_live
-	read_before
-	printf '%s\n%s\n' "${live:--}" "${before:--}"
+	show_both
 }
 ]]
 

@@ -186,8 +186,7 @@ prepare() {
 		mv "$new" "$made"
 	fi
 	rm -rf "$app/.release/sent"
-	read_before
-	printf '%s\n%s\n' "${live:--}" "${before:--}"
+	show_both
 }
 ]]
 
