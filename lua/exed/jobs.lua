@@ -191,18 +191,25 @@ function jobs.submit(node, request)
   return create(node, request, found)
 end
 
+-- Hosts at once: of the request, of the executor, else of the settings.
+local function window_of(node, request, made)
+  if request.window or made.window then return request.window or made.window end
+  local forks = made.ansible and node.config.runner.concurrency or 0
+  return forks > 0 and forks or node.config.ssh.window
+end
+
 -- What that job would do: a plan of exed.preview, or nil, err. Touches nothing.
 function jobs.preview(node, request)
   local found, err = prepare(node, request)
   if not found then return nil, err end
-  local window = request.window or node.config.ssh.window
+  local window = window_of(node, request, found.made)
   return preview.new {
     operation = request.operation, args = request.args, made = found.made, hosts = found.hosts,
     unknown = table.move(found.targets, found.known + 1, #found.targets, 1, {}), window = window,
     head = {
       operation = request.operation, executor = request.executor or node.config.runner.executor,
-      command = found.made.command, lock = found.lock, fence = request.fenced or false,
-      window = window,
+      command = preview.command(found.made), lock = found.lock,
+      fence = request.fenced or false, window = window,
     },
   }
 end

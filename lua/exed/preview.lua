@@ -6,6 +6,7 @@
 --   local plan = preview.new { operation, args, made, hosts, unknown, window, repeatable, head }
 --   plan:step(i) -> { at, host, op, what } | nil, outcome { status, text }     of the i-th host
 --   plan:write(out)     the whole as JSON, a piece at a time; waits
+--   preview.command(made) -> text
 
 local json = require "exed.json"
 local reach = require "exed.reach"
@@ -26,6 +27,15 @@ local function what_of(operation, args)
     return args.name .. " " .. state
   end
   return args.command or args.role or ""
+end
+
+-- The command that does it: on each host, or of Ansible on this node.
+function preview.command(made)
+  local run = made.ansible
+  if not run then return made.command end
+  if run.mode == "task" then return "ansible-playbook, module " .. run.module end
+  local tags = run.tags and " --tags " .. table.concat(run.tags, ",") or ""
+  return ("ansible-playbook %s%s"):format(run.playbook, tags)
 end
 
 -- The status of a host that does well.

@@ -239,6 +239,19 @@ class Deploy(Case):
         found = self.post("/deploy", targets="web01", role="app", partial=["nosuch"])["web01"]
         self.has(found, status=FAILED, error="ansible did nothing on this host: no task of the play was for it")
 
+    def test_a_dry_run_says_what_ansible_would_be_asked(self):
+        body = dict(self.BODY, targets=["web01", "web02"], partial=["config"], dry_run=True)
+        answer = self.exed.post("/deploy", body)
+        self.assertEqual(answer.status, 200, answer.body)
+        plan = answer.body["plan"]
+        self.assertRegex(plan["command"], r"^ansible-playbook \S*playbooks/_deploy\.yml --tags config$")
+        self.assertEqual((plan["executor"], plan["window"], plan["lock"]), ("ansible", 4, "exclusive"))
+        self.assertEqual([(step["host"], step["op"], step["what"]) for step in plan["steps"]],
+                         [("web01", "deploy", "app"), ("web02", "deploy", "app")])
+        answer = self.exed.get("/execute?target=web01&cmd=true&dry_run=1")
+        self.assertIn("ansible.builtin.shell", answer.body["plan"]["command"])
+        self.assertEqual(self.runs(), [])
+
     def test_bad_requests(self):
         bad = evil(self.evil)
         for more, message in (

@@ -183,7 +183,7 @@ class Whole(unittest.TestCase):
     """That no line is left out, and that what is said to be tested elsewhere is."""
 
     @staticmethod
-    def tests():
+    def functional_tests():
         """FILE.CLASS.NAME of all functional tests."""
         found = []
         for path in glob.glob(os.path.join(HERE, "test_*.py")):
@@ -197,7 +197,7 @@ class Whole(unittest.TestCase):
 
     def test_each_line_has_a_request_or_a_test(self):
         rows = ["exed: " + case["says"] for case in compat.load("exed")]
-        known = self.tests() + rows
+        known = self.functional_tests() + rows
         for line in LINES:
             self.assertIn(line["tag"], ("R", "S", "F", "X"), line["line"])
             self.assertTrue(line.get("rows") or line.get("by"), line["line"])
