@@ -117,6 +117,16 @@ test.case("a host that says nothing is not believed", function()
   check(disk.web06.live .. disk.web07.live, "v1v2")
 end)
 
+test.case("what a host says is cut between characters", function()
+  local fleet = fleet_of_12()
+  for n = 0, 3 do
+    fleet:answer { op = "execute", what = "prepare", status = "FAILED", rtc = 1,
+      stderr = ("x"):rep(n) .. ("\u{20ac}"):rep(200) }
+    local text = fleet:run("code_release", { args = args() }).outcomes.web01.text
+    check(utf8.len(text) ~= nil and text:find("...", 1, true) ~= nil, true)
+  end
+end)
+
 test.case("within max_failed only the host that failed goes back", function()
   local fleet, disk = fleet_of_12 "web06"
   local result = fleet:run("code_release", { args = args { max_failed = "10%" } })

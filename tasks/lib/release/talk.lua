@@ -4,6 +4,14 @@
 -- be), problem (by host, why it could not be prepared), reason (why the release was given up).
 local talk = {}
 
+local MAX_LINE <const> = 300 -- bytes of what a host says that go into its outcome
+
+-- The beginning of a text, in whole characters.
+local function cut(text)
+  if #text <= MAX_LINE then return text end
+  return (text:sub(1, MAX_LINE):gsub("[\xC0-\xFF][\x80-\xBF]*$", "")) .. "..."
+end
+
 -- Why an operation failed, in one line.
 function talk.why(record)
   local last
@@ -12,7 +20,7 @@ function talk.why(record)
     or record.timed_out and "over its time limit" or record.cancelled and "cancelled"
     or record.signal and "killed by signal " .. record.signal
     or record.rtc and "exit code " .. record.rtc or record.status
-  return last and ("%s (%s)"):format(last:sub(1, 300), text) or text
+  return last and ("%s (%s)"):format(cut(last), text) or text
 end
 
 -- Runs a command of lib.release on a host or a set.
