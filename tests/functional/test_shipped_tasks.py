@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: MIT
 """The shipped scripts and tasks on real hosts, and what a plugin's author gets: stubs, luacheck's settings."""
 
+import http.server
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
@@ -50,6 +52,37 @@ class Shipped(OnHosts):
         self.assertIn("12 steps, nothing was touched", said)
         self.assertRegex(self.run_text("free_disk", "web*", "--limit", "99", "--command", "true")[0],
                          r"== web\[01-04\] \(4 hosts\): ok: \d+ % in use\n")
+
+    def test_a_post_of_a_task_carries_a_key_of_its_own(self):
+        seen = []
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+                seen.append((body, self.headers["Idempotency-Key"]))
+                self.send_response(201)
+                self.end_headers()
+
+            def log_message(self, *args):
+                pass
+
+        self.write("exed-run.conf", self.settings() + "[runner]\nmodules = %s\n" % self.path("modules"))
+        with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+            thread = threading.Thread(target=server.serve_forever)
+            thread.start()
+            self.task("posts", """local http = require "exed.http"
+return { summary = "posts", args = {}, run = function()
+  for _, word in ipairs { "a", "b" } do
+    assert(http.post("http://127.0.0.1:%d/", { body = word }).status == 201)
+  end
+end }""" % server.server_port)
+            try:
+                self.run_text("posts", "web01")
+            finally:
+                server.shutdown()
+                thread.join()
+        self.assertEqual([body for body, _ in seen], ["a", "b"])
+        self.assertEqual(len({key for _, key in seen if key}), 2, seen)
 
     def test_reboot_escalation_hands_off_what_was_reset_in_vain(self):
         """The reset does nothing, so the host stays up."""

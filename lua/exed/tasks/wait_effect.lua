@@ -66,7 +66,10 @@ function wait_effect.run(self, effect, settle)
     pause = function(seconds) effect.event:wait(seconds) end,
     stopped = function() return effect.stop end,
     begun = function(probe) effect.probe = probe end,
-  }, { op = args.op, hosts = pending, fields = args.fields, timeout = args.timeout })
+  }, {
+    op = args.op, hosts = pending, fields = args.fields, timeout = args.timeout,
+    window = args.window,
+  })
   if answer.error then return answer end
   if self.abandoned then return nil, { code = "closed", message = "the node ends" } end
   local ok, err = keep_records(self, effect, answer.records)

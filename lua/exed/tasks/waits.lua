@@ -32,7 +32,8 @@ local function make_plan(wait, transport)
   return {
     transport = transport, command = BOOT_ID, verdict = { [0] = 1, default = 3 }, timeout = PROBE,
     connect_timeout = ssh.connect_timeout, group = wait.jid,
-    group_window = ssh.window, keep = false, op = wait.op_id, try = 1, lines = false,
+    group_window = wait.window == nil and ssh.window or nil, window = wait.window,
+    keep = false, op = wait.op_id, try = 1, lines = false,
     output_cap = config.store.output_cap, settle = config.runner.settle_timeout,
     fence_dir = ssh.fence_dir, fence_ttl = config.store.ttl,
   }
@@ -103,7 +104,7 @@ local function by_program(indexes, wait, program, read)
     running = running - 1
     event:notify()
   end
-  for _ = 1, math.min(AT_ONCE, #indexes) do
+  for _ = 1, math.min(AT_ONCE, wait.window or AT_ONCE, #indexes) do
     local handle, err = fiber.spawn("wait", work)
     if not handle then return nil, err.message end
     running = running + 1
@@ -260,7 +261,7 @@ function waits.is(args) return args.op == "wait_up" or args.op == "wait_down" en
 -- nil, inventory, jid, op_id, seen, spent, pause(seconds), stopped() -> reason or nil, begun(run):
 -- the fan-out that can be ended, nil when it is over. Returns the answer.
 function waits.run(wait, args)
-  wait.op, wait.timeout = args.op, args.timeout
+  wait.op, wait.timeout, wait.window = args.op, args.timeout, args.window
   wait.probe, wait.now = probe_of(args.fields.via), timer.now
   local list, records = sort_out(wait, args.hosts)
   local found, problem = waits.follow(wait, list)
