@@ -10,7 +10,6 @@ local outcomes = {}
 local OK <const>, SKIPPED <const>, FAILED <const>, UNREACHABLE <const> = 1, 2, 3, 4
 local CHANGED_CODE <const> = 10 -- of the plan's verdict
 local SAID <const> = 1000 -- bytes of Ansible's own words in a record
-local TEXT_MAX <const> = 30000 -- bytes of what a play did on a host
 
 -- ---- one task -----------------------------------------------------------------------------------
 
@@ -54,19 +53,28 @@ end
 
 -- ---- a play -------------------------------------------------------------------------------------
 
--- A line of what was done on the host; of a long text the end is kept.
-local function add_line(host, message)
+-- A line of what was done on the host. With `lines` it goes to followers at once.
+local function add_line(run, host, message)
   local line = message.line .. "\n"
-  host.text = (host.text or "") .. line
-  if #host.text > 2 * TEXT_MAX then host.text = host.text:sub(-TEXT_MAX) end
+  host.said, host.text = (host.said or 0) + #line, host.text or {}
+  if host.said <= (run.writer.cap or run.made.output_cap) then
+    host.text[#host.text + 1] = line
+    if run.made.lines then run.writer:line(host, line) end
+  end
   local bad = message.status == "failed" or message.status == "unreachable"
   if bad and not message.ignored and message.words ~= "" then host.words = message.words end
 end
 
-local function said_of(host)
-  local said = host.text or ""
-  if #said <= TEXT_MAX then return said end
-  return "...\n" .. said:sub(-TEXT_MAX):gsub("^[^\n]*\n", "")
+-- The record of a deploy has what was done as its output.
+local function put_text(run, host, record)
+  if run.plan.mode ~= "play" then return end
+  local bytes = table.concat(host.text or {})
+  if (host.said or 0) > #bytes then record:put("truncated", true) end
+  if host.told then
+    record:told("stdout", host.said)
+  else
+    record:output("stdout", bytes, host.said or 0)
+  end
 end
 
 -- ignored and rescued failures are none.
@@ -82,12 +90,11 @@ end
 local function of_play(run, host, counts)
   local record = records.new(host)
   local status, error = status_of_play(run, counts)
-  record:put("name", not run.work.name and run.plan.role or nil)
   if status == FAILED or status == UNREACHABLE then
     record:put("error", error or host.words or "a task failed")
   end
   record:times()
-  record:put("return_data", said_of(host))
+  put_text(run, host, record)
   return { status = status, record = record }
 end
 
@@ -107,7 +114,7 @@ function outcomes.take(run, host, message)
   host.reported = run.plan.mode == "task" or host.overdue
   if host.overdue then run.event:notify() end
   if host.phase == "done" or host.overdue then return end
-  if run.plan.mode == "play" then return add_line(host, message) end
+  if run.plan.mode == "play" then return add_line(run, host, message) end
   run.writer:done(host, of_task(run, host, message))
 end
 
@@ -121,13 +128,14 @@ local function put_kill(record, found)
   record:put("killed_by", known and found.killed_by or "not verified")
 end
 
-function outcomes.timed_out(host, found)
+function outcomes.timed_out(run, host, found)
   local record = records.new(host)
   record:put("rtc", 124)
   record:put("timed_out", true)
   put_kill(record, found)
   record:put("error", "time limit")
   record:times()
+  put_text(run, host, record)
   return { status = FAILED, record = record }
 end
 
@@ -139,7 +147,7 @@ function outcomes.broken(run, host, found, why)
   if not run.stop then record:put("unknown", true) end
   record:put("error", why)
   record:times()
-  if host.text then record:put("return_data", said_of(host)) end
+  put_text(run, host, record)
   return { status = FAILED, record = record }
 end
 
@@ -150,6 +158,7 @@ function outcomes.unstarted(run, host, why)
     why = "ansible did nothing on this host: no task of the play was for it"
   end
   record:put("error", why)
+  put_text(run, host, record)
   return { status = run.stop and SKIPPED or FAILED, record = record }
 end
 

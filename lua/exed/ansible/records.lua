@@ -89,6 +89,12 @@ function records:output(name, bytes, total)
   if not whole then self:raw(name .. "_b64", '"' .. text.base64(bytes) .. '"') end
 end
 
+-- A stream of which all that is kept has gone out as parts.
+function records:told(name, total)
+  self:put(name .. "_bytes", total)
+  self.mask = self.mask | STREAM[name]
+end
+
 -- When it started and how long it took, if it did.
 function records:times()
   local host = self.host

@@ -108,9 +108,9 @@ end
 
 -- ---- time limits --------------------------------------------------------------------------------
 
--- Has a record made of a host that is still without one, by make(host, found).
+-- Has a record made of a host that is still without one, by make(self, host, found).
 local function account(self, host, make, found)
-  if host.phase ~= "done" then self.writer:done(host, make(host, found)) end
+  if host.phase ~= "done" then self.writer:done(host, make(self, host, found)) end
 end
 
 -- The hosts of the list that Ansible has not spoken of since their time was over.
@@ -215,7 +215,7 @@ local function settle(self, ended)
   local why = outcomes.why(self, ended)
   local found = #running > 0 and leftovers.kill(self, running) or {}
   for _, host in ipairs(running) do
-    account(self, host, host.overdue and outcomes.timed_out or function(_, left)
+    account(self, host, host.overdue and outcomes.timed_out or function(_, _, left)
       return outcomes.broken(self, host, left, why)
     end, found[host.index])
   end

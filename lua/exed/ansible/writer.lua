@@ -15,6 +15,7 @@ local BYTES <const> = 512 * 1024
 -- What is kept of each stream once the job's outputs are over their limit, or the store is nearly
 -- full.
 local CUT <const> = 4096
+local PART_COST <const> = 100 -- what a part costs the store beside its bytes
 local WORD <const> = {
   [1] = "ok", [2] = "skipped", [3] = "failed", [4] = "unreachable", [5] = "changed",
 }
@@ -48,10 +49,19 @@ function writer:mark(host)
   return false
 end
 
+-- Queues a line of a host's output, which followers see before its record.
+function writer:line(host, line)
+  local at = host.told or 0
+  host.told = at + #line
+  local queue, n = self.queue, #self.queue
+  queue[n + 1], queue[n + 2], queue[n + 3] = host.index, "part", 0
+  queue[n + 4], queue[n + 5] = #line + PART_COST, ("1 %d\n"):format(at) .. line
+end
+
 -- Queues the entries of a host's end. found: status, record.
 function writer:done(host, found)
   host.phase = "done"
-  local entries = found.record:entries(found.status, self.work.name)
+  local entries = found.record:entries(found.status, self.work.name or self.owner.plan.role)
   table.move(entries, 1, #entries, #self.queue + 1, self.queue)
   metrics.count("exed_records_total", ('status="%s"'):format(WORD[found.status]))
 end
