@@ -46,7 +46,7 @@
 ---@field summary string
 ---@field query? table<string, exed.Arg>
 ---@field body? table<string, exed.Arg>
----@field answers? table<integer, table<string, exed.Arg>>
+---@field answers? table<integer, string|table> by status: the name of a shape, or a JSON schema
 ---@field changes? boolean
 ---@field socket? boolean
 ---@field run fun(req: exed.Request): integer?, any, table<string, string>?

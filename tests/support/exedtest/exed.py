@@ -332,11 +332,14 @@ class Exed(Fixture):
 
     def follow(self, jid, timeout=30.0, query="follow=1&outputs=1"):
         """Follows a job: yields the JSON of each line, first the job object, then {host: record}."""
-        rest = b""
+        rest, number = b"", 0
         for _, chunk in self.follow_chunks(jid, timeout, query):
             *whole, rest = (rest + chunk).split(b"\n")
             for line in whole:
-                yield json.loads(line)
+                value = json.loads(line)
+                openapi.check_line(number, value)
+                number += 1
+                yield value
         assert not rest, "the stream ended in the middle of a line: %r" % rest[:200]
 
     def records(self, jid, timeout=30.0):

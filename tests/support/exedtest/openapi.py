@@ -121,6 +121,13 @@ def _problem(method, target, status, headers, body, own_paths):
     return misfit(schema, body)
 
 
+def check_line(number, value):
+    """The same of a line of a job that is followed: the job object first, then records and lines of output."""
+    problem = jsonschema and misfit({"$ref": "#/components/schemas/" + ("Chunk" if number else "Job")}, value)
+    assert not problem, "a followed job's line %d: not as in the API's document: %s\n%s" % (
+        number, problem, str(value)[:1000])
+
+
 def check(method, target, status, headers, body, own_paths=False):
     """Raises AssertionError when the answer (headers: lower case names; body: JSON or text) is not as the
     document says. own_paths: the node has handlers of its own, which are not in it."""
