@@ -5,6 +5,7 @@ again; ?; back; a bad revision on 20 hosts, also when the node is killed in the 
 import functools
 import http.server
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -44,6 +45,12 @@ class Release(unittest.TestCase):
         cls.builds = cls.sshd.path("builds")
         os.makedirs(cls.builds)
         cls.exed = Exed(cls.sshd, {"tasks": {"local_files": cls.builds}})
+        os.makedirs(cls.exed.path("modules", "tasks"), mode=0o755)
+        with open(os.path.join(ROOT, "doc", "releases.md"), encoding="utf-8") as f:
+            task = re.search("```lua\n(.*?)```", f.read(), re.S)[1]
+        with open(cls.exed.path("modules", "tasks", "release_shop.lua"), "w", encoding="utf-8") as f:
+            f.write(task.replace("/builds/", cls.builds + "/"))
+        cls.exed.conf["runner"] = {"modules": cls.exed.path("modules")}
         cls.addClassCleanup(cls.exed.stop)
         cls.exed.start(limit=30)
         cls.numbers = iter(range(1000))
@@ -198,6 +205,16 @@ class Release(unittest.TestCase):
         self.assertEqual(self.releases("web01"), ["v1", "v3"], "nothing half made is left")
         job = self.run_release("v1", targets="web01", checksum="0" * 64, state=FAILURE)
         self.assertIn("made of an archive with the checksum", self.outcomes(job)["web01"][1])
+
+    def test_a_task_of_an_app(self):
+        self.app = "shop"
+        self.archive("v1")
+        jid = self.exed.submit("/tasks", {"targets": FEW, "taskname": "release_shop", "taskopts": {"revision": "v1"}})
+        job = self.exed.wait_job(jid, 120)
+        self.assertEqual((job["state"], job["value"]["switched"]), (DONE, 2), self.outcomes(job))
+        self.all_live("v1", "v1")
+        answer = self.exed.post("/tasks", {"targets": FEW, "taskname": "release_shop"})
+        self.assertEqual((answer.status, answer.body["message"]), (400, "'revision' is missing"))
 
     def test_nothing_is_linked_through_a_link_of_the_archive(self):
         path, away = os.path.join(self.builds, self.app + ".tar"), self.sshd.path("away", self.app)
