@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,18 +35,26 @@ static int make_dirs(const char *path, struct err *err)
 	return 0;
 }
 
+static int check_owner(const char *path, struct stat *st, struct err *err)
+{
+	if (stat(path, st))
+		return err_errno(err, "cannot look at state directory %s", path);
+	if (!S_ISDIR(st->st_mode))
+		return err_set(err, ERR_INVALID, "state directory %s is not a directory", path);
+	if (st->st_uid != geteuid())
+		return err_set(err, ERR_REFUSED,
+			       "state directory %s belongs to uid %u, and exed runs as uid %u", path,
+			       (unsigned)st->st_uid, (unsigned)geteuid());
+	return 0;
+}
+
 static int check_dir(const char *path, struct err *err)
 {
 	struct stat st;
+	int rc = check_owner(path, &st, err);
 
-	if (stat(path, &st))
-		return err_errno(err, "cannot look at state directory %s", path);
-	if (!S_ISDIR(st.st_mode))
-		return err_set(err, ERR_INVALID, "state directory %s is not a directory", path);
-	if (st.st_uid != geteuid())
-		return err_set(err, ERR_REFUSED,
-			       "state directory %s belongs to uid %u, and exed runs as uid %u", path,
-			       (unsigned)st.st_uid, (unsigned)geteuid());
+	if (rc)
+		return rc;
 	if ((st.st_mode & 077) && chmod(path, 0700))
 		return err_errno(err, "cannot take others' rights from state directory %s", path);
 	if (access(path, W_OK | X_OK))
@@ -97,5 +106,50 @@ int state_dir_open(const char *path, struct err *err)
 	if (!rc)
 		return fd;
 	close(fd);
+	return rc;
+}
+
+static bool is_missing(const char *path, struct stat *st)
+{
+	return stat(path, st) && (errno == ENOENT || errno == ENOTDIR);
+}
+
+/* Whether the nearest directory above the path that there is can take a new one. */
+static int check_parent(const char *path, struct err *err)
+{
+	char part[PATH_MAX];
+	struct stat st;
+	char *slash = part;
+
+	if (!*path || strlen(path) >= sizeof(part))
+		return err_set(err, ERR_INVALID, "state directory: the path is empty or too long");
+	strcpy(part, path);
+	while (slash && is_missing(part, &st)) {
+		slash = strrchr(part, '/');
+		if (!slash)
+			strcpy(part, ".");
+		else
+			slash[slash == part] = '\0';
+	}
+	if (stat(part, &st))
+		return err_errno(err, "cannot make directory %s in %s", path, part);
+	if (!S_ISDIR(st.st_mode))
+		return err_set(err, ERR_INVALID, "cannot make directory %s: %s is not a directory", path,
+			       part);
+	if (faccessat(AT_FDCWD, part, W_OK | X_OK, AT_EACCESS))
+		return err_errno(err, "cannot make directory %s in %s", path, part);
+	return 0;
+}
+
+int state_dir_check(const char *path, struct err *err)
+{
+	struct stat st;
+	int rc;
+
+	if (is_missing(path, &st))
+		return check_parent(path, err);
+	rc = check_owner(path, &st, err);
+	if (!rc && faccessat(AT_FDCWD, path, W_OK | X_OK, AT_EACCESS))
+		rc = err_errno(err, "state directory %s cannot be written", path);
 	return rc;
 }

@@ -11,4 +11,9 @@
  * long as a few calls on local files take. */
 int state_dir_open(const char *path, struct err *err);
 
+/* Whether state_dir_open could make the directory and write in it, changing nothing: 0, or -ERR_x;
+ * ERR_REFUSED: it belongs to another user. Whether another process holds it is not looked at. As
+ * above. */
+int state_dir_check(const char *path, struct err *err);
+
 #endif

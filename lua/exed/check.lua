@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- What `exed -t` checks besides the settings: the inventory and the plugins. Says all that is
--- wrong on standard error. Opens no store and listens nowhere.
+-- What `exed -t` checks besides the settings: the inventory, the plugins and the state directory.
+-- Says all that is wrong on standard error. Opens no store and listens nowhere.
 
 local config = require "exed.config"
 local inventory = require "exed.inventory"
@@ -8,6 +8,7 @@ local inventory_holder = require "exed.inventory.holder"
 local json = require "exed.json"
 local plugins = require "exed.plugins"
 local programs = require "exed.inventory.programs"
+local state = require "exed.state"
 local sys = require "exed.sys"
 
 local problems = {}
@@ -46,6 +47,15 @@ local function check_plugins()
   if err then problem("[runner] executor: %s", err.message) end
 end
 
+-- exed itself may run as another user than who checks its settings.
+local function check_state()
+  local ok, err = state.check(config.store.dir)
+  if ok then return end
+  if err.code == "refused" then return warn("[store] dir: %s", err.message) end
+  problem("[store] dir: %s", err.message)
+end
+
 check_inventory()
 check_plugins()
+check_state()
 if #problems > 0 then error { code = "invalid", message = table.concat(problems, "\n") } end

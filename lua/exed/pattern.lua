@@ -3,10 +3,12 @@
 --   web01  web*  web?[12]  group  all  *      a host, a glob over hosts and groups, a group
 --   web:db  web,db      both           web:&prod   only those that are also in prod
 --   web:!web01          without        web[01:20]  names in a range (also [a:d], with a step)
+--   web[01-03,07]                      names as exed-run folds them
 --   web[0] web[-1] web[0:2] web[1:]    by place in a group or among the hosts of a glob
 -- An exact host name wins over all other meanings. `[2]` or `[1:3]` at the end, after something
 -- that names hosts, is by place; with leading zeros ([01:03]) it is a range of names when one of
--- these is a host. After something that names nothing it is a range or a part of a glob.
+-- these is a host, and [1-3] is one when all of them are. After something that names nothing it is
+-- a range or a part of a glob.
 --   ~(web|db)\d+               a regular expression over hosts and groups, from the start of a name
 -- Differs from Ansible: names in ranges, ':' within a comma list, IPv6 addresses between ':', ':'
 -- in the brackets of a regular expression, no implicit localhost, and places count each host once.
@@ -135,21 +137,21 @@ end
 -- True when the text has a range of names in brackets.
 local function has_range(text)
   for inside in text:gmatch "%[([^%]]*)%]" do
-    if inside:find "^%d+:%d+$" or inside:find "^%d+:%d+:%d+$" or inside:find "^%a:%a$"
-      or inside:find "^%a:%a:%d+$" then
+    if names.is_folded(inside) or inside:find "^%d+:%d+$" or inside:find "^%d+:%d+:%d+$"
+      or inside:find "^%a:%a$" or inside:find "^%a:%a:%d+$" then
       return true
     end
   end
   return false
 end
 
--- Ranges are expanded, other brackets are kept for the glob.
-local function range_names(state, text)
+-- Ranges are expanded, other brackets are kept for the glob; not so when all of them are ranges.
+local function range_names(state, text, all)
   local kept, masked = {}, text:gsub("%[([^%]]*)%]", function(inside)
-    if has_range("[" .. inside .. "]") then return nil end
+    if all or has_range("[" .. inside .. "]") then return nil end
     return "\1" .. inside .. "\2"
   end)
-  local list, problem = names.expand(masked, MAX_NAMES)
+  local list, problem = names.expand(masked, MAX_NAMES, true)
   if not list then refuse("bad pattern %s: %s", words.show(text), problem) end
   state.names = state.names + #list
   if state.names > MAX_NAMES then
@@ -163,10 +165,10 @@ local function range_names(state, text)
 end
 
 -- The hosts of all names in a range, and the names that name nothing.
-local function match_range(state, text)
+local function match_range(state, text, all)
   local found, unknown = {}, {}
   local by_name, groups = state.inventory.by_name, state.inventory.groups
-  for _, name in ipairs(range_names(state, text)) do
+  for _, name in ipairs(range_names(state, text, all)) do
     local host = not groups[name] and by_name[name]
     local hosts = not host and enumerate(state, name)
     if host then
@@ -182,6 +184,20 @@ local function match_range(state, text)
   return unique(found), unknown
 end
 
+-- What ends in places that are rather names: [01:03] when one of these is a host, [1-3] when all
+-- are. Returns their hosts and the unknown names; nil when it is by place.
+local function by_name_first(state, text, base)
+  local first, sign, last = text:match "%[(%d+)([:-])(%d+)%]$"
+  local padded = first and first:find "^0%d"
+  if not first or glob.is_glob(base) or not padded and sign == ":" then return nil end
+  if sign == "-" then
+    local count = tonumber(last) - tonumber(first) + 1
+    if count < 1 or count > #state.inventory.hosts or padded and #first ~= #last then return nil end
+  end
+  local found, unknown = match_range(state, text, true)
+  if #found > 0 and (padded or #unknown == 0) then return found, unknown end
+end
+
 -- The hosts of one pattern without operator, and a list of what in it names nothing.
 local function match_one(state, text)
   if is_regex(text) then
@@ -193,10 +209,8 @@ local function match_one(state, text)
   local ranged = has_range(text)
   local base, first, last = subscript(text)
   if base then
-    if ranged and text:find "%[0%d+:%d+%]$" and not glob.is_glob(base) then
-      local found, unknown = match_range(state, text)
-      if #found > 0 then return found, unknown end
-    end
+    local found, unknown = by_name_first(state, text, base)
+    if found then return found, unknown end
     local list = enumerate(state, base)
     if list and #list > 0 then
       local taken = take(list, first, last)

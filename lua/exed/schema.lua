@@ -84,7 +84,7 @@ local function from_text(field, value, name)
     if type(decoded) == "table" and schema.json.is_array(decoded) then
       table.move(decoded, 1, #decoded, #parts + 1, parts)
     else
-      for part in item:gmatch "[^,]+" do parts[#parts + 1] = part:match "^%s*(.-)%s*$" end
+      for part in words.parts(item) do parts[#parts + 1] = part:match "^%s*(.-)%s*$" end
     end
   end
   return types.joined(parts)

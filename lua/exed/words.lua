@@ -64,4 +64,22 @@ function words.show(value)
   return "'" .. text .. "'"
 end
 
+-- The parts of a comma list that are not empty, for a `for`. A ',' between numbers in brackets, as
+-- in web[01-03,07], is part of a name.
+function words.parts(text)
+  local from = 1
+  return function()
+    while from <= #text do
+      local stop = text:find("[,%[]", from)
+      while stop and text:sub(stop, stop) == "[" do
+        stop = text:find("[,%[]", text:match("^%[%d[%d,-]*%]()", stop) or stop + 1)
+      end
+      stop = stop or #text + 1
+      local part = text:sub(from, stop - 1)
+      from = stop + 1
+      if part ~= "" then return part end
+    end
+  end
+end
+
 return words

@@ -3,6 +3,8 @@
  *   open([dir]) -> state | nil, err     default: $STATE_DIRECTORY, else /var/lib/exed as root, else
  *                                       $XDG_STATE_HOME/exed or ~/.local/state/exed
  *   path([dir]) -> text                 the same directory, whoever holds it
+ *   check([dir]) -> true | nil, err     whether it could be made and written, changing nothing; code refused:
+ *                                       it is another user's
  *   state:path() -> text                state:node_id() -> text, the same in every life of the node
  *   state:key() -> text                 so too: what seals secrets (exed.text), known to this node only */
 #include <errno.h>
@@ -84,6 +86,18 @@ static int l_open(lua_State *L)
 	return 1;
 }
 
+static int l_check(lua_State *L)
+{
+	char path[PATH_MAX];
+	struct err err;
+
+	check_path(L, path, sizeof(path));
+	if (state_dir_check(path, &err))
+		return fiber_push_err(L, &err, "state.check");
+	lua_pushboolean(L, 1);
+	return 1;
+}
+
 static int l_gc(lua_State *L)
 {
 	struct state *s = luaL_checkudata(L, 1, STATE);
@@ -157,6 +171,7 @@ static const luaL_Reg methods[] = {
 static const luaL_Reg functions[] = {
 	{ "open", l_open },
 	{ "path", l_default_path },
+	{ "check", l_check },
 	{ NULL, NULL },
 };
 

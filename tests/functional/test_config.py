@@ -94,6 +94,31 @@ class Check(unittest.TestCase):
             self.assertIn(words, said)
         self.assertTrue(all(line.startswith("exed: ") for line in said.splitlines()), said)
 
+    def test_the_state_directory_could_be_made_and_written(self):
+        for path, words in (
+                ("hosts", "state directory hosts is not a directory"),
+                ("hosts/state", "cannot make directory hosts/state"),
+                (self.dir + "/hosts/a/b", "cannot make directory %s/hosts/a/b" % self.dir)):
+            said = self.check("[store]\ndir = %s\n" % path, 2)
+            self.assertTrue(said.startswith("exed: [store] dir: "), said)
+            self.assertIn(words, said)
+        os.mkdir(self.dir + "/there", 0o755)
+        for path in ("there", "there/state", "new", self.dir + "/one/two/three"):
+            self.assertEqual(self.check("[store]\ndir = %s\n" % path, 0), "")
+
+    @unittest.skipUnless(os.geteuid() == 0, "needs root to give a directory away")
+    def test_the_state_directory_of_another_user_is_a_warning(self):
+        os.mkdir(self.dir + "/there")
+        os.chown(self.dir + "/there", 12345, 12345)
+        self.assertIn("exed: warning: [store] dir: state directory there belongs to uid 12345",
+                      self.check("[store]\ndir = there\n", 0))
+
+    @unittest.skipIf(os.geteuid() == 0, "root may write everywhere")
+    def test_the_state_directory_of_which_the_parent_is_not_ours(self):
+        os.mkdir(self.dir + "/shut", 0o500)
+        said = self.check("[store]\ndir = shut/state\n", 2)
+        self.assertIn("cannot make directory shut/state in shut: Permission denied", said)
+
     def test_what_is_odd_is_a_warning(self):
         os.remove(os.path.join(self.dir, "hosts"))
         said = self.check("[ssh]\nknown_hosts = ./kh\n[api]\nlisten = 127.0.0.1:1\nlisten_port = 2\n"

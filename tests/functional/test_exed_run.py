@@ -375,6 +375,7 @@ class Others(Hosts):
         self.assertEqual(sorted(out.splitlines()), [name + ": ok" for name in self.all_names()])
         self.assertEqual(self.outcome(err), (4, "4 ok"))
         self.assertEqual(self.run_text("ping", "-b", "web")[0], "== web[01-04] (4 hosts)\nok\n")
+        self.assertEqual(self.run_text("ping", "-b", "web[01,03-04]")[0], "== web[01,03-04] (3 hosts)\nok\n")
 
     def test_service(self):
         for host in self.hosts.hosts:

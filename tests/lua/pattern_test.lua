@@ -3,6 +3,7 @@
 
 local glob = require "exed.glob"
 local inventory = require "exed.inventory"
+local ranges = require "exed.cli.ranges"
 local t = require "support"
 
 local INV = assert(inventory.parse("hosts", [[
@@ -93,6 +94,46 @@ t.test("ranges name hosts, with leading zeros also where a group could be meant"
     ["web[07:09]"] = "", ["dc-[1:2]"] = "h.dc1.example.com", ["web0[1:3:2]"] = "web01 web03",
     ["w[a:e]b0*"] = "web01 web02 web03 web04 web05", ["web[01:02]*"] = "web01 web02",
   } do t.eq(match(text), want, text) end
+end)
+
+t.test("what exed-run folds is read again, ',' in brackets too", function()
+  for text, want in pairs {
+    ["web[01-03]"] = "web01 web02 web03", ["web[01-02,05]"] = "web01 web02 web05",
+    ["web[01,04]"] = "web01 web04", ["c[1,2]"] = "c1 c2", ["c[1-2]"] = "c1 c2",
+    ["db,web[01,03-04],c1"] = "dba dbb dbc web01 web03 web04 c1",
+    ["web:!web[01-02,04]"] = "web03 web05", ["web:&web[01-02]:!c1"] = "web01 web02",
+    ["w?b[01-02,05]"] = "web01 web02 web05", ["web[1-2]"] = "web02 web03",
+    ["web[04-09]"] = "web04 web05", ["web[1-999999999]"] = "web02 web03 web04 web05",
+    ["web0[1-2,9]"] = "web01 web02", ["web[01-3]"] = "web02 web03 web04",
+  } do t.eq(match(text), want, text) end
+  t.eq(resolve { "web[04-06]", "c[1,7]" }, "web04 web05 c1 | web06 c7")
+  for text, part in pairs {
+    ["x[1-2,]y["] = "without ']'", ["x[1--2]"] = "[01-03,07]", ["x[10-9,1]"] = "smaller value",
+    ["x[1-99999,1-99999]"] = "too many names", ["x[01-100,5]"] = "same length",
+  } do
+    local list, err = INV:match(text)
+    t.eq(list, nil, text)
+    t.has(err.message, part, text)
+  end
+end)
+
+t.test("what fold makes of hosts names the same hosts", function()
+  math.randomseed(11)
+  for _ = 1, 60 do
+    local list, has, lines = {}, {}, {}
+    for _ = 1, math.random(2, 40) do
+      local name = ("%s%0" .. math.random(1, 3) .. "d%s"):format(({ "a", "web", "10.0.0." })[
+        math.random(3)], math.random(0, 120), ({ "", "-x", ".dc1" })[math.random(3)])
+      if not has[name] then
+        has[name], list[#list + 1] = true, name
+        lines[#lines + 1] = name
+      end
+    end
+    local inv = assert(inventory.parse("hosts", "[web]\n" .. table.concat(lines, "\n") .. "\n"))
+    local found = {}
+    for _, host in ipairs(assert(inv:match(ranges.fold(list)))) do found[#found + 1] = host.name end
+    t.eq(ranges.sort(found), ranges.sort(list), ranges.fold(list))
+  end
 end)
 
 t.test("IPv6 addresses are not split at ':'", function()

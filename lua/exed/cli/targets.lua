@@ -24,10 +24,10 @@ targets.options = {
 }
 
 targets.pattern_help = [[
-PATTERN names hosts as the API's targets do: a host, a group, a glob (web*), a range (web[01:20]),
-a part of a group (web[0:2]), a regular expression (~(web|db)\d+), several with commas, without
-some (web:!web03) and only those that are also in another group (web:&prod). "all" is all of
-them.]]
+PATTERN names hosts as the API's targets do: a host, a group, a glob (web*), a range (web[01:20],
+or web[01-03,07] as it is shown), a part of a group (web[0:2]), a regular expression
+(~(web|db)\d+), several with commas, without some (web:!web03) and only those that are also in
+another group (web:&prod). "all" is all of them.]]
 
 -- The hosts of a comma list as an inventory.
 local function of_list(text)

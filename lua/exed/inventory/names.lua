@@ -128,9 +128,31 @@ local function sequence(range, limit)
   return list
 end
 
+-- Reads numbers as exed-run folds them: 01-03,07. Returns a list of their texts.
+local function folded(inside, limit)
+  local list = {}
+  for item in inside:gmatch "[^,]+" do
+    local first, last = item:match "^(%d+)%-(%d+)$"
+    first, last = first or item:match "^%d+$", last or item
+    if not first then return nil, "numbers in brackets are written [01-03,07]" end
+    local more, problem = sequence(first .. ":" .. last, limit - #list)
+    if not more then return nil, problem end
+    table.move(more, 1, #more, #list + 1, list)
+  end
+  return list
+end
+
+-- Whether this is what exed-run writes into brackets. One digit to another is a glob, too, which
+-- names the same hosts.
+function names.is_folded(inside)
+  return inside:find "^%d[%d,-]*$" and inside:find "[,-]" and not inside:find "^%d%-%d$" and true
+    or false
+end
+
 -- The names that a text with ranges stands for, the last range counting fastest. A text without
--- '[' is its own only name. `limit` bounds the number of names.
-function names.expand(text, limit)
+-- '[' is its own only name. `limit` bounds the number of names. With `fold`, a bracket may also be
+-- as exed-run writes it: web[01-03,07].
+function names.expand(text, limit, fold)
   local done = { "" }
   local pos = 1
   while true do
@@ -143,7 +165,9 @@ function names.expand(text, limit)
     end
     local close = text:find("]", open, true)
     if not close then return nil, "a '[' without ']'" end
-    local list, problem = sequence(text:sub(open + 1, close - 1), limit)
+    local inside = text:sub(open + 1, close - 1)
+    local read = fold and inside:find "^%d[%d,-]*$" and folded or sequence
+    local list, problem = read(inside, limit)
     if not list then return nil, problem end
     if #done * #list > limit then
       return nil, ("a range gives too many names, at most %d are allowed"):format(limit)

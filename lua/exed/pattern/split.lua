@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- Splits the text of an inventory pattern at ',' and ':' into single patterns. A ':' in brackets
--- or in an IPv6 address splits nothing; a ',' always does.
+-- or in an IPv6 address splits nothing; a ',' does, but between numbers in brackets.
 
 local names = require "exed.inventory.names"
 local words = require "exed.words"
@@ -72,7 +72,7 @@ end
 -- Calls add(part) for each single pattern of a text, operators kept; refuse(format, ...) raises.
 local function split(inventory, text, refuse, add)
   if text:find "%c" then refuse("a pattern must not have control characters") end
-  for piece in text:gmatch "[^,]+" do
+  for piece in words.parts(text) do
     piece = piece:match "^%s*(.-)%s*$"
     if piece ~= "" then split_colons(inventory, piece, refuse, add) end
   end

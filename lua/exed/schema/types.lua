@@ -120,7 +120,7 @@ end
 
 -- The parts of a comma list, blanks trimmed, empty ones left out. Goes on to one too many only.
 local function comma_parts(value, into)
-  for part in value:gmatch "[^,]+" do
+  for part in words.parts(value) do
     if #into > MAX_ITEMS then break end
     local trimmed = part:match "^%s*(.-)%s*$"
     if trimmed ~= "" then into[#into + 1] = trimmed end
