@@ -16,7 +16,7 @@ PKGS_test="libcmocka-dev openssh-server openssh-client openssl python3 procps go
 # Debian's npm is some hundred packages; another one will do.
 command -v npm >/dev/null 2>&1 || PKGS_test="$PKGS_test npm"
 PKGS_bench="pdsh clustershell pssh python3-asyncssh ansible-core openssh-client redis-tools nginx-light
-	libnginx-mod-http-lua lua-nginx-redis wrk"
+	libnginx-mod-http-lua lua-nginx-redis rsync wrk"
 PKGS_lint="lua-check clang clang-tidy"
 PKGS_fuzz="clang libclang-rt-14-dev"
 
@@ -26,7 +26,7 @@ LIBS_test="cmocka"
 PROGRAMS_build="cc pkg-config redis-server"
 PROGRAMS_demo="ssh-keygen curl"
 PROGRAMS_test="ssh-keygen openssl python3 go ansible-inventory busybox clush"
-PROGRAMS_bench="pdsh clush parallel-ssh ansible ssh redis-benchmark nginx wrk"
+PROGRAMS_bench="pdsh clush parallel-ssh ansible ssh redis-benchmark nginx rsync wrk"
 PROGRAMS_lint="luacheck clang-tidy"
 PROGRAMS_fuzz="clang"
 

@@ -18,6 +18,7 @@ import time
 import traceback
 
 import meter
+import files
 import hosts
 import loop
 import records
@@ -26,7 +27,7 @@ from table import as_json, lines_of, markdown, text_table
 
 from exedtest import ROOT
 
-ROWS = hosts.ROWS + web.ROWS + records.ROWS + loop.ROWS
+ROWS = hosts.ROWS + web.ROWS + records.ROWS + loop.ROWS + files.ROWS
 GROSS = 2.0  # how far over the bar fails the short form
 
 
