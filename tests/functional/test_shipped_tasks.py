@@ -13,10 +13,20 @@ import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
 
-from exedtest import Exed, Sshd  # noqa: E402
+from exedtest import Exed, Sshd, wait_until  # noqa: E402
 from exedtest.exedrun import LIMIT, OnHosts  # noqa: E402
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+
+# What stands before the host's own programs in its PATH: nothing here may reach this machine's reboot.
+PROGRAMS = {
+    "cat": 'case $1 in /proc/sys/kernel/random/boot_id) set -- "$EXED_TEST_DIR/boot" ;; esac; exec /bin/cat "$@"',
+    "sync": "exit 0",
+    "reboot": 'echo reboot >>"$EXED_TEST_DIR/resets"; %s',
+    "shutdown": 'echo shutdown >>"$EXED_TEST_DIR/resets"; %s',
+}
+BOOTS = 'echo 22222222-2222-2222-2222-222222222222 >"$EXED_TEST_DIR/boot"'
 
 
 class Shipped(OnHosts):
@@ -83,6 +93,51 @@ end }""" % server.server_port)
                 thread.join()
         self.assertEqual([body for body, _ in seen], ["a", "b"])
         self.assertEqual(len({key for _, key in seen if key}), 2, seen)
+
+    def make_bootable(self, name, reboot, shutdown):
+        host = self.hosts.host[name]
+        os.makedirs(os.path.join(host.dir, "bin"), exist_ok=True)
+        for program, text in PROGRAMS.items():
+            path = os.path.join(host.dir, "bin", program)
+            with open(path, "w", encoding="utf-8") as f:
+                f.write("#!/bin/sh\n%s\n" % (text.replace("%s", reboot if program == "reboot" else shutdown)))
+            os.chmod(path, 0o755)
+        with open(os.path.join(host.dir, "boot"), "w", encoding="utf-8") as f:
+            f.write("11111111-1111-1111-1111-111111111111\n")
+        return host
+
+    def resets(self, name):
+        path = os.path.join(self.hosts.host[name].dir, "resets")
+        return self.hosts.host[name].read("resets").split() if os.path.exists(path) else []
+
+    def test_reboot_escalation_by_ssh(self):
+        """A host counts as rebooted when it has another boot; a node that dies resets no host twice."""
+        hosts = [self.make_bootable("web02", BOOTS, "exit 1"), self.make_bootable("web03", "exit 1", BOOTS),
+                 self.make_bootable("web04", "sleep 2; " + BOOTS, "exit 1")]
+        with Exed(self.hosts, {"ssh": {"agent": "none"}}) as exed:
+            found = exed.records(exed.execute(
+                [host.name for host in hosts], "for p in reboot shutdown sync; do command -v $p; done"))
+            for host in hosts:
+                self.assertEqual(found[host.name][0]["stdout"], "".join(
+                    "%s/bin/%s\n" % (host.dir, name) for name in ("reboot", "shutdown", "sync")), "not its own")
+
+            def begin(names):
+                return exed.submit("/tasks", {"targets": names, "taskname": "reboot_escalation", "taskopts": {
+                    "methods": ["ssh"], "down": "3s", "size": len(names)}})
+
+            def outcome(jid, name):
+                return exed.wait_job(jid, LIMIT)["return_data"][name][-1]["return_data"]
+
+            last = begin(["web04"])
+            wait_until(lambda: self.resets("web04"), LIMIT, "it is reset")
+            exed.kill9()
+            exed.start()
+            jid = begin(["web02", "web03"])
+            self.assertEqual(outcome(jid, "web02"), "rebooted by ssh")
+            self.assertEqual(outcome(jid, "web03"), "rebooted by ssh")
+            self.assertEqual(outcome(last, "web04"), "rebooted by ssh")
+        self.assertEqual([self.resets(name) for name in ("web02", "web03", "web04")],
+                         [["reboot"], ["reboot", "shutdown"], ["reboot"]])
 
     def test_reboot_escalation_hands_off_what_was_reset_in_vain(self):
         """The reset does nothing, so the host stays up."""
