@@ -2,6 +2,7 @@
 -- A node: one exed process with its store, inventory, plugins, runner and API. It starts in the
 -- order in which things need each other and ends in the reverse.
 
+local ansible_files = require "exed.ansible.files"
 local api = require "exed.api"
 local asking = require "exed.asking"
 local child = require "exed.redis_child"
@@ -214,6 +215,7 @@ end
 local function open(self)
   local ok, err = open_state(self)
   if not ok then return nil, err end
+  ansible_files.sweep(self.dir:path())
   self.plugins = plugins.open(self)
   self.tasks = tasks.open(self)
   open_inventory(self)

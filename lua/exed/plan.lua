@@ -42,7 +42,7 @@ function plan.ask(node, request)
   if not checked then return bad("the plan of executor %s: %s", name, problem) end
   made = checked
   if made.ansible and not node.runner then
-    return bad("executor %s works in a running exed only: ask it (exed-run --server)", name)
+    return bad("executor %s works in a running exed only: ask its API", name)
   end
   if made.ansible and request.fence then
     return bad("executor %s has no fence: what a lost node had started is unknown", name)

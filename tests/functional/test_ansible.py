@@ -352,6 +352,8 @@ class Ends(Case):
     def test_a_node_that_died_runs_nothing_twice(self):
         jid, runs = self.start(window=1), self.runs()
         self.assertTrue(runs)
+        old = os.path.join(self.exed.state, "ansible", "another")
+        os.makedirs(old)
         self.exed.kill9()
         wait_until(lambda: not any(alive(pid) for pid in runs), 30, "its ansible ends by itself")
         self.exed.start()

@@ -38,6 +38,14 @@ end
 
 function files.remove(dir) proc.run { argv = { "rm", "-rf", "--", dir } } end
 
+-- Where the directories of all runs are, below the node's state directory.
+function files.place(state) return state .. "/ansible" end
+
+-- Removes what a former life of the node has left there.
+function files.sweep(state)
+  if sys.stat(files.place(state)) then files.remove(files.place(state)) end
+end
+
 local function write(dir, name, text)
   local file, problem = io.open(dir .. "/" .. name, "w")
   if not file then return nil, { code = "system", message = problem } end

@@ -275,7 +275,7 @@ end
 -- ends, or nil, err.
 function run:wait()
   local place <close> = take_place(self) -- luacheck: ignore place
-  local dir = ("%s/ansible/%s.%d.%d"):format(self.node.dir:path(), self.work.jid,
+  local dir = ("%s/%s.%d.%d"):format(files.place(self.node.dir:path()), self.work.jid,
     self.work.effect, self.work.k)
   local remove <close> = setmetatable({}, { __close = function() -- luacheck: ignore remove
     files.remove(dir)
