@@ -42,6 +42,12 @@ TASK = """return {
     return { n = #job.hosts }
   end,
 }"""
+PLAYBOOK = """- hosts: "{{ _targets }}"
+  gather_facts: false
+  roles: ["{{ _role }}"]
+"""
+# Lines of operations, which any executor has to hold.
+BY_ANSIBLE = re.compile(r"1 (GET|POST) /(ping|facter|execute|deploy|service)|1 no targets|1 status|1 fault: unreachable")
 ROLE = "#!/bin/sh\necho \"$@\" \"$a\"\n"
 
 
@@ -161,6 +167,48 @@ class Lines(unittest.TestCase):
     def settle(self):
         """What the last request has begun must not be in the way of the next."""
         wait_until(lambda: {lease["host"] for lease in NODES[""].get("/leases").body} <= {"web04"}, 20, "hosts are free")
+
+
+class ByAnsible(unittest.TestCase):
+    """The same requests of operations to a node whose executor is ansible. Those that are refused need no run
+    of it; the others take seconds each, and are asked with EXED_TEST_SLOW only."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.node = node = Exed(HOSTS, {"runner": {"executor": "ansible"}, "ssh": {"connect_timeout": "20s"}},
+                               env={"HOME": "/nonexistent"})
+        node.conf["inventory"]["path"] = NODES[""].conf["inventory"]["path"]
+        node.conf["ansible"] = {"workdir": node.path("work")}
+        put(node.path("work", "playbooks", "_deploy.yml"), PLAYBOOK)
+        put(node.path("work", "playbooks", "roles", "r", "tasks", "main.yml"), "- ansible.builtin.ping:\n")
+        cls.addClassCleanup(node.stop)
+        node.start()
+
+    def loosened(self, answer):
+        """A record may have more: times, also of a ping."""
+        if isinstance(answer, dict):
+            more = {"...": True} if "status" in answer else {}
+            return {**{key: self.loosened(value) for key, value in answer.items()}, **more}
+        return answer
+
+    def run_rows(self, wanted):
+        count = 0
+        for line in filter(lambda line: BY_ANSIBLE.fullmatch(line["line"]), LINES):
+            for case in line.get("rows", ()):
+                if "$" not in json.dumps(case) and wanted(case):
+                    count += 1
+                    with self.subTest(line["line"] + ": " + case["ask"]):
+                        case = dict(case, answer=self.loosened(case.get("answer", "*")))
+                        compat.run(case, self.node.port, str, Lines.checks)
+                        wait_until(lambda: self.node.get("/leases").body == [], 60, "hosts are free")
+        return count
+
+    def test_what_is_refused(self):
+        self.assertGreater(self.run_rows(lambda case: case["status"] >= 400), 15)
+
+    @unittest.skipUnless(os.environ.get("EXED_TEST_SLOW"), "EXED_TEST_SLOW is not set")
+    def test_what_is_done(self):
+        self.assertGreater(self.run_rows(lambda case: case["status"] < 400 and "/service" not in case["ask"]), 12)
 
 
 def add_lines():
