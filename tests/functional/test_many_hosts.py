@@ -54,6 +54,12 @@ class Thousand(unittest.TestCase):
             else:
                 self.assertEqual((record["rtc"], record["stdout"]), (0, stdout))
 
+    def test_simulated_hosts_know_the_fence(self):
+        hosts = [name for name in self.fleet.names if name not in self.bad][:20]
+        job = self.exed.wait_job(self.exed.execute(hosts, "echo hello", fence=True))
+        self.assertEqual({(record[0]["status"], record[0].get("stdout")) for record in job["return_data"].values()},
+                         {(5, "hello\n")})
+
     def test_a_record_for_each_within_the_slowest_limit_and_what_the_rest_needs(self):
         start = time.monotonic()
         jid = self.exed.execute(["all"], "echo hello")

@@ -154,7 +154,22 @@ local function with_values(self, args, hidden)
   return copy
 end
 
+local function has_handle(map)
+  for _, value in pairs(map) do
+    if type(value) == "table" and value.secret then return true end
+  end
+  return false
+end
+
+local NONE <const> = {}
+
 function secrets:reveal(args)
+  local fields = args.fields or NONE
+  local any = has_handle(args) or has_handle(fields) or args.headers and has_handle(args.headers)
+  for _, name in ipairs(MAPS) do
+    any = any or type(fields[name]) == "table" and has_handle(fields[name])
+  end
+  if not any then return args, NONE end -- nearly always
   local hidden = {}
   local ok, found = pcall(with_values, self, args, hidden)
   if ok then return found, hidden end

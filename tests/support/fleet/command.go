@@ -93,7 +93,7 @@ func (s *session) command(c *simple, words []string, last int, depth int) int {
 // splitFence takes exed's fence (runtime/fence.c) apart: the assignment of its command, and its op id.
 func splitFence(text string) (head, op string, found bool) {
 	end := strings.Index(text, ";x_d=$x_b/$x_o;")
-	if end < 0 || !strings.HasPrefix(strings.TrimPrefix(text, "unset n s;"), "x_c=") {
+	if end < 0 || !strings.HasPrefix(strings.TrimPrefix(text, "unset x_nl;"), "x_c=") {
 		return "", "", false // it may be in the quotes of what wraps it
 	}
 	at := strings.LastIndex(text[:end], ";x_o=")
