@@ -35,10 +35,10 @@ class Limits(OneNode):
         self.assertEqual(job["state"], FAILURE, kind)
         self.assertEqual(self.lines(mark)[host], ["drain", "restore"], kind)
         if kind not in ("pattern", "move"):
-            self.assertRegex(job["error"], r"bad\.lua:\d", kind)
+            self.assertRegex(job["error"], r"(bad|loads_for_ever)\.lua:\d", kind)
 
     def test_bad_tasks_end_by_themselves_and_put_back(self):
-        kinds = ["loop", "pcall", "xpcall", "coroutine", "memory", "recursion", "pattern", "move", "gc"]
+        kinds = ["loop", "pcall", "xpcall", "coroutine", "memory", "recursion", "pattern", "move", "gc", "load"]
         over, found = threading.Event(), []
         looker = threading.Thread(target=self.look, args=(over, found))
         looker.start()

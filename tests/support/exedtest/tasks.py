@@ -76,6 +76,7 @@ local kinds = {
   recursion = function() local function f() return 1 + f() end f() end,
   pattern = function() return ("x"):rep(60):find(".-.-.-.-.-.-.-.-b") end,
   move = function() table.move({}, 1, 1 << 62, 2) end,
+  load = function(job) job:call "loads_for_ever" end,
   gc = function() setmetatable({}, { __gc = function() while true do end end }) end,
 }
 return {
@@ -85,7 +86,7 @@ return {
     local file = "$EXED_TEST_DIR/" .. job.args.mark
     job:defer(function() job.hosts:execute("echo restore >>" .. file) end)
     job.hosts:execute("echo drain >>" .. file)
-    kinds[job.args.kind]()
+    kinds[job.args.kind](job)
   end,
 }""",
     "needs": """
