@@ -92,7 +92,9 @@ function rerun.request(node, job, only)
   }
   if fields.operation == "task" then return add_task(node, request, fields, kept) end
   request.args, request.timeout, request.window = kept.args, kept.timeout, kept.window
-  request.lines, request.fence = kept.lines, kept.fence
+  request.lines = kept.lines
+  -- Elsewhere it follows from the lease, and not every executor has one to ask for.
+  if fields.operation == "execute" then request.fence = kept.fence end
   return request
 end
 
