@@ -189,7 +189,16 @@ static void on_killing(void *arg)
 	((struct host_run *)arg)->phase = RUN_KILLING;
 }
 
-static const struct ssh_exec_ops exec_ops = { on_output, host_end_command, may_start, on_killing };
+static void on_input_over(void *arg)
+{
+	struct host_run *run = arg;
+	int sending = RUN_SENDING;
+
+	atomic_compare_exchange_strong(&run->phase, &sending, RUN_COMMAND);
+}
+
+static const struct ssh_exec_ops exec_ops = { on_output, host_end_command, may_start, on_killing,
+					      on_input_over };
 
 static void fail(struct host_run *run, int code, const char *why)
 {
@@ -256,7 +265,7 @@ void host_run_command(struct host_run *run)
 
 	if (!(run->left ? make_question(run) : make_command(run)))
 		return;
-	run->phase = RUN_COMMAND;
+	run->phase = run->io && !run->left && run->command.content ? RUN_SENDING : RUN_COMMAND;
 	if (!run->left)
 		record_start(&run->record);
 	if (run->io)
@@ -278,7 +287,7 @@ void host_run_command(struct host_run *run)
 bool host_run_tidy(struct host_run *run)
 {
 	static const char *const env[] = { "EXED_OP=-", NULL };
-	static const struct ssh_exec_ops ops = { on_output, host_end_command, NULL, NULL };
+	static const struct ssh_exec_ops ops = { on_output, host_end_command, NULL, NULL, NULL };
 	struct err err = { 0 };
 
 	buf_clear(&run->tidy);
@@ -459,6 +468,8 @@ const char *host_run_phase(const struct host_run *run)
 {
 	int phase = run->phase;
 
+	if (phase == RUN_SENDING)
+		return "sending";
 	if (phase >= RUN_COMMAND)
 		return phase == RUN_KILLING ? "killing" : "running";
 	/* A connection is there, and the store has not said yet that it may start. */

@@ -14,7 +14,7 @@
 #include "proc.h"
 
 /* What comes after SSH_READY. */
-enum run_phase { RUN_COMMAND = SSH_READY + 1, RUN_KILLING };
+enum run_phase { RUN_SENDING = SSH_READY + 1, RUN_COMMAND, RUN_KILLING };
 
 struct host_run {
 	atomic_int refs;
@@ -121,8 +121,8 @@ void host_run_unref(struct host_run *run);
 /* Loop side. */
 void host_run_start(struct host_run *run);
 void host_run_mark(struct host_run *run, bool ok); /* the answer to fanout_run_reached */
-/* Where it is, for people: "connect", "handshake", "login", "starting" (the store is asked), "running",
- * "killing", ... Static. Any thread. */
+/* Where it is, for people: "connect", "handshake", "login", "starting" (the store is asked), "sending",
+ * "running", "killing", ... Static. Any thread. */
 const char *host_run_phase(const struct host_run *run);
 /* leave: what is fenced runs on there, for its next owner; everything else is killed. */
 void host_run_cancel(struct host_run *run, const char *reason, bool leave);

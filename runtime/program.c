@@ -171,7 +171,7 @@ static void on_end(void *arg, const struct ssh_result *result)
 	p->o.on_end(p->o.arg);
 }
 
-static const struct ssh_exec_ops exec_ops = { on_output, on_end, NULL, NULL };
+static const struct ssh_exec_ops exec_ops = { .output = on_output, .end = on_end };
 
 const struct ssh_result *program_result(const struct program *p)
 {

@@ -152,6 +152,8 @@ struct ssh_exec_ops {
 	bool (*may_start)(void *arg);
 	/* It is being killed: over its limit, or cancelled. May be NULL. */
 	void (*killing)(void *arg);
+	/* All of its stdin has been given away, or it reads no more. Over ssh only. May be NULL. */
+	void (*input_over)(void *arg);
 };
 
 struct ssh_exec;

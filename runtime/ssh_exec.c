@@ -161,6 +161,13 @@ static bool content_waits(const struct ssh_exec *x)
 	       !libssh2_channel_window_write(x->ch);
 }
 
+static void input_over(struct ssh_exec *x)
+{
+	x->input_done = true;
+	if (x->ops->input_over)
+		x->ops->input_over(x->arg);
+}
+
 /* Sends what the host's window takes, then the end of file. */
 static void input_write(struct ssh_exec *x)
 {
@@ -175,7 +182,7 @@ static void input_write(struct ssh_exec *x)
 			return;
 		n = input_next(x, &from);
 		if (!n) {
-			x->input_done = true;
+			input_over(x);
 			libssh2_channel_send_eof(x->ch);
 			return;
 		}
@@ -185,7 +192,7 @@ static void input_write(struct ssh_exec *x)
 			x->written += (uint64_t)sent;
 		}
 		if (sent < 0 && sent != LIBSSH2_ERROR_EAGAIN)
-			x->input_done = true; /* the command does not read it any more */
+			input_over(x); /* the command does not read it any more */
 		if (sent <= 0)
 			return;
 	}
@@ -297,15 +304,18 @@ static bool channel_over(const struct ssh_exec *x)
 static bool run_step(struct ssh_exec *x)
 {
 	struct ssh_conn *c = x->conn;
-	bool moved;
+	bool moved, waited;
 
 	if (!x->input_done)
 		input_write(x);
+	waited = !x->input_done && content_waits(x);
 	moved = output_read(x, SSH_STDOUT, &x->out_ended);
 	if (!c->closing)
 		moved |= output_read(x, SSH_STDERR, &x->err_ended);
 	if (c->closing)
 		return true; /* x is gone */
+	if (waited && !content_waits(x))
+		moved = true; /* the host has made room */
 	if (x->kill && !x->kill_over)
 		return moved; /* its verdict is part of the result */
 	if (channel_over(x)) {

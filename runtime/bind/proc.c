@@ -79,7 +79,7 @@ static void on_end(void *arg, const struct ssh_result *result)
 		free_run(r);
 }
 
-static const struct ssh_exec_ops exec_ops = { on_output, on_end, NULL, NULL };
+static const struct ssh_exec_ops exec_ops = { .output = on_output, .end = on_end };
 
 /* ---- the fiber's side ---- */
 

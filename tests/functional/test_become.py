@@ -63,6 +63,10 @@ class Become(unittest.TestCase):
                  for host, own in zip(cls.sshd.hosts, more)}
         inventory = cls.sshd.write("become.json", json.dumps({"all": {"hosts": hosts}}))
         cls.exed = Exed(cls.sshd, conf={"inventory": {"path": inventory}, "log": {"log_level": "debug"}})
+        cls.exed.conf["ssh"]["roles"] = cls.sshd.path("roles")
+        os.makedirs(cls.sshd.path("roles", "r"))
+        cls.sshd.write("roles/r/deploy.sh", "echo $BECAME; wc -c <file\n")
+        cls.sshd.write("roles/r/file", "x" * 200000)
         cls.addClassCleanup(cls.exed.stop)
         cls.exed.start()
 
@@ -95,6 +99,13 @@ class Become(unittest.TestCase):
                 self.assertNotIn("s3cret", record["stdout"] + record["stderr"])
         self.assertNotIn("s3cret", self.sshd.host["web02"].read("asked"))
         self.assertNotIn("s3cret", self.exed.log(1 << 20))
+
+    def test_what_is_sent_goes_to_the_other_user_behind_the_password(self):
+        for needed in (False, True):
+            self.need_password("web02", needed)
+            job = self.exed.wait_job(self.exed.submit("/deploy", {"targets": ["web02"], "role": "r"}))
+            record = job["return_data"]["web02"][0]
+            self.assertEqual((record["status"], record["return_data"]), (CHANGED, "app\n200000\n"), record)
 
     def test_what_sudo_refuses_has_failed_with_its_words(self):
         self.need_password("web05")

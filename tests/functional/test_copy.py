@@ -6,10 +6,12 @@ import glob
 import hashlib
 import json
 import os
+import shutil
 import signal
 import stat
 import sys
 import unittest
+import uuid
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "tests", "support"))
@@ -133,6 +135,34 @@ class CommandLine(OnHosts):
         self.assertEqual(self.copy("web01", tree, dest)[0], ["web01: changed"])
         self.assertEqual(sorted(os.listdir(dest)), ["link", "sub"])
         self.assertEqual(os.listdir(self.target), ["tree"])
+
+    def test_with_the_tools_of_busybox(self):
+        busybox = shutil.which("busybox")
+        for name in ("cat", "chmod", "chown", "cksum", "dd", "find", "ln", "mkdir", "mv", "rm", "sha256sum", "sort", "stat", "tar"):
+            os.makedirs(os.path.join(self.one().dir, "bin"), exist_ok=True)
+            link = os.path.join(self.one().dir, "bin", name)
+            os.symlink(busybox, link)
+            self.addCleanup(os.remove, link)
+        source = write(self.path("a"), os.urandom(200001), 0o755)
+        dest = os.path.join(self.target, "a")
+        for word in ("changed", "ok"):
+            self.assertEqual(self.copy("-m", "0751", "--backup", "web01", source, dest)[0], ["web01: " + word])
+        self.assertEqual((read(dest), stat.S_IMODE(os.stat(dest).st_mode)), (read(source), 0o751))
+        write(os.path.join(self.path("tree"), "sub", "x"), b"x", 0o700)
+        for word in ("changed", "ok"):
+            self.assertEqual(self.copy("web01", self.path("tree"), os.path.join(self.target, "tree"))[0],
+                             ["web01: " + word])
+        self.assertEqual(read(os.path.join(self.target, "tree", "sub", "x")), b"x")
+        self.assertEqual(sorted(os.listdir(self.target)), ["a", "tree"])
+
+    def test_old_leftovers_are_swept_and_young_ones_let_be(self):
+        old = write(os.path.join(self.target, ".exed-%s.0.0.1.77" % uuid.uuid4()), b"x")
+        young = write(os.path.join(self.target, ".exed-%s.0.0.1.78" % uuid.uuid4()), b"x")
+        other = write(os.path.join(self.target, ".exed-mine"), b"x")
+        for path in (old, other):
+            os.utime(path, (1, 1))
+        self.copy("web01", "-", os.path.join(self.target, "a"), data="x")
+        self.assertEqual(sorted(os.listdir(self.target)), sorted(["a", os.path.basename(young), ".exed-mine"]))
 
     def test_what_cannot_be_written_says_why_and_leaves_nothing(self):
         source = write(self.path("a"), b"x" * 100000)

@@ -82,7 +82,10 @@ class Friendly(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.bear = Dropbear().start()
-        cls.exed = Exed(cls.bear, {"ssh": {"agent": "none"}}).start()
+        os.makedirs(cls.bear.path("roles", "r"))
+        cls.bear.write("roles/r/deploy.sh", "wc -c <file\n")
+        cls.bear.write("roles/r/file", "x" * 3000000)
+        cls.exed = Exed(cls.bear, {"ssh": {"agent": "none", "roles": cls.bear.path("roles")}}).start()
 
     @classmethod
     def tearDownClass(cls):
@@ -124,6 +127,10 @@ class Friendly(unittest.TestCase):
     def test_a_fence(self):
         record = self.run_one("echo x >> $HOME/ran; cat $HOME/ran", fence=True)
         self.assertEqual((record["status"], record["stdout"]), (CHANGED, "x\n"))
+
+    def test_files_are_sent(self):
+        [record] = self.exed.wait_job(self.exed.submit("/deploy", {"targets": ["bear"], "role": "r"}))["return_data"]["bear"]
+        self.assertEqual((record["status"], record["return_data"]), (CHANGED, "3000000\n"), record)
 
     def test_a_time_limit_kills(self):
         record = self.run_one("sleep 314159 & sleep 314159", timeout=1)

@@ -261,7 +261,7 @@ static bool may_start(void *arg)
 
 void run_command(struct run *r)
 {
-	static const struct ssh_exec_ops ops = {on_output, on_end, may_start, NULL};
+	static const struct ssh_exec_ops ops = {on_output, on_end, may_start, NULL, NULL};
 
 	/* Not the same in tests that run at the same time: each kills what carries its own. */
 	snprintf(r->op_id, sizeof(r->op_id), "test%d.0.1.1", getpid());

@@ -72,7 +72,7 @@ static bool may_start(void *arg)
 	return !((struct seen *)arg)->refuse;
 }
 
-static const struct ssh_exec_ops ops = { on_output, on_end, may_start, NULL };
+static const struct ssh_exec_ops ops = { on_output, on_end, may_start, NULL, NULL };
 
 static void hangs(void *arg)
 {
