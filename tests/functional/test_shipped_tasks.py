@@ -143,6 +143,9 @@ end }""" % server.server_port)
         """The reset does nothing, so the host stays up."""
         args = {"methods": ["command"], "command": "/bin/true", "down": "1s", "max_resets": 2}
         with Exed(self.hosts, {"ssh": {"agent": "none"}, "tasks": {"local_commands": ["/bin/true"]}}) as exed:
+            plan = exed.post("/tasks", {"targets": ["web01"], "taskname": "reboot_escalation", "taskopts": args,
+                                        "dry_run": True}).body["plan"]
+            self.assertEqual([step["step"] for step in plan["steps"]], ["look", "command", "down", "up"])
             said = []
             for _ in range(3):
                 answer = exed.post("/tasks", {"targets": ["web01"], "taskname": "reboot_escalation",

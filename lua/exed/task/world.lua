@@ -227,7 +227,7 @@ function kinds.tally(self, effect, _, done)
   local times = self.tallies[key]
   if not times then
     times = {}
-    for i = 1, self.fleet.tallies[key] or 0 do times[-i] = 0 end
+    for i = 1, self.fleet.tallies and self.fleet.tallies[key] or 0 do times[-i] = 0 end
     self.tallies[key] = times
   end
   if args.change == "add" then times[effect.n] = times[effect.n] or self.now end
