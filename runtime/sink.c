@@ -20,7 +20,8 @@
 
 #define BATCH_ENTRIES 256
 #define BATCH_BYTES (512 * 1024)
-#define UNDER_WAY_MAX 16
+/* Few: what the socket does not take at once the client of Redis moves to the front with each write. */
+#define UNDER_WAY_MAX 2
 /* Hosts in one call of mark. */
 #define MARK_MAX 1024
 #define RETRY_MS 250

@@ -70,7 +70,8 @@ local function fit_of(state, text)
   return function(name) return glob.matches(parts, name) end
 end
 
--- The hosts of the groups that fit, then those whose own name does; true when a group fits.
+-- The hosts of the groups that fit, then those whose own name does; true when a group fits; true
+-- when these are all hosts, each once.
 local function match_names(state, text)
   local inventory, fits, found = state.inventory, fit_of(state, text), {}
   charge(state, #inventory.order + #inventory.hosts)
@@ -80,6 +81,8 @@ local function match_names(state, text)
       any_group = true
       local members = inventory:members(name)
       charge(state, #members)
+      -- What comes behind a group of all hosts adds none.
+      if #found == 0 and #members == #inventory.hosts then return members, true, true end
       table.move(members, 1, #members, #found + 1, found)
     end
   end
@@ -109,9 +112,9 @@ local function enumerate(state, text)
     charge(state, #members)
     return members
   end
-  local found, any_group = match_names(state, text)
+  local found, any_group, is_whole = match_names(state, text)
   if #found == 0 and not any_group then return nil end
-  return unique(found)
+  return is_whole and found or unique(found)
 end
 
 -- Reads `name[2]`, `name[-1]`, `name[0:2]`, `name[1:]`, `name[:2]`: returns the name and the first
@@ -235,7 +238,12 @@ local function sort_part(state, part)
   list[#list + 1] = text
 end
 
+-- Each list has a host once.
 local function add_hosts(state, list)
+  if #state.plain == 1 then
+    state.found = table.move(list, 1, #list, 1, {})
+    return
+  end
   for _, host in ipairs(list) do
     if not state.has[host] then
       state.has[host] = true
