@@ -120,6 +120,13 @@ class Waits(OnHosts):
         self.assertIn("login refused", self.not_down(line + key))
         self.assertIn("host key unknown", self.not_down(line + self.hosts.key, known=self.write("known", "")))
 
+    def test_the_line_of_a_wait_says_why_it_ended(self):
+        self.task("look", 'return { summary = "looks", args = {}, run = function(job)\n'
+                  'job.hosts:wait_down { timeout = 0.5 } end }')
+        self.write("exed-run.conf", self.settings() + "[runner]\nmodules = %s\n" % self.path("modules"))
+        said = self.run_text("look", "web01", code=1)[1]
+        self.assertIn("web01: wait_down: failed: not down within 0.5 s", said)
+
     def test_a_host_whose_name_has_no_address_is_not_down(self):
         for via in ("ssh", "tcp:22"):
             self.assertIn("no address", self.not_down("one ansible_host=nowhere.invalid", via))

@@ -35,7 +35,9 @@ end
 -- Why a host's record is not good, as text.
 function report.reason(record)
   if record.cancelled then return "killed" .. survivors(record) end
-  if record.timed_out then return "killed at its time limit" .. survivors(record) end
+  if record.timed_out and (record.rtc or not record.error) then
+    return "killed at its time limit" .. survivors(record)
+  end
   if record.signal then return "ended by signal " .. record.signal end
   if record.unknown then
     return "not known how it ended" .. (record.error and ": " .. record.error or "")
