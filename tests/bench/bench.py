@@ -21,13 +21,14 @@ import meter
 import files
 import hosts
 import loop
+import more
 import records
 import web
 from table import as_json, lines_of, markdown, text_table
 
 from exedtest import ROOT
 
-ROWS = hosts.ROWS + web.ROWS + records.ROWS + loop.ROWS + files.ROWS
+ROWS = hosts.ROWS + web.ROWS + records.ROWS + loop.ROWS + files.ROWS + more.ROWS
 GROSS = 2.0  # how far over the bar fails the short form
 
 
@@ -54,7 +55,7 @@ def measure(bench, row):
         row.run(bench, row)
     except Exception as e:  # the other rows are measured all the same
         traceback.print_exc()
-        row.error = "%s: %s" % (type(e).__name__, str(e)[:300])
+        row.error = ("%s: %s" % (type(e).__name__, e)).splitlines()[0][:160]
     for line in lines_of(row):
         print("  ".join(cell for cell in line if cell))
     print("  (%.0f s)" % (time.monotonic() - began), flush=True)

@@ -91,3 +91,23 @@ def tree_kb(pid, field="VmRSS"):
         except (OSError, AssertionError):
             pass  # it has ended
     return total
+
+
+def resident_kb(pids):
+    """Resident memory of several processes; a page of a file that more than one of them has counts once."""
+    own, files = 0, {}
+    for pid in pids:
+        mine, name = {}, ""
+        with open("/proc/%d/smaps" % pid, encoding="utf-8", errors="replace") as f:
+            for line in f:
+                words = line.split()
+                if "-" in words[0]:
+                    name = words[5] if len(words) > 5 else ""
+                elif words[0] == "Rss:":
+                    mine[name] = mine.get(name, 0) + int(words[1])
+                elif words[0] == "Anonymous:":
+                    mine[name] -= int(words[1])
+                    own += int(words[1])
+        for name, kb in mine.items():
+            files[name] = max(files.get(name, 0), kb)
+    return own + sum(files.values())
