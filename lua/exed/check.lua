@@ -2,6 +2,7 @@
 -- What `exed -t` checks besides the settings: the inventory, the plugins and the state directory.
 -- Says all that is wrong on standard error. Opens no store and listens nowhere.
 
+local ansible = require "exed.ansible"
 local config = require "exed.config"
 local inventory = require "exed.inventory"
 local inventory_holder = require "exed.inventory.holder"
@@ -45,6 +46,8 @@ local function check_plugins()
   end
   local _, err = found:executor(config.runner.executor)
   if err then problem("[runner] executor: %s", err.message) end
+  if config.runner.executor ~= "ansible" then return end
+  for _, why in ipairs(ansible.missing()) do warn("[runner] executor: %s", why) end
 end
 
 -- exed itself may run as another user than who checks its settings.

@@ -270,6 +270,7 @@ class Deploy(Case):
                 ({"extra_vars": []}, "extra vars should be an json object or omitted"),
                 ({"extra_vars": {"ansible_connection": "local"}}, "extra_vars: ansible_connection is"),
                 ({"extra_vars": {"_targets": "all"}}, "extra_vars: _targets is"),
+                ({"extra_vars": {"hostvars": {}}}, "extra_vars: hostvars is"),
                 ({"extra_vars": {"x": {bad: 1}}}, "extra_vars: no name in an object may hold"),
                 ({"extra_vars": {"x": [{"__ansible_vault": "1"}]}}, "extra_vars: no name in an object may hold"),
                 ({"extra_vars": {"a b": 1}}, "extra_vars: a variable's name is"),
@@ -292,6 +293,12 @@ class Deploy(Case):
         bare = self.exed.path("bare")
         os.makedirs(bare)
         os.symlink(shutil.which("redis-server"), os.path.join(bare, "redis-server"))
+        looked = self.new_exed({"PATH": bare})
+        self.addCleanup(looked.forget)
+        looked.args.append("-t")
+        code, output = looked.run_to_end()
+        self.assertEqual(code, 0, output)
+        self.assertIn("[runner] executor: ansible-playbook is not installed on this node", output)
         with self.new_exed({"PATH": bare}) as other:
             answer = other.get("/ping?target=web01")
             self.assertEqual(answer.status, 503, answer.body)

@@ -5,6 +5,7 @@
 --
 --   ansible.task(name, module, args, options) -> plan   one task on each host
 --   ansible.deploy(args) -> plan | nil, err             the playbook _deploy.yml
+--   ansible.missing() -> list                           what is not there that these need
 
 local config = require "exed.config"
 local json = require "exed.json"
@@ -15,12 +16,12 @@ local ansible = {}
 local PROGRAM <const> = "ansible-playbook"
 local DEPLOY <const> = "_deploy.yml"
 -- Ansible's own variables: what they say, such as a connection's options, can run programs.
-local OWN_PREFIXES <const> = { "ansible_", "exed_", "_" }
+local OWN_PREFIXES <const> = { "ansible_", "exed_" }
 local OWN <const> = {
   environment = true, group_names = true, groups = true, hostvars = true, inventory_dir = true,
   inventory_file = true, inventory_hostname = true, inventory_hostname_short = true, omit = true,
   play_hosts = true, playbook_dir = true, role_name = true, role_names = true, role_path = true,
-  vars = true,
+  vars = true, _role = true, _targets = true,
 }
 local MAX_NAME <const> = 255 -- bytes of a role or a tag
 local MAX_DEPTH <const> = 50 -- of extra_vars
@@ -96,6 +97,13 @@ end
 -- ---- what must be there -------------------------------------------------------------------------
 
 local function find_program()
+  if not sys.stat(config.ansible.workdir) then
+    return nil, {
+      code = "unavailable",
+      message = ("there is no directory %s on this node: [ansible] workdir"):format(
+        config.ansible.workdir),
+    }
+  end
   for dir in (os.getenv "PATH" or "/usr/bin:/bin"):gmatch "[^:]+" do
     if sys.stat(dir .. "/" .. PROGRAM) then return true end
   end
@@ -112,6 +120,16 @@ local function find_playbook(name)
   local path = dir:find "^/" and dir .. "/" .. name or ("%s/%s/%s"):format(workdir, dir, name)
   if sys.stat(path) then return path end
   return bad("there is no playbook %s, which the ansible executor runs for deploy", path)
+end
+
+-- What the executor lacks on this node, as texts; none for all is well.
+function ansible.missing()
+  local found = {}
+  for _, look in ipairs { find_program, function() return find_playbook(DEPLOY) end } do
+    local ok, err = look()
+    if not ok then found[#found + 1] = err.message end
+  end
+  return found
 end
 
 -- ---- plans --------------------------------------------------------------------------------------
