@@ -63,6 +63,9 @@ local function add_task(node, request, fields, kept)
   local opened
   opened, err = secrets.open(node, request.parent, fields.secrets)
   if not opened then return nil, err end
+  local ok
+  ok, err = secrets.agree(task.args, kept.args, opened, request.parent)
+  if not ok then return nil, err end
   for name, value in pairs(opened) do kept.args[name] = value end
   request.values, err = task.checker:check(kept.args, "json")
   if not request.values then return nil, err end

@@ -97,6 +97,8 @@ class Current(OneNode):
                          r"effect 1 \(/1/web01#1\): the journal has execute echo first .*, the code asks execute "
                          r"echo other ")
         for text, status, message in (
+                (TASK.replace('required = true }, gate', 'required = true, secret = true }, gate')
+                 % {"word": "more", "first": "first", "more": ""}, 409, "the argument mark is secret now, and was not"),
                 ("return {", 400, r"task told does not load: .*told.lua:1"),
                 (TASK % {"word": "more", "first": "first", "more": "must = { 'string', required = true },"},
                  409, "does not fit: 'must' is missing"),

@@ -14,6 +14,7 @@ local outputs = require "exed.tasks.outputs"
 local pins = require "exed.tasks.pins"
 local process = require "exed.tasks.process"
 local registry = require "exed.tasks.registry"
+local secrets = require "exed.tasks.secrets"
 local timer = require "exed.timer"
 
 local refit = {}
@@ -136,6 +137,7 @@ local function refuse(code, format, ...)
 end
 
 local function try(node, job, request)
+  local ok
   local task, err = node.tasks:newest(request.task)
   if not task then return nil, err end
   local found
@@ -144,17 +146,21 @@ local function try(node, job, request)
   local entries
   entries, err = journal.read(node, job.jid)
   if not entries then return nil, err end
-  local args
+  local opened, args
+  opened, err = secrets.open(node, job.jid, job.fields.secrets)
+  if not opened then return nil, err end
+  ok, err = secrets.agree(task.args, request.args or {}, opened, job.jid)
+  if not ok then return nil, err end
   args, err = registry.check_kept(task.args, request.args or {})
   if not args then
     return refuse("stopped", DIFFERS, task.name, err.message)
   end
-  local ok, why = fits(node, {
+  ok, err = fits(node, {
     name = request.task, args = args, hosts = found.hosts, jid = job.jid, who = job.fields.who,
     at = tonumber(job.fields.startat) or 0, seed = pins.seed(job.jid),
   }, found.modules, task.sources, entries)
   if not ok then
-    return refuse("stopped", DIFFERS, task.name, why)
+    return refuse("stopped", DIFFERS, task.name, err)
   end
   request.args = args
   local pinned

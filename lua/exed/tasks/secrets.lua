@@ -7,6 +7,7 @@
 --   secrets.hide(checker, args) -> args as anybody may see them
 --   secrets.seal(node, jid, checker, values) -> what is kept of those that are secret, or nil
 --   secrets.open(node, jid, kept) -> { name = text }, or nil, err
+--   secrets.agree(described, args, opened, jid) -> whether a source has the same ones
 --   local found = secrets.new(dir, open)  open() -> { name = text }, or nil, err: asked when needed
 --   found:reveal(args) -> args with the values in place, list of them | nil, why not
 --   secrets.mask(value, hidden) -> value without them: text, or plain data of texts
@@ -88,6 +89,19 @@ function secrets.open(node, jid, kept)
   if found then return json.decode(found) end
   return cannot("this node has another key than the one that sealed the secret arguments of this "
     .. "job: nodes that share a store need the same [tasks] secret_key")
+end
+
+-- Whether a task that is described so declares the same of these args as secret that are kept so.
+-- opened: of secrets.open. Returns true, or nil, err.
+function secrets.agree(described, args, opened, jid)
+  for _, field in ipairs(described) do
+    local kept = opened[field.name] ~= nil
+    if args[field.name] ~= nil and kept ~= (field.secret or false) then
+      return nil, { code = "stopped", message = ("the argument %s is %s now, and was %s, jid %s")
+        :format(field.name, kept and "not secret" or "secret", kept and "secret" or "not", jid) }
+    end
+  end
+  return true
 end
 
 -- ---- handles ------------------------------------------------------------------------------------
