@@ -58,9 +58,11 @@ static const char text_find[] =
 	"until [ -e \"$x_d/no\" ]||x_pid \"$x_d\"||x_rc||[ $x_n -ge 9 ];do x_n=$((x_n+1));x_nap;done;"
 	"[ -e \"$x_d/no\" ]&&x_end no;x_say old;x_look;";
 
-/* x_a is what comes before; it leaves nothing but its exit code. */
+/* x_a is what comes before; it leaves nothing but its exit code. That counts only while nobody else has
+ * taken the place meanwhile: what another start of this op has done is told as the op's. */
 static const char text_before[] =
-	"if ! [ -d \"$x_d\" ];then (exec /bin/sh -c \" $x_a\");x_r=$?;[ $x_r = 0 ]||x_end new;x_r=1;fi;";
+	"if ! [ -d \"$x_d\" ];then (exec /bin/sh -c \" $x_a\");x_r=$?;"
+	"[ $x_r = 0 ]||[ -d \"$x_d\" ]||x_end new;x_r=1;fi;";
 
 /* An op that is there: its output as far as it goes, and on until it has ended. The shell's descriptors
  * keep the place in the files from one cat to the next. What writes the files ends a moment after the
