@@ -62,7 +62,8 @@ const struct setting config_table[] = {
 	{ "api", "max_header_lines", CONFIG_INTEGER, "100", 8, 10000, NULL, 0, "lines",
 	  "Header lines in a request." },
 	{ "api", "max_hosts", CONFIG_INTEGER, "100000", 1, 10000000, NULL, 0, "hosts",
-	  "Targets of one job, so that one request cannot fill the store." },
+	  "Targets of one job, so that one request cannot fill the store. Lower: a guard against "
+	  "an `all` by accident." },
 	{ "api", "header_timeout", CONFIG_DURATION, "10s", SECONDS(1), HOURS(1), NULL, 0, "time",
 	  "For all of a request's headers, however slowly they drip." },
 	{ "api", "body_rate", CONFIG_SIZE, "1k", 1, GIB(1), NULL, 0, "bytes per second",
