@@ -25,7 +25,10 @@ DONE, FAILURE = 0, 2
 # A sum that waits for a file: what has been received is there and whole, and is not in place yet.
 SLOW_SUM = """#!/bin/sh
 sum=$(/usr/bin/sha256sum)
-[ ! -e "$EXED_TEST_DIR/slow" ] || { echo >"$EXED_TEST_DIR/summing"; while [ ! -e "$EXED_TEST_DIR/go" ]; do sleep .05; done; }
+[ ! -e "$EXED_TEST_DIR/slow" ] || {
+  echo >"$EXED_TEST_DIR/summing"
+  while [ ! -e "$EXED_TEST_DIR/go" ]; do sleep .05; done
+}
 echo "$sum"
 """
 
@@ -57,6 +60,23 @@ return {
 return {
   summary = "sends what it cannot", args = { fields = { "object", required = true } },
   run = function(job) return job.hosts[1]:copy(job.args.fields).status end,
+}""",
+    "edited": """
+return {
+  summary = "its files are edited while it runs",
+  args = { files = { "path", required = true }, dir = { "path", required = true } },
+  run = function(job)
+    local host, dir = job.hosts[1], job.args.dir
+    local function fill(name)
+      host:copy { template = "t", vars = { n = name }, dest = dir .. "/" .. name }
+      return host:fetch({ src = dir .. "/" .. name }).content
+    end
+    local one = fill "one"
+    host:copy { src = "f", dest = dir .. "/f" }
+    host:execute { "sh", "-c", "echo new >" .. job.args.files .. "/f; echo new >" .. job.args.files .. "/t" }
+    local _, err = job:try(function() host:copy { src = "f", dest = dir .. "/f" } end)
+    return { one, fill "two", err.message, host:fetch({ src = dir .. "/f" }).content }
+  end,
 }""",
     "once": """
 return {
@@ -138,7 +158,8 @@ class CommandLine(OnHosts):
 
     def test_with_the_tools_of_busybox(self):
         busybox = shutil.which("busybox")
-        for name in ("cat", "chmod", "chown", "cksum", "dd", "find", "ln", "mkdir", "mv", "rm", "sha256sum", "sort", "stat", "tar"):
+        for name in ("cat", "chmod", "chown", "cksum", "dd", "find", "ln", "mkdir", "mv", "rm", "sha256sum", "sort",
+                     "stat", "tar"):
             os.makedirs(os.path.join(self.one().dir, "bin"), exist_ok=True)
             link = os.path.join(self.one().dir, "bin", name)
             os.symlink(busybox, link)
@@ -167,7 +188,8 @@ class CommandLine(OnHosts):
     def test_what_cannot_be_written_says_why_and_leaves_nothing(self):
         source = write(self.path("a"), b"x" * 100000)
         os.makedirs(os.path.join(self.target, "dir"))
-        for dest, why in ((self.path("none/b"), "there is no directory"), (os.path.join(self.target, "dir"), "is a directory"),
+        for dest, why in ((self.path("none/b"), "there is no directory"),
+                          (os.path.join(self.target, "dir"), "is a directory"),
                           ("/proc/exed", "cannot write in /proc"), ("/dev/full/x", "there is no directory")):
             self.assertIn(why, self.copy("web01", source, dest, code=1)[1])
         err = self.copy("-o", "nosuchuser", "web01", source, os.path.join(self.target, "b"), code=1)[1]
@@ -181,7 +203,8 @@ class CommandLine(OnHosts):
     def test_a_disk_that_is_full(self):
         """A limit of file size stands for it: dd sees the same, an error of write."""
         host = self.one()
-        dd = write(os.path.join(host.dir, "bin", "dd"), b"#!/bin/sh\nulimit -f 64\ntrap '' XFSZ\nexec /bin/dd \"$@\"\n", 0o755)
+        dd = write(os.path.join(host.dir, "bin", "dd"),
+                   b"#!/bin/sh\nulimit -f 64\ntrap '' XFSZ\nexec /bin/dd \"$@\"\n", 0o755)
         self.addCleanup(os.remove, dd)
         dest = write(os.path.join(self.target, "a"), b"old")
         err = self.copy("web01", write(self.path("big"), b"x" * 200000), dest, code=1)[1]
@@ -268,6 +291,8 @@ class Tasks(unittest.TestCase):
         write(os.path.join(files, "sends", "tree", "sub", "x"), b"x")
         write(os.path.join(files, "wrong", "bad.conf"), b"{{ por }}")
         write(os.path.join(files, "once", "big"), os.urandom(1 << 20))
+        write(os.path.join(files, "edited", "f"), b"old")
+        write(os.path.join(files, "edited", "t"), b"old {{ n }}")
         write(os.path.join(cls.outside, "artifact"), b"artifact")
         cls.addClassCleanup(cls.exed.stop)
         cls.exed.start(limit=30)
@@ -292,6 +317,16 @@ class Tasks(unittest.TestCase):
         self.assertEqual(stat.S_IMODE(os.stat(os.path.join(target, "HOST")).st_mode), 0o640)
         self.assertEqual(sorted(os.listdir(target)), ["HOST", "t", "tree"])
 
+    def test_a_job_keeps_its_templates_and_notices_other_files_that_change(self):
+        target = self.exed.path("edited")
+        os.makedirs(target)
+        job = self.exed.wait_job(self.run_task(
+            "edited", "web01", dir=target, files=os.path.join(self.modules, "tasks", "files", "edited")))
+        self.assertEqual(job["error"], "")
+        one, two, said, now = job["value"]
+        self.assertEqual((one, two, now), ("old one", "old two", "old"))
+        self.assertIn("has changed since this job first sent it", said)
+
     def test_what_may_not_be_sent_says_why(self):
         dest = self.exed.path("never")
         for fields, why in (
@@ -309,7 +344,8 @@ class Tasks(unittest.TestCase):
             self.assertEqual(job["state"], FAILURE, fields)
             self.assertIn(why, job["error"])
         self.assertFalse(os.path.exists(dest))
-        job = self.exed.wait_job(self.run_task("wrong", "web01", fields={"dest": dest, "src": self.outside + "/artifact"}))
+        fields = {"dest": dest, "src": self.outside + "/artifact"}
+        job = self.exed.wait_job(self.run_task("wrong", "web01", fields=fields))
         self.assertEqual((job["state"], job["value"], read(dest)), (DONE, "CHANGED", b"artifact"))
 
     def test_a_node_that_is_killed_while_it_sends_goes_on_and_says_changed(self):
