@@ -57,7 +57,8 @@ def validator():
             raise unittest.SkipTest("npm took too long to fetch the validator") from None
         if done.returncode:
             assert not any(word in done.stderr for word in OURS), done.stderr
-            raise unittest.SkipTest("npm cannot fetch the validator: " + " ".join(done.stderr.split())[:300])
+            why = [line for line in done.stderr.splitlines() if " error " in line] or ["no reason was given"]
+            raise unittest.SkipTest("npm cannot fetch the validator: " + " ".join(why)[:300])
         shutil.rmtree(os.path.join(new, "cache"), ignore_errors=True)
         try:
             os.rename(new, where)
