@@ -4,6 +4,8 @@
 
 local ansible = require "exed.ansible"
 local config = require "exed.config"
+local copy = require "exed.ops.copy"
+local fetch = require "exed.ops.fetch"
 local service = require "exed.ops.service"
 
 local operations = {}
@@ -41,6 +43,13 @@ function operations.service(request)
 end
 
 function operations.deploy(request) return ansible.deploy(request.args) end
+
+-- Files go over SSH: Ansible knows no fence that a rename could be settled by.
+function operations.copy(request) return copy.plan("ssh", request.args) end
+
+function operations.restore(request) return copy.restore("ssh", request.args) end
+
+function operations.fetch(request) return fetch.plan("ssh", request.args) end
 
 return {
   type = "executor",

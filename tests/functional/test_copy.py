@@ -297,8 +297,9 @@ class Tasks(unittest.TestCase):
         cls.addClassCleanup(cls.exed.stop)
         cls.exed.start(limit=30)
 
-    def run_task(self, name, targets="all", **opts):
-        answer = self.exed.post("/tasks", {"targets": targets, "taskname": name, "taskopts": opts})
+    def run_task(self, name, targets="all", executor="ssh", **opts):
+        answer = self.exed.post("/tasks", {"targets": targets, "taskname": name, "taskopts": opts,
+                                           "executor": executor})
         self.assertEqual(answer.status, 201, answer.body)
         return answer.body["jid"]
 
@@ -326,6 +327,13 @@ class Tasks(unittest.TestCase):
         one, two, said, now = job["value"]
         self.assertEqual((one, two, now), ("old one", "old two", "old"))
         self.assertIn("has changed since this job first sent it", said)
+
+    def test_executors_ansible_and_local_send_files_too(self):
+        dest = self.exed.path("by")
+        for executor in ("ansible", "local"):
+            fields = {"dest": dest, "content": executor}
+            job = self.exed.wait_job(self.run_task("wrong", "web01", executor, fields=fields))
+            self.assertEqual((job["error"], job["value"], read(dest)), ("", "CHANGED", executor.encode()))
 
     def test_what_may_not_be_sent_says_why(self):
         dest = self.exed.path("never")
