@@ -237,19 +237,19 @@ class CommandLine(OnHosts):
     def test_a_sender_that_is_killed_leaves_the_old_file_and_nothing_else(self):
         host = self.one()
         dest = write(os.path.join(self.target, "a"), b"old")
-        fifo = self.path("fifo")
-        os.mkfifo(fifo)
+        begun, go = self.path("begun"), self.path("go")
         dd = write(os.path.join(host.dir, "bin", "dd"), (
             "#!/bin/sh\ncase $* in *if=*) exec /bin/dd \"$@\";; esac\n"
-            "/bin/dd bs=1 count=5 of=/dev/null 2>/dev/null; echo >%s; exec /bin/dd \"$@\"\n" % fifo).encode(), 0o755)
+            "/bin/dd bs=1 count=5 of=/dev/null 2>/dev/null; echo >%s\n"
+            "while [ ! -e %s ]; do sleep .05; done; exec /bin/dd \"$@\"\n" % (begun, go)).encode(), 0o755)
         self.addCleanup(os.remove, dd)
         with open(self.path("big"), "wb") as f:
             f.truncate(64 << 20)
         child = self.start("copy", "web01", self.path("big"), dest)
-        with open(fifo, "rb"):
-            pass
+        wait_until(lambda: os.path.exists(begun), 20, "it is being sent")
         child.kill()
         child.communicate()
+        write(go, b"")
         wait_until(lambda: os.listdir(self.target) == ["a"], 20, "nothing left")
         self.assertEqual(read(dest), b"old")
 

@@ -23,7 +23,8 @@ PATTERN names, where it becomes DEST, an absolute path with the name.
 
 It is written beside DEST, its checksum is compared there, and then it is renamed: DEST is the old
 one or the new one, never half of it. "changed" says that it was sent, "ok" that it was there
-already. Hosts need no SFTP server; with ansible_become it is written as that user.]]
+already. A link at DEST is replaced. Hosts need no SFTP server; with ansible_become it is written as
+that user.]]
 decl.after = operation.after
 local parser = options.compile(decl)
 
