@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* program: a process (proc.c) and one end of a socket pair. It is its owner's until program_free, and its
- * process's until that has ended: the last of both frees it. Loop thread. */
+/* program: a process (proc.c) and one end of a socket pair. It is its owner's until program_free, and
+ * its process's until that has ended: the last of both frees it. Loop thread. */
 #include "program.h"
 
 #include <errno.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* program: a child process that is talked with in lines, over a socket of its own: its descriptor 3. What
- * it prints is kept only as far as people need it to see why it failed. Loop thread. */
+/* program: a child process that is talked with in lines, over a socket of its own: its descriptor 3.
+ * What it prints is kept only as far as people need it to see why it failed. Loop thread. */
 #ifndef EXED_PROGRAM_H
 #define EXED_PROGRAM_H
 
@@ -24,11 +24,11 @@ struct program_options { /* borrowed during program_start */
 	void *arg;
 };
 
-/* Returns NULL with *err for misuse or lack of memory. A program that cannot be run ends at once. */
+/* NULL with *err for misuse or lack of memory. A program that cannot be run ends at once. */
 struct program *program_start(struct loop *loop, const struct program_options *options,
 			      struct err *err);
-/* Queues text (copied) for it. -ERR_LIMIT when it reads none and 1 MiB waits; -ERR_CLOSED when it has
- * ended or closed its socket. */
+/* Queues text (copied) for it. -ERR_LIMIT when it reads none and 1 MiB waits; -ERR_CLOSED when it
+ * has ended or closed its socket. */
 int program_send(struct program *p, const char *text, size_t n, struct err *err);
 /* The whole lines that are there, each with its newline; 0 when there are none. Valid until
  * program_taken, which forgets the first n bytes and lets it send more. */

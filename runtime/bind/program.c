@@ -2,8 +2,8 @@
 /* exed.program: programs on this machine that are talked with in lines, over their descriptor 3.
  *   start{ argv = {...}, env = { "NAME=value", ... }, cwd = directory, op = EXED_OP }
  *     -> program | nil, err
- *   program:lines([seconds]) -> list | nil, err   all that there are, at least one; code "closed" when
- *     it has ended, "timeout"
+ *   program:lines([seconds]) -> list | nil, err   all that there are, at least one; code "closed"
+ *     when it has ended, "timeout"
  *   program:send(text) -> true | nil, err
  *   program:kill()     it and all that it started; it ends soon
  *   program:ended() -> { code, signal, error, said } | nil   said: the end of what it printed
