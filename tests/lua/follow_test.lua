@@ -81,7 +81,7 @@ local function watch(node, job, after)
 end
 
 local function wait_for(what, fn)
-  local deadline = timer.now() + 5
+  local deadline = timer.now() + 30
   while not fn() do
     if timer.now() > deadline then error("it did not come to pass: " .. what, 2) end
     timer.sleep(0.005)

@@ -247,8 +247,10 @@ end
 
 t.test("a rolling restart on 1,000 hosts takes under a second of the processor", function()
   local small, large = cost(100), cost(1000)
-  if large >= 1 then error(("%.2f s"):format(large)) end
-  if large > 30 * small then error(("%.3f s for 100, %.3f s for 1,000"):format(small, large)) end
+  if large >= 1 and not os.getenv "EXED_SANITIZER" then error(("%.2f s"):format(large)) end
+  if large > 30 * small and not os.getenv "TORTURE_GC" then
+    error(("%.3f s for 100, %.3f s for 1,000"):format(small, large))
+  end
 end)
 
 t.done()
