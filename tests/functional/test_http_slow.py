@@ -225,8 +225,8 @@ class Drippers(unittest.TestCase):
                                                    took[len(took) // 2] * 1e3, took[-1] * 1e3, share * 100))
         self.assertEqual(len(gone), DRIPPERS)
         self.assertLess(max(gone.values()), GONE_S * SLOW)
-        self.assertLess(took[len(took) // 2], 0.2 * SLOW)
-        self.assertLess(took[-1], 2.0 * SLOW)
+        self.assertLess(took[len(took) // 2], 1.0 * SLOW)
+        self.assertLess(took[-1], 5.0 * SLOW)
         self.assertLess(share, 0.5 * SLOW)
 
     @staticmethod

