@@ -147,8 +147,9 @@ struct ssh_exec_ops {
 	/* It is over. Called exactly once, not from inside ssh_exec_start; the ssh_exec is freed
 	 * after. */
 	void (*end)(void *arg, const struct ssh_result *r);
-	/* Asked right before the exec request is sent; false: it is not sent, and the command
-	 * ends with code ERR_CANCELLED and sent false. May be NULL. */
+	/* Asked right before the exec request is sent, and again before the line with the command,
+	 * where that goes to the host's shell by itself; false: it is not sent, and the command ends
+	 * with code ERR_CANCELLED and sent false. May be NULL. */
 	bool (*may_start)(void *arg);
 	/* It is being killed: over its limit, or cancelled. May be NULL. */
 	void (*killing)(void *arg);

@@ -168,6 +168,16 @@ static void input_over(struct ssh_exec *x)
 		x->ops->input_over(x->arg);
 }
 
+/* Whether the script's line may go out. A host takes it when its shell is there, a round trip after the
+ * request; without the whole line that shell does nothing. */
+static bool line_allowed(struct ssh_exec *x)
+{
+	if (x->written >= x->head.len || !x->ops->may_start || x->ops->may_start(x->arg))
+		return true;
+	x->withheld = x->input_done = true;
+	return false;
+}
+
 /* Sends what the host's window takes, then the end of file. */
 static void input_write(struct ssh_exec *x)
 {
@@ -178,7 +188,7 @@ static void input_write(struct ssh_exec *x)
 	while (c->out.len < SSH_OUT_MAX) {
 		ssize_t sent;
 
-		if (content_waits(x))
+		if (content_waits(x) || !line_allowed(x))
 			return;
 		n = input_next(x, &from);
 		if (!n) {
@@ -308,6 +318,11 @@ static bool run_step(struct ssh_exec *x)
 
 	if (!x->input_done)
 		input_write(x);
+	if (x->withheld && !x->kill) {
+		x->r.sent = false; /* its shell finds the end of its input in place of a line */
+		exec_break(x, ERR_CANCELLED, "not started");
+		return true;
+	}
 	waited = !x->input_done && content_waits(x);
 	moved = output_read(x, SSH_STDOUT, &x->out_ended);
 	if (!c->closing)

@@ -27,6 +27,7 @@ struct ssh_exec {
 	bool reserved;      /* kills another; jumps the queue, beyond max_sessions */
 	bool paused;
 	bool input_started, input_done;
+	bool withheld;      /* the script's line was not given away whole, and will not be */
 	bool out_ended, err_ended;
 	bool exit_seen;     /* an exit status has come */
 	bool lingering;

@@ -197,7 +197,7 @@ static int kill_start(struct ssh_exec *x)
 	ssh_arm(&k->timer, KILL_MS);
 	kill_text_put(&k->input, &text);
 	/* With a mark of its own, so that no other kill takes it for a process without one. */
-	k->cmd.command = "exec env EXED_OP=- sh -c 'IFS= read -r s; eval \"$s\"'";
+	k->cmd.command = "exec env EXED_OP=- sh -c 'IFS= read -r s && eval \"$s\"'";
 	k->cmd.become = become;
 	k->cmd.input = k->input.data;
 	k->cmd.input_len = k->input.len;

@@ -6,7 +6,7 @@
 #include <string.h>
 
 /* The script that is read from stdin: one line, so that what follows it is the user's input. */
-#define READ_SCRIPT "sh -c 'IFS= read -r s; eval \"$s\"'"
+#define READ_SCRIPT "sh -c 'IFS= read -r s && eval \"$s\"'"
 
 /* Between sudo and the command: sudo may or may not have read the password from stdin. */
 #define BECOME_MARK "exed-become"

@@ -256,7 +256,9 @@ static void on_end(void *arg, const struct ssh_result *result)
 
 static bool may_start(void *arg)
 {
-	return !((struct run *)arg)->refuse_start;
+	struct run *r = arg;
+
+	return !r->refuse_start && (!r->starts || ++r->start_asked <= r->starts);
 }
 
 void run_command(struct run *r)

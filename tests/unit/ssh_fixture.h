@@ -46,6 +46,7 @@ struct run {
 	int port;            /* 0: the settings' */
 	const char *host_key; /* identity file of the host */
 	bool raw, fresh, keep, refuse_start;
+	unsigned starts;      /* so often it may start, then no more; 0: always */
 	int64_t limit_ms;     /* to connect; 0: the settings' */
 	struct ssh_command command;
 	void (*on_output)(struct run *r); /* after each piece */
@@ -64,6 +65,7 @@ struct run {
 	struct buf out, errs;
 	unsigned most_sessions; /* seen while output came */
 	int pieces;             /* of output */
+	unsigned start_asked;
 };
 void run_start(struct fixture *f, struct ssh_settings *s, struct run *r);
 void run_command(struct run *r); /* for on_ready */

@@ -70,7 +70,7 @@ static struct kill_answer run_text(const char *const shell[], const struct kill_
 			at++;
 		}
 		argv[at++] = "-c";
-		argv[at] = "IFS= read -r s; eval \"$s\"";
+		argv[at] = "IFS= read -r s && eval \"$s\"";
 		dup2(in[0], 0);
 		dup2(out[1], 1);
 		for (int i = 0; i < 2; i++) {

@@ -230,6 +230,31 @@ static void what_may_not_start_is_not_sent(void **state)
 	run_free(&r);
 }
 
+/* The request is on its way, and the line with the command is not: the host's shell waits for it. First it
+ * is refused in the same turn, then when the host has said that it takes input. */
+static void what_may_not_start_any_more_gets_no_line(void **state)
+{
+	char file[96], command[128];
+
+	(void)state;
+	snprintf(file, sizeof(file), "%s/started", d.dir);
+	snprintf(command, sizeof(command), "touch %s", file);
+	for (unsigned starts = 1; starts <= 2; starts++) {
+		struct run r = {.starts = starts, .keep = true,
+				.command = {.command = command, .cwd = "/"}};
+		struct run after = {.command = {.command = "true"}};
+
+		run(&r);
+		assert_int_equal(r.result.err.code, ERR_CANCELLED);
+		assert_false(r.result.sent);
+		run(&after);
+		expect_code(&after, 0);
+		assert_int_equal(access(file, F_OK), -1);
+		run_free(&r);
+		run_free(&after);
+	}
+}
+
 /* The process that serves a connection is the parent of its commands. */
 static void a_broken_connection_says_so(void **state)
 {
@@ -556,6 +581,7 @@ int main(void)
 		T(a_child_that_keeps_the_output_open_is_not_waited_for),
 		T(a_paused_command_sends_no_more_than_a_window),
 		T(what_may_not_start_is_not_sent),
+		T(what_may_not_start_any_more_gets_no_line),
 		T(a_broken_connection_says_so),
 		T(a_host_that_falls_silent_is_given_up),
 		T(many_commands_on_one_host_at_once),

@@ -175,7 +175,7 @@ static void what_shells_read_differently_goes_to_stdin(void **state)
 		assert_int_equal(ssh_quote_command(&line, &head, commands[i], "o", NULL, NULL,
 						   NULL), 0);
 		assert_string_equal(buf_str(&line),
-				    "exec env EXED_OP=o sh -c 'IFS= read -r s; eval \"$s\"'");
+				    "exec env EXED_OP=o sh -c 'IFS= read -r s && eval \"$s\"'");
 		/* One line, or the rest would be taken for the user's input. */
 		assert_ptr_equal(memchr(head.data, '\n', head.len), head.data + head.len - 1);
 		buf_deinit(&line);

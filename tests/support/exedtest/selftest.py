@@ -155,11 +155,11 @@ class FleetTest(unittest.TestCase):
             plain = "exec env EXED_OP=%s /bin/sh -c 'echo a '\\''b  c'\\'' >&2; exit 7'" % op
             self.assertEqual(run(plain), (7, b"", b"a b  c\n"))
             script = b"A='b c'; export A; exec /bin/sh -c 'printenv A; cat'\nmore\0\xff"
-            self.assertEqual(run("exec sh -c 'IFS= read -r s; eval \"$s\"'", script)[:2],
+            self.assertEqual(run("exec sh -c 'IFS= read -r s && eval \"$s\"'", script)[:2],
                              (0, b"b c\nmore\0\xff"))
             script = (b"n=${IFS#??};n=${n%\"${n#?}\"};export A='x y';cd '/tmp'||exit 126;"
                       b"eval 'unset n s;''printenv A'\"$n\"'exit 4'\n")
-            self.assertEqual(run("exec env EXED_OP='%s' sh -c 'IFS= read -r s; eval \"$s\"'" % op, script)[:2],
+            self.assertEqual(run("exec env EXED_OP='%s' sh -c 'IFS= read -r s && eval \"$s\"'" % op, script)[:2],
                              (4, b"x y\n"))
             self.assertEqual(len(run("output 1000001")[1]), 1000001)
             self.assertEqual(len(run("stderr 70000")[2]), 70000)
@@ -299,7 +299,7 @@ class ExedTest(unittest.TestCase):
         return f.name
 
     def test_start_follow_and_end(self):
-        with LeakCheck(), Exed(program=self.fake()) as exed:
+        with LeakCheck(), Exed(program=self.fake(), judged=False) as exed:
             self.assertEqual(exed.get("/x").body, {"state": 0})
             self.assertEqual(exed.execute(["web01"], "true"), "xy")
             self.assertEqual(exed.wait_job("xy"), {"state": 0})
@@ -314,18 +314,18 @@ class ExedTest(unittest.TestCase):
 
     def test_a_bad_exit_code_fails(self):
         with self.assertRaisesRegex(AssertionError, "ended with 3"):
-            with Exed(program=self.fake(code=3)):
+            with Exed(program=self.fake(code=3), judged=False):
                 pass
 
     def test_a_process_left_behind_fails_and_is_ended(self):
         with LeakCheck():
             with self.assertRaisesRegex(AssertionError, "left running: .*sleep 60"):
-                with Exed(program=self.fake(leak=1)):
+                with Exed(program=self.fake(leak=1), judged=False):
                     pass
 
     def test_a_sanitizer_report_fails(self):
         with self.assertRaisesRegex(AssertionError, "heap-use-after-free"):
-            with Exed(program=self.fake()) as exed:
+            with Exed(program=self.fake(), judged=False) as exed:
                 exed.write("sanitizer.123", "heap-use-after-free")
 
     def test_an_early_end_shows_the_log(self):
