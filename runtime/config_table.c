@@ -194,10 +194,8 @@ const struct setting config_table[] = {
 	  "Of the node's Lua state, so that a broken handler cannot eat the machine." },
 	{ "runtime", "lua_budget", CONFIG_INTEGER, "50000000", 100000, 100000000000, NULL, RESTART,
 	  "instructions",
-	  "That a handler may run between two waits (about half a second); over it, it is "
-	  "stopped with its line." },
-	{ "runtime", "executor_budget", CONFIG_INTEGER, "10000000", 100000, 100000000000, NULL, RESTART,
-	  "instructions", "The same for one call of an executor, which is asked once per slice." },
+	  "That a handler, or an executor that is asked, may run between two waits (about half a "
+	  "second); over it, it is stopped with its line. Its first 10 to 20 ms do not count." },
 	{ "runtime", "fibers", CONFIG_INTEGER, "20000", 16, 10000000, NULL, RESTART, "fibers",
 	  "At once in the node; each request and slice has one." },
 

@@ -8,11 +8,11 @@
 #include <errno.h>
 #include <event2/util.h>
 #include <fcntl.h>
-#include <hiredis/adapters/libevent.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "dns.h"
+#include "redis_watch.h"
 
 #define RETRY_FIRST_MS 50     /* a server that is being restarted is back within a few of it */
 #define RETRY_MOST_MS 2000    /* often enough that nobody waits long after an outage */
@@ -129,10 +129,14 @@ static void connect_to(struct redis_link *l, const char *ip)
 		connect_failed(l, reason);
 		return;
 	}
+	if (redis_watch(ac, l->base)) {
+		redisAsyncFree(ac);
+		connect_failed(l, "not enough memory");
+		return;
+	}
 	fcntl(ac->c.fd, F_SETFD, FD_CLOEXEC);
 	l->ac = ac;
 	ac->data = l;
-	redisLibeventAttach(ac, l->base);
 	redisAsyncSetConnectCallback(ac, on_connect);
 	redisAsyncSetDisconnectCallback(ac, on_disconnect);
 }
