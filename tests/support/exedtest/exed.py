@@ -39,13 +39,15 @@ class Exed(Fixture):
     conf: {section: {key: value}} over the defaults made here; a list is written as several lines, None
     leaves a key out. store=DIR uses a state directory that somebody else owns (two nodes, a restart).
     args: further arguments; env: further environment; program: another binary than $EXED_BUILD/exed.
+    judged=False: its answers are not held against the API's document.
     """
 
-    def __init__(self, hosts=None, conf=None, store=None, args=(), env=None, program=None):
+    def __init__(self, hosts=None, conf=None, store=None, args=(), env=None, program=None, judged=True):
         super().__init__()
         self.port = free_port()
         self.state = store or self.path("state")
         os.makedirs(self.state, mode=0o700, exist_ok=True)
+        self.judged = judged
         self.error_log, self.access_log = self.path("error.log"), self.path("access.log")
         self.program = program or os.path.join(BUILD, "exed")
         self.args, self.extra_env, self.child = list(args), dict(env or {}), None
@@ -245,7 +247,8 @@ class Exed(Fixture):
             found = Answer(answer.status, low, _parse(answer.read(), low))
         finally:
             connection.close()
-        openapi.check(method, path, *self.documented(found))
+        if self.judged:
+            openapi.check(method, path, *self.documented(found))
         return found
 
     def documented(self, answer):
@@ -337,7 +340,8 @@ class Exed(Fixture):
             *whole, rest = (rest + chunk).split(b"\n")
             for line in whole:
                 value = json.loads(line)
-                openapi.check_line(number, value)
+                if self.judged:
+                    openapi.check_line(number, value)
                 number += 1
                 yield value
         assert not rest, "the stream ended in the middle of a line: %r" % rest[:200]
