@@ -26,7 +26,10 @@ import unittest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # Files at once: functional tests mostly wait. EXED_TEST_JOBS overrides.
-JOBS = {"unit": 1, "lua": 2, "functional": 3}
+JOBS = {"unit": 2, "lua": 2, "functional": 4}
+# What takes longest begins first, so that nothing long is left at the end.
+LONG = ["chaos", "redis_faults", "left", "ansible", "restart", "kill", "nodes", "hostile_ssh", "exec",
+        "inventory_ansible", "store_faults", "fence"]
 LIMITS = {"unit": 150, "lua": 120, "functional": 300}  # seconds for one file; EXED_TEST_LIMIT overrides
 SLOWER = {None: 1, "asan": 3, "tsan": 5}  # how much longer a file may take under a sanitizer
 GRACE = 3.0  # seconds that a child of a test has to disappear after the test has ended
@@ -36,7 +39,7 @@ COUNTS = re.compile(r"^(\d+) passed, (\d+) failed(?:, (\d+) skipped)?$", re.M)
 
 
 def find_files(suite, build):
-    """The test files of a suite, sorted by name."""
+    """The test files of a suite: those in LONG, then the others sorted by name."""
     if suite == "unit":
         # The sources say what there is: a program left over from a source that is gone is no test.
         stems = [os.path.basename(p)[:-2] for p in glob.glob("tests/unit/test_*.c")]
@@ -45,7 +48,8 @@ def find_files(suite, build):
         found = [p for where in ("tests/lua", "executors", "tasks") for p in glob.glob(where + "/*_test.lua")]
     else:
         found = glob.glob("tests/functional/test_*.py")
-    return sorted(found)
+    first = {"test_%s.py" % name: at for at, name in enumerate(LONG)}
+    return sorted(found, key=lambda path: (first.get(os.path.basename(path), len(LONG)), path))
 
 
 def pick_files(files, name):
