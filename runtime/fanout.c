@@ -228,6 +228,7 @@ void fanout_run_finished(struct host_run *run)
 	else
 		f->runs_last = run->link;
 	f->running--;
+	f->sent += run->sent;
 	f->group->running--;
 	f->all->running--;
 	f->all->finished++;
@@ -440,7 +441,21 @@ size_t fanout_list_running(const struct fanout *f, struct fanout_running *out, s
 		out[n].index = run->index;
 		out[n].phase = host_run_phase(run);
 		out[n].since_ms = run->since_ms;
+		out[n].sent = out[n].size = 0;
+		if (run->phase == RUN_SENDING) {
+			out[n].sent = run->sent;
+			out[n].size = content_size(f->plan.content);
+		}
 		n++;
 	}
 	return n;
+}
+
+uint64_t fanout_sent(const struct fanout *f)
+{
+	uint64_t sent = f->sent;
+
+	for (const struct host_run *run = f->runs; run; run = run->next)
+		sent += run->sent;
+	return sent;
 }

@@ -142,9 +142,17 @@ void fanout_abandon(struct fanout *f);
 
 /* How many of its targets have not started. */
 size_t fanout_waiting(const struct fanout *f);
-/* One host that runs now, for "who holds it up": since when (loop_now_ms), and host_run_phase. */
-struct fanout_running { unsigned index; const char *phase; int64_t since_ms; };
+/* One host that runs now, for "who holds it up": since when (loop_now_ms), and host_run_phase. While the
+ * plan's content is sent to it: how many bytes have gone, of how many; else both are 0. */
+struct fanout_running {
+	unsigned index;
+	const char *phase;
+	int64_t since_ms;
+	uint64_t sent, size;
+};
 /* Up to max of them, oldest first; returns how many. */
 size_t fanout_list_running(const struct fanout *f, struct fanout_running *out, size_t max);
+/* Bytes of the plan's content that have gone to hosts, those that have ended included. */
+uint64_t fanout_sent(const struct fanout *f);
 
 #endif

@@ -64,6 +64,7 @@ struct fanout {
 	struct timer later;
 	struct host_run *runs, **runs_last;
 	unsigned running;
+	uint64_t sent; /* bytes of content, to hosts that do not run any more */
 	struct host_run *reached, **reached_last; /* to be asked for in this turn */
 	struct host_run *marking, **marking_last; /* asked for */
 	struct entry *entries, **entries_last;    /* for the sink, this turn */

@@ -220,6 +220,7 @@ static bool make_command(struct host_run *run)
 		.input = plan->input,
 		.input_len = plan->input_len,
 		.content = plan->content,
+		.sent = plan->content ? &run->sent : NULL,
 		.env = plan->env,
 		.cwd = plan->cwd,
 		.become = run->io ? ssh_host_become(run->host) : NULL,
@@ -266,6 +267,7 @@ void host_run_command(struct host_run *run)
 	if (!(run->left ? make_question(run) : make_command(run)))
 		return;
 	run->phase = run->io && !run->left && run->command.content ? RUN_SENDING : RUN_COMMAND;
+	run->sent = 0;
 	if (!run->left)
 		record_start(&run->record);
 	if (run->io)

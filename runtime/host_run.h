@@ -49,6 +49,7 @@ struct host_run {
 
 	/* the host's side */
 	atomic_int phase; /* enum ssh_phase, then enum run_phase */
+	_Atomic uint64_t sent; /* bytes of the plan's content */
 	struct ssh_use *use;
 	struct ssh_exec *exec;
 	struct proc *proc;

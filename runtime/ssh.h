@@ -10,6 +10,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdatomic.h>
 #include <stdint.h>
 
 #include "err.h"
@@ -116,6 +117,8 @@ struct ssh_command { /* borrowed until end is called */
 	const void *input;      /* stdin, then end of file */
 	size_t input_len;
 	struct content *content; /* comes after the input; or NULL. A local command takes one of both */
+	_Atomic uint64_t *sent;  /* kept up to date: bytes of content that have been given away, over ssh
+				  * only; or NULL */
 	const char *const *env; /* "NAME=value", NULL-terminated, or NULL */
 	const char *cwd;        /* or NULL */
 	const struct ssh_become *become; /* or NULL; not with a raw host */

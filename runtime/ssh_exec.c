@@ -178,6 +178,15 @@ static bool line_allowed(struct ssh_exec *x)
 	return false;
 }
 
+/* How much of a file has gone. What is still on its way to the host, its window at most, is counted. */
+static void input_count(struct ssh_exec *x)
+{
+	uint64_t before = x->head.len + x->cmd->input_len;
+
+	if (x->cmd->sent && x->written > before)
+		atomic_store_explicit(x->cmd->sent, x->written - before, memory_order_relaxed);
+}
+
 /* Sends what the host's window takes, then the end of file. */
 static void input_write(struct ssh_exec *x)
 {
@@ -200,6 +209,7 @@ static void input_write(struct ssh_exec *x)
 		if (sent > 0) {
 			guard_useful(c);
 			x->written += (uint64_t)sent;
+			input_count(x);
 		}
 		if (sent < 0 && sent != LIBSSH2_ERROR_EAGAIN)
 			input_over(x); /* the command does not read it any more */

@@ -79,8 +79,8 @@ end
 
 local function number_or_zero(text) return math.tointeger(tonumber(text)) or 0 end
 
--- The hosts that the job runs on now, longest first: { host, phase, since }; and whether that is
--- what all nodes say.
+-- The hosts that the job runs on now, longest first: { host, phase, since }, and where a file is
+-- sent how much of it has gone; and whether that is what all nodes say.
 local function running_hosts(node, job)
   local list, whole = node:running(job.jid)
   local names = {}
@@ -93,7 +93,7 @@ local function running_hosts(node, job)
     end
     list[i] = {
       host = names[chunk][one.index % STEP + 1], phase = one.phase,
-      since = math.floor(timer.wall() - one.seconds),
+      since = math.floor(timer.wall() - one.seconds), sent = one.sent, size = one.size,
     }
   end
   return json.array(list), whole

@@ -3,7 +3,7 @@
 -- each answers with one: nothing is kept anywhere, and it costs nothing while nobody asks.
 --
 --   local asking = asking.new(node)            node: id, store, runner
---   asking:running(jid) -> list, whole         waits; { { index, phase, seconds }, ... }
+--   asking:running(jid) -> list, whole         waits; { { index, phase, seconds, sent, size }, ... }
 --   asking:answer(message)                     what came on exed:ask
 --   asking:take(message)                       what came on exed:told:ID
 
@@ -25,7 +25,8 @@ function asking.new(node) return setmetatable({ node = node, asked = {}, last = 
 local function own(self, jid)
   local list, told = self.node.runner:running(jid), {}
   for i = 1, math.min(#list, MOST) do
-    told[i] = json.array { list[i].index, list[i].phase, list[i].seconds }
+    local one = list[i]
+    told[i] = json.array { one.index, one.phase, one.seconds, one.sent, one.size }
   end
   return json.array(told)
 end
@@ -55,7 +56,9 @@ local function new_question()
   function question:told(rows)
     self.answers = self.answers + 1
     for _, row in ipairs(rows or {}) do
-      self.rows[#self.rows + 1] = { index = row[1], phase = row[2], seconds = row[3] }
+      self.rows[#self.rows + 1] = {
+        index = row[1], phase = row[2], seconds = row[3], sent = row[4], size = row[5],
+      }
     end
     self.event:notify()
   end

@@ -287,7 +287,7 @@ function runner:drain(limit)
   while self.count > 0 and timer.now() < deadline do self.event:wait(deadline - timer.now()) end
 end
 
--- The hosts of a job that run here now, oldest first: { { host index, phase, seconds }, ... }.
+-- The hosts of a job that run here now, oldest first: as run:running of exed.fanout.
 function runner:running(jid)
   local list = {}
   for _, slice in pairs(self.slices) do

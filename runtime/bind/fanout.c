@@ -15,7 +15,8 @@
  *     without a sink it drops the entries that run:next has not given yet
  *   run:cancel(reason)   run:refuse(reason)   run:drain()   run:abandon()
  *   run:pause(boolean)   starts no more hosts, or goes on
- *   run:running(max) -> list of { index, phase, seconds }
+ *   run:running(max) -> list of { index, phase, seconds }; while content is sent, sent and size, too: bytes
+ *   run:sent() -> bytes of content that have gone to hosts, over ssh
  *   run:waiting() -> number of hosts that have not started
  *   permit(time)        hosts may start until then, in timer.now's seconds; at first for ever
  *   counts() -> { fanouts, running, finished } */
@@ -584,15 +585,29 @@ static int l_running(lua_State *L)
 	n = b->fanout ? fanout_list_running(b->fanout, list, (size_t)max) : 0;
 	lua_createtable(L, (int)n, 0);
 	for (size_t i = 0; i < n; i++) {
-		lua_createtable(L, 0, 3);
+		lua_createtable(L, 0, 5);
 		lua_pushinteger(L, list[i].index);
 		lua_setfield(L, -2, "index");
 		lua_pushstring(L, list[i].phase);
 		lua_setfield(L, -2, "phase");
 		lua_pushnumber(L, (lua_Number)(loop_now_ms() - list[i].since_ms) / 1000);
 		lua_setfield(L, -2, "seconds");
+		if (list[i].size) {
+			lua_pushinteger(L, (lua_Integer)list[i].sent);
+			lua_setfield(L, -2, "sent");
+			lua_pushinteger(L, (lua_Integer)list[i].size);
+			lua_setfield(L, -2, "size");
+		}
 		lua_rawseti(L, -2, (lua_Integer)i + 1);
 	}
+	return 1;
+}
+
+static int l_sent(lua_State *L)
+{
+	struct box *b = check_run(L);
+
+	lua_pushinteger(L, b->fanout ? (lua_Integer)fanout_sent(b->fanout) : 0);
 	return 1;
 }
 
@@ -644,7 +659,7 @@ static int l_permit(lua_State *L)
 static const luaL_Reg run_methods[] = {
 	{ "next", l_next },	  { "wait", l_wait },	    { "cancel", l_cancel },
 	{ "refuse", l_refuse },	  { "drain", l_drain },	    { "abandon", l_abandon }, { "running", l_running },
-	{ "waiting", l_waiting }, { "pause", l_pause },	    { NULL, NULL },
+	{ "waiting", l_waiting }, { "pause", l_pause },	    { "sent", l_sent },	      { NULL, NULL },
 };
 
 static const luaL_Reg host_methods[] = { { NULL, NULL } };

@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import stat
+import subprocess
 import sys
 import unittest
 import uuid
@@ -16,8 +17,9 @@ import uuid
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "tests", "support"))
 
-from exedtest import Exed, Sshd, wait_until  # noqa: E402
+from exedtest import BUILD, Exed, Sshd, wait_until  # noqa: E402
 from exedtest.exedrun import OnHosts  # noqa: E402
+from exedtest.procs import SLOW  # noqa: E402
 
 OK, CHANGED = 1, 5
 DONE, FAILURE = 0, 2
@@ -32,7 +34,14 @@ sum=$(/usr/bin/sha256sum)
 echo "$sum"
 """
 
+ONCE = """
+return {
+  summary = "sends one file", args = { dest = { "path", required = true } },
+  run = function(job) return job.hosts[1]:copy({ src = "big", dest = job.args.dest }).status end,
+}"""
+
 TASKS = {
+    "once": ONCE, "many": ONCE,
     "sends": """
 return {
   summary = "sends files", args = { dir = { "path", required = true } },
@@ -78,11 +87,6 @@ return {
     return { one, fill "two", err.message, host:fetch({ src = dir .. "/f" }).content }
   end,
 }""",
-    "once": """
-return {
-  summary = "sends one file", args = { dest = { "path", required = true } },
-  run = function(job) return job.hosts[1]:copy({ src = "big", dest = job.args.dest }).status end,
-}""",
 }
 
 
@@ -97,6 +101,21 @@ def write(path, data, mode=0o644):
 def read(path):
     with open(path, "rb") as f:
         return f.read()
+
+
+def stalled_dd(host, begun, go, eats=0):
+    """The host says when a file comes, of which it loses so many bytes, and waits; returns the path of its dd."""
+    return write(os.path.join(host.dir, "bin", "dd"), (
+        "#!/bin/sh\ncase $* in *if=*) exec /bin/dd \"$@\";; esac\n"
+        "/bin/dd bs=1 count=%d of=/dev/null 2>/dev/null; echo >%s\n"
+        "while [ ! -e %s ]; do sleep .05; done; exec /bin/dd \"$@\"\n" % (eats, begun, go)).encode(), 0o755)
+
+
+def sparse(path, size):
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "wb") as f:
+        f.truncate(size)
+    return path
 
 
 def left(directory):
@@ -238,14 +257,8 @@ class CommandLine(OnHosts):
         host = self.one()
         dest = write(os.path.join(self.target, "a"), b"old")
         begun, go = self.path("begun"), self.path("go")
-        dd = write(os.path.join(host.dir, "bin", "dd"), (
-            "#!/bin/sh\ncase $* in *if=*) exec /bin/dd \"$@\";; esac\n"
-            "/bin/dd bs=1 count=5 of=/dev/null 2>/dev/null; echo >%s\n"
-            "while [ ! -e %s ]; do sleep .05; done; exec /bin/dd \"$@\"\n" % (begun, go)).encode(), 0o755)
-        self.addCleanup(os.remove, dd)
-        with open(self.path("big"), "wb") as f:
-            f.truncate(64 << 20)
-        child = self.start("copy", "web01", self.path("big"), dest)
+        self.addCleanup(os.remove, stalled_dd(host, begun, go, eats=5))
+        child = self.start("copy", "web01", sparse(self.path("big"), 64 << 20), dest)
         wait_until(lambda: os.path.exists(begun), 20, "it is being sent")
         child.kill()
         child.communicate()
@@ -303,6 +316,13 @@ class Tasks(unittest.TestCase):
         self.assertEqual(answer.status, 201, answer.body)
         return answer.body["jid"]
 
+    def exed_run(self, *args):
+        done = subprocess.run([os.path.join(BUILD, "exed-run"), "-c", self.exed.path("exed.conf"), *args], text=True,
+                              cwd=self.exed.dir, stdin=subprocess.DEVNULL, timeout=60 * SLOW, capture_output=True,
+                              env=self.exed.environment(), check=False)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return done.stdout
+
     def test_files_templates_trees_backups_and_what_is_put_back(self):
         target = self.exed.path("target")
         os.makedirs(target)
@@ -317,6 +337,27 @@ class Tasks(unittest.TestCase):
         self.assertEqual(read(os.path.join(target, "tree", "sub", "x")), b"x")
         self.assertEqual(stat.S_IMODE(os.stat(os.path.join(target, "HOST")).st_mode), 0o640)
         self.assertEqual(sorted(os.listdir(target)), ["HOST", "t", "tree"])
+
+    def test_while_a_file_is_sent_the_job_tells_how_much_has_gone(self):
+        host, size = self.sshd.hosts[0], 64 << 20
+        sparse(os.path.join(self.modules, "tasks", "files", "many", "big"), size)
+        begun, go, dest = (self.exed.path(name) for name in ("sending", "send_on", "sent"))
+        self.addCleanup(os.remove, stalled_dd(host, begun, go))
+        jid = self.run_task("many", host.name, dest=dest)
+        path = "/jobs/%s?detail=1" % jid
+
+        def rows():
+            return self.exed.get(path).body["running"]
+
+        wait_until(lambda: os.path.exists(begun), 20, "it is being sent")
+        wait_until(lambda: rows() and rows()[0]["sent"] > 0, 20, "how much is told")
+        row = rows()[0]
+        self.assertEqual((row["host"], row["phase"], row["size"]), (host.name, "sending", size))
+        self.assertLess(row["sent"], size)
+        self.assertRegex(self.exed_run("jobs", jid), r"web01: sending for \d+ s, \d\.\d MiB of 64\.0 MiB\n")
+        write(go, b"")
+        job = self.exed.wait_job(jid)
+        self.assertEqual((job["state"], job["value"], os.path.getsize(dest)), (DONE, "CHANGED", size))
 
     def test_a_job_keeps_its_templates_and_notices_other_files_that_change(self):
         target = self.exed.path("edited")

@@ -563,6 +563,28 @@ class Terminal(Hosts):
             self.assertNotRegex(part, rb"\[\d+/4.*\n", part)
         self.assertRegex(shown, rb"exed-run: 4 hosts: 4 ok in \d+\.\d s\r\n\Z")
 
+    def test_the_progress_line_tells_how_much_of_a_file_is_sent(self):
+        """Each dd takes nothing of it before it may: the file goes as far as the hosts' windows."""
+        go, source, dest = (os.path.join(self.hosts.dir, name) for name in ("go3", "source", "dest"))
+        with open(source, "wb") as f:
+            f.truncate(64 << 20)
+        for host in self.hosts.hosts[:2]:
+            dd = os.path.join(host.dir, "bin", "dd")
+            os.makedirs(os.path.dirname(dd), exist_ok=True)
+            with open(dd, "w", encoding="utf-8") as f:
+                f.write('#!/bin/sh\ncase $* in *if=*) ;; *) while [ ! -e %s ]; do sleep .05; done;; esac\n'
+                        'exec /bin/dd "$@"\n' % go)
+            os.chmod(dd, 0o755)
+            self.addCleanup(os.remove, dd)
+
+        def on_with_it():
+            with open(go, "w", encoding="utf-8"):
+                pass
+
+        shown = self.talk("copy", "web01,web02", source, dest, until=b" MiB sent, ", then=on_with_it)
+        self.assertRegex(shown, rb"\[0/2, \d+\.\d MiB sent, \d+ s\] web0[12] \d\d?%, web0[12] \d\d?%")
+        self.assertEqual(os.path.getsize(dest), 64 << 20)
+
     def test_no_progress_line_without_a_terminal(self):
         _, err = self.run_bytes("exec", "web01", "sleep 1.2")
         self.assertNotIn(b"\x1b", err)

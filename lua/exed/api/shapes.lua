@@ -81,8 +81,9 @@ shapes.Job = object("targets operate operate_args startat state taskid error ret
     ["until"] = { type = json.array { "number", "null" } },
   }), "the question that a task waits with"),
   counts = said(map(WHOLE), "targets by status, with detail"),
-  running = said(list(object("host phase since", { host = TEXT, phase = TEXT, since = WHOLE })),
-    "hosts that run, oldest first, with detail"),
+  running = said(list(object("host phase since", {
+    host = TEXT, phase = TEXT, since = WHOLE, sent = WHOLE, size = WHOLE,
+  })), "hosts that run, oldest first, with detail; while a file is sent, how many of its bytes are"),
   value = said(ANY, "what a task returned"),
 })
 shapes.Jobs = either(list(JID), list(ref "Job"))

@@ -115,24 +115,36 @@ end
 
 -- ---- the progress line --------------------------------------------------------------------------
 
--- The names of a few hosts that run, those that run longest first.
+-- The names of a few hosts that run, those that run longest first; of those that a file is sent to
+-- with how much of it has gone.
 local function running_names(self)
   local names = {}
   for _, one in ipairs(self.runs) do
     for _, host in ipairs(one.run:running(4)) do
-      names[#names + 1] = self.hosts[host.index].name
+      local far = host.size and (" %d%%"):format(100 * host.sent // host.size) or ""
+      names[#names + 1] = self.hosts[host.index].name .. far
     end
   end
   local more = #names > 3 and ", ..." or ""
   return table.concat(names, ", ", 1, math.min(3, #names)) .. more
 end
 
+-- What has been sent, of files; a fan-out that has ended does not count any more.
+local function sent_so_far(self)
+  local sum = 0
+  for _, one in ipairs(self.runs) do
+    one.sent = math.max(one.sent or 0, one.run:sent())
+    sum = sum + one.sent
+  end
+  return sum > 0 and (", %s sent"):format(report.bytes(sum)) or ""
+end
+
 local function progress(self)
   timer.sleep(FIRST)
   while true do
     local bad = self.bad > 0 and (", %d not good"):format(self.bad) or ""
-    self.out:status(("[%d/%d%s, %.0f s] %s"):format(self.count, #self.hosts, bad,
-      timer.now() - self.began, running_names(self)))
+    self.out:status(("[%d/%d%s%s, %.0f s] %s"):format(self.count, #self.hosts, bad,
+      sent_so_far(self), timer.now() - self.began, running_names(self)))
     timer.sleep(REDRAW)
   end
 end

@@ -4,6 +4,7 @@
 local json = require "exed.json"
 local options = require "exed.cli.options"
 local remote = require "exed.cli.remote"
+local report = require "exed.cli.report"
 local timer = require "exed.timer"
 
 local RUNNING <const> = 1
@@ -61,10 +62,15 @@ end
 
 local function field(name, value) print(("%-10s %s"):format(name, value)) end
 
+local function how_far(one)
+  if not one.size then return "" end
+  return (", %s of %s"):format(report.bytes(one.sent or 0), report.bytes(one.size))
+end
+
 local function show_running(job, now)
   for i, one in ipairs(job.running or {}) do
-    field(i == 1 and "running" or "", ("%s: %s for %s"):format(remote.line(one.host),
-      remote.line(one.phase), remote.span(now - one.since)))
+    field(i == 1 and "running" or "", ("%s: %s for %s%s"):format(remote.line(one.host),
+      remote.line(one.phase), remote.span(now - one.since), how_far(one)))
   end
 end
 

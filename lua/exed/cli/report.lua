@@ -66,6 +66,16 @@ end
 -- "3 hosts", "1 host"
 function report.count(n) return n == 1 and "1 host" or n .. " hosts" end
 
+local UNITS <const> = { "KiB", "MiB", "GiB", "TiB" }
+
+-- "812 B", "1.2 MiB"
+function report.bytes(n)
+  if n < 1024 then return ("%d B"):format(n) end
+  local unit = 0
+  while n >= 1024 and unit < #UNITS do n, unit = n / 1024, unit + 1 end
+  return ("%.1f %s"):format(n, UNITS[unit])
+end
+
 -- "24 hosts: 22 ok, 2 failed in 1.2 s". plain: a change is what was asked for, and so "ok".
 function report.summary(records, seconds, plain)
   local counts, n = {}, 0
