@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- The HTTP API: finds a request's handler, checks what it was sent against what the handler
 -- declares, runs it, and answers. Checks come in one order: method, Host and origin, who, JSON,
--- targets, the other fields.
+-- Idempotency-Key, targets, the other fields.
 --
 --   local found = api.start(node) -> api | nil, err     listens; node: config, plugins, holder,
 --                                                       store, follow, version, dir
@@ -10,6 +10,7 @@
 local checks = require "exed.api.checks"
 local errors = require "exed.api.errors"
 local guard = require "exed.guard"
+local idempotency = require "exed.idempotency"
 local json = require "exed.json"
 local log = require "exed.log"
 local numbers = require "exed.api.numbers"
@@ -60,8 +61,8 @@ end
 
 -- ---- one request --------------------------------------------------------------------------------
 
--- What the handler gets: fields of the request, and query and body as they were declared.
-local function read_request(self, req, method, params, upgrade)
+-- What the handler gets, but for query and body as they were declared: who asks, and a document.
+local function open_request(self, req, method, params, upgrade)
   local who, err = checks.who(req)
   if not who then return nil, err end
   req:note(who)
@@ -69,11 +70,17 @@ local function read_request(self, req, method, params, upgrade)
     node = self.node, method = req.method, path = req.path, params = params, peer = req.peer,
     headers = req.headers, who = who, socket = upgrade,
   }, request_methods)
-  local query, body = method.checks.query, method.checks.body
-  request.document, err = checks.body(req, body, self.node.config.api.max_json_values)
+  request.document, err = checks.body(req, method.checks.body,
+    self.node.config.api.max_json_values)
   if not request.document then return nil, err end
-  local ok
-  ok, err = checks.targets(self.node.holder.inventory, body or query,
+  return request
+end
+
+local function makes_job(method) return method.answers and method.answers[201] == "Jid" end
+
+local function read_fields(self, req, method, request)
+  local query, body = method.checks.query, method.checks.body
+  local ok, err = checks.targets(self.node.holder.inventory, body or query,
     body and request.document or req.query, body and "json" or "text")
   if not ok then return nil, err end
   request.query, err = query:check(req.query, "text")
@@ -82,7 +89,7 @@ local function read_request(self, req, method, params, upgrade)
     request.body, err = body:check(request.document, "json")
     if not request.body then return nil, err end
   end
-  return request
+  return true
 end
 
 local function run(self, req, method, request)
@@ -95,6 +102,22 @@ local function run(self, req, method, request)
   local err = status
   if err.code == "timeout" then return nil, { code = 504, message = err.message } end
   return nil, { code = 500, message = err.message or tostring(err) }
+end
+
+-- Status, answer and headers of a request that may be asked; or nil, err.
+local function serve(self, req, method, params, upgrade)
+  local request, err = open_request(self, req, method, params, upgrade)
+  if not request then return nil, err end
+  if makes_job(method) then
+    local status, answer, headers = idempotency.replay(self.node, request)
+    if status or answer then return status, answer, headers end
+  end
+  local ok
+  ok, err = read_fields(self, req, method, request)
+  if not ok then return nil, err end
+  -- A HEAD only asks: what a GET would change stays as it is.
+  if req.method == "HEAD" and method.changes then return 200, function() return true end end
+  return run(self, req, method, request)
 end
 
 -- status, answer (table, function or nil) and headers; or nil, err and the dialect.
@@ -114,16 +137,13 @@ local function judge(self, req, dialects, handler, params)
     return nil, { code = "not_found", message = "no such path " .. req.path }, dialect
   end
   if req.method == "OPTIONS" then return 204, nil, { Allow = allow } end
-  local request, upgrade = nil, false
+  local upgrade = false
   if method.socket then upgrade, err = socket.asked(req) end
   if upgrade == nil then return nil, err, dialect end
   -- Browsers let a page of any site open a WebSocket, and read it.
   ok, err = checks.origin(req, method.changes or upgrade)
-  if ok then request, err = read_request(self, req, method, params, upgrade) end
-  if not request then return nil, err, dialect end
-  -- A HEAD only asks: what a GET would change stays as it is.
-  if req.method == "HEAD" and method.changes then return 200, function() return true end end
-  local status, answer, headers = run(self, req, method, request)
+  if not ok then return nil, err, dialect end
+  local status, answer, headers = serve(self, req, method, params, upgrade)
   if not status then return nil, answer, dialect end
   return status, answer, headers
 end

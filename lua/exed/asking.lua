@@ -3,7 +3,7 @@
 -- each answers with one: nothing is kept anywhere, and it costs nothing while nobody asks.
 --
 --   local asking = asking.new(node)            node: id, store, runner
---   asking:running(jid) -> list, whole         waits; { { index, phase, seconds, sent, size }, ... }
+--   asking:running(jid) -> list, whole         waits; { { index, phase, seconds, sent, size } }
 --   asking:answer(message)                     what came on exed:ask
 --   asking:take(message)                       what came on exed:told:ID
 

@@ -3,13 +3,10 @@
 -- and for a GET a job whose records are the answer.
 
 local answer = require "exed.answer"
+local idempotency = require "exed.idempotency"
 local jobs = require "exed.jobs"
-local json = require "exed.json"
-local text = require "exed.text"
 
 local operate = {}
-
-local KEY_BYTES <const> = 255 -- of an Idempotency-Key
 
 local OPTIONS <const> = { -- of every operation
   targets = {
@@ -44,30 +41,16 @@ local function to_request(req, values, operation, args)
   return request
 end
 
--- Gives the request its Idempotency-Key, so that the same again makes no second job. what: the
--- endpoint that it is for. Returns true, or nil, err.
-local function take_key(req, request, what)
-  local key = req.headers["idempotency-key"]
-  if not key then return true end
-  if #key > KEY_BYTES or key == "" then
-    return nil, {
-      code = "bad_request",
-      message = ("Idempotency-Key must have 1 to %d bytes"):format(KEY_BYTES),
-    }
-  end
-  request.idem_key = key
-  request.idem_hash = text.sha256(what .. "\n" .. json.encode(req.document))
-  return true
-end
-
--- Makes the request's job by submit(request): 201 with its jid.
-function operate.create(req, request, what, submit)
-  local made, err = take_key(req, request, what)
-  if made then made, err = submit(request) end
+-- Makes the request's job by submit(request): 201 with its jid. The same again, by its
+-- Idempotency-Key, makes no second job.
+function operate.create(req, request, submit)
+  local found, err = idempotency.of(req)
+  if err then return nil, err end
+  if found then request.idem_key, request.idem_hash = found.key, found.hash end
+  local made
+  made, err = submit(request)
   if not made then return nil, err end
-  return 201, { jid = made.jid }, {
-    Location = "/jobs/" .. made.jid, ["Idempotent-Replay"] = made.replay and "true" or nil,
-  }
+  return idempotency.answer(made)
 end
 
 -- What the request's operation would do: 200 with its plan.
@@ -81,14 +64,12 @@ end
 function operate.post(req, operation, args)
   local request = to_request(req, req.body, operation, args)
   if request.dry_run then return operate.preview(req, request) end
-  return operate.create(req, request, operation, function(one)
-    return jobs.submit(req.node, one)
-  end)
+  return operate.create(req, request, function(one) return jobs.submit(req.node, one) end)
 end
 
 -- The same with a function that makes the job of the request.
 function operate.post_job(req, operation, submit)
-  return operate.create(req, to_request(req, req.body, operation, nil), operation, submit)
+  return operate.create(req, to_request(req, req.body, operation, nil), submit)
 end
 
 -- A GET: a job that is not listed; the answer is its records, when it has ended. The job goes on

@@ -2,7 +2,7 @@
 -- The job store as the node sees it: thin calls of the functions of lua/store/functions.lua, with
 -- plain tables in and out. Every function waits and answers nil, err when the store refuses or is
 -- away; err.code is the error's word in lower case (stale, gone, ended, conflict, full, running,
--- mismatch, stopped) or one of the runtime's (away, unreachable, timeout).
+-- mismatch, accepting, stopped) or one of the runtime's (away, unreachable, timeout).
 
 local json = require "exed.json"
 local metrics = require "exed.metrics"
@@ -158,6 +158,9 @@ function store:create(job, node)
   if not answer then return nil, err end
   return { how = answer[1], jid = answer[2], state = answer[3] }
 end
+
+-- The jid of the job that was made with that Idempotency-Key and hash; "" when there is none.
+function store:replayed(key, hash) return self:call("replayed", key, hash) end
 
 -- ---- slices -------------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@
 -- create        jid now node incarnation whole(1|0) total lock(none|shared|exclusive) listed(1|0)
 --               priority idem_key idem_hash max_jobs max_memory F (field value)*F S (from to)*S
 --               C chunk*C M (index entry)*M -> {"CREATED"|"REPLAY", jid, state}
+-- replayed      idem_key idem_hash -> jid of the job that was made with them, or ''
 -- create_add    jid at(number of the first chunk) C chunk*C M (index entry)*M -> chunks there are
 -- create_claim  jid host... -> number of hosts (names sorted over all calls of one job)
 -- create_commit jid now S (from to)*S -> {"CREATED", jid, state}
@@ -95,11 +96,11 @@
 -- Errors begin with one word: STALE (another owner, or another incarnation), GONE (no such job or
 -- slice), ENDED (the job or slice has ended), STOPPED reason (no host may start any more), RUNNING
 -- (not possible while it runs), MOVED (the journal went on), CONFLICT {host: [jid, ...]}, FULL why,
--- MISMATCH jid (Idempotency-Key with another body), GAP last (append with a number too high),
--- INVALID why.
+-- MISMATCH jid (Idempotency-Key with another body), ACCEPTING jid (the key's job may come to
+-- nothing yet), GAP last (append with a number too high), INVALID why.
 
 local MAX_PINS = 10000 -- fields of a job's hash, files that its task sends among them
-local REVISION = 15 -- raised with every change: a node loads its file over an older one
+local REVISION = 16 -- raised with every change: a node loads its file over an older one
 local HOSTS = 2000 -- hosts that one call may walk
 local CHUNK = 500 -- names in a chunk of targets
 local BATCH = 100 -- slices in one answer
@@ -695,7 +696,20 @@ local function create_again(h)
   if not known then return nil end
   local hash, jid = known:match('^(%S*) (.*)$')
   if hash ~= h.hash then return fail('MISMATCH ' .. jid) end
-  return { 'REPLAY', jid, redis.call('HGET', job_key(jid), 'state') or 'gone' }
+  state = redis.call('HGET', job_key(jid), 'state') or 'gone'
+  if state == 'accepting' then
+    return fail('ACCEPTING ' .. jid)
+  end
+  return { 'REPLAY', jid, state }
+end
+
+-- The job that create would answer again. One that is being accepted may come to nothing yet.
+local function replayed(_, args)
+  local known = redis.call('GET', 'exed:idem:' .. args[1])
+  local hash, jid = (known or ''):match('^(%S*) (.*)$')
+  if not known or hash ~= args[2] then return '' end
+  if redis.call('HGET', job_key(jid), 'state') ~= 'accepting' then return jid end
+  return fail('ACCEPTING ' .. jid)
 end
 
 local function create(_, args)
@@ -1555,5 +1569,5 @@ publish(READS, {
   'version', version, 'nodes', nodes, 'accepting', accepting, 'ready', ready, 'owned', owned,
   'marks', marks, 'get', get, 'list', list, 'targets', targets, 'page', page, 'parts', parts,
   'entry', entry, 'leases', leases, 'journal_read', journal_read, 'found', effect_records,
-  'source_get', source_get, 'grouped', grouped,
+  'source_get', source_get, 'grouped', grouped, 'replayed', replayed,
 })

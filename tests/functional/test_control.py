@@ -12,7 +12,7 @@ import uuid
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "tests", "support"))
 
-from exedtest import BUILD, Exed, Sshd, free_port  # noqa: E402
+from exedtest import BUILD, Exed, Sshd, free_port, wait_until  # noqa: E402
 from exedtest.procs import SLOW  # noqa: E402
 
 DONE, FAILURE = 0, 2
@@ -165,6 +165,37 @@ class Control(unittest.TestCase):
             self.assertEqual(again.headers["location"], first.headers["location"])
             self.assertIn(first.body["jid"], self.ask("POST", path, 422, other, headers=key).body["message"])
         self.ask("POST", "/jobs/%s/rerun" % failed, 400, headers={"Idempotency-Key": "x" * 256})
+
+    def test_a_key_is_answered_whatever_has_become_of_what_the_request_names(self):
+        """Its hosts leave the inventory, its task and the job that it ran again are removed."""
+        hosts, task = self.exed.path("hosts.ini"), self.exed.path("modules", "tasks", "gone_later.lua")
+        with open(hosts, encoding="utf-8") as f:
+            inventory = f.read()
+        self.exed.write("hosts.ini", inventory + "\n[old]\nold01 ansible_host=127.0.1.1 exed_disabled=gone\n")
+        self.exed.write("modules/tasks/gone_later.lua", 'return { summary = "x", args = {}, run = print }')
+        wait_until(lambda: self.exed.get("/target?pattern=old01").body == ["old01"], 10, "the host is there")
+        wait_until(lambda: "gone_later" in [one["name"] for one in self.exed.get("/tasks").body], 10, "so is the task")
+        failed = self.exed.execute(["web01"], "exit 1")
+        self.exed.wait_job(failed)
+        requests = [("/ping", {"targets": "old01"}), ("/execute", {"targets": "old[01:02]", "cmd": "true"}),
+                    ("/tasks", {"targets": "web01", "taskname": "gone_later"}), ("/jobs/%s/rerun" % failed, {})]
+        keys = [{"Idempotency-Key": str(uuid.uuid4())} for _ in requests]
+        first = []
+        for (path, body), key in zip(requests, keys):
+            first.append(self.ask("POST", path, 201, body, headers=key))
+            self.exed.wait_job(first[-1].body["jid"])
+        self.exed.write("hosts.ini", inventory)
+        os.unlink(task)
+        self.ask("DELETE", "/jobs/" + failed, 204)
+        wait_until(lambda: self.exed.get("/target?pattern=old01").body == [], 10, "the host has gone")
+        wait_until(lambda: "gone_later" not in [one["name"] for one in self.exed.get("/tasks").body], 10, "the task too")
+        for (path, body), key, answer in zip(requests, keys, first):
+            again = self.ask("POST", path, 201, body, headers=key)
+            self.assertEqual((again.body, again.headers["idempotent-replay"]), (answer.body, "true"), path)
+            self.assertEqual(again.headers["location"], answer.headers["location"])
+            self.ask("POST", path, 404, body, headers={"Idempotency-Key": str(uuid.uuid4())})
+        text = self.ask("POST", "/ping", 422, {"targets": "web02"}, headers=keys[0]).body["message"]
+        self.assertIn(first[0].body["jid"], text)
 
     # ---- dry runs ----
 

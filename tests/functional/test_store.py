@@ -197,6 +197,21 @@ class LifeTest(StoreTest):
         self.assertEqual(self.refused("MISMATCH", self.store.create, *other), jid)
         self.assertGreater(self.store.resp("TTL", "exed:idem:key"), 86000)
 
+    def test_a_key_is_looked_up_without_a_new_job(self):
+        self.assertEqual(self.store.replayed("key", "hash"), b"")
+        jid = self.create(["a"], idem=("key", "hash"))
+        self.assertEqual(self.store.replayed("key", "hash"), jid.encode())
+        self.assertEqual(self.store.replayed("key", "other"), b"")
+
+    def test_a_key_of_a_job_that_may_come_to_nothing_is_no_answer(self):
+        jid, head, _, _ = self.args(["a"] * 3000, whole=False, idem=("key", "hash"))
+        self.store.create(*head)
+        _, again = self.args(["a"], idem=("key", "hash"))
+        self.assertEqual(self.refused("ACCEPTING", self.store.replayed, "key", "hash"), jid)
+        self.assertEqual(self.refused("ACCEPTING", self.store.create, *again), jid)
+        self.store.create_undo(jid)
+        self.assertEqual(self.store.replayed("key", "hash"), b"")
+
     def test_unknown_targets_have_their_record_at_once_and_fail_the_job(self):
         jid = self.create(["a", "b", "x", "y"], no_match=[2, 3])
         self.assertEqual([e[:5] for e in self.store.entries(jid)],

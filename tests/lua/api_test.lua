@@ -39,6 +39,7 @@ local function new_store()
     self.jobs[job.jid] = job_fields(job.jid, { targets = tostring(#job.targets) })
     return { how = self.how or "CREATED", jid = job.jid, state = "running" }
   end
+  function store:replayed() return self.first or "" end
   function store:get(jid)
     if self.err then return nil, self.err end
     if not self.jobs[jid] then return nil, { code = "gone", message = "no job " .. jid } end
@@ -378,7 +379,7 @@ t.test("X Idempotency-Key: the same body has the same hash, another one another"
   local bodies = { '{"targets":"web01","cmd":"a"}', '{"cmd":"a", "targets":"web01"}',
     '{"targets":"web01","cmd":"b"}' }
   for i, body in ipairs(bodies) do
-    node.store.how = i == 2 and "REPLAY" or nil
+    node.store.how = i == 2 and "REPLAY" or nil -- as if both came at once
     local req = ask(node, "POST", "/execute", body, { ["idempotency-key"] = "k" })
     t.eq(req.answer["Idempotent-Replay"], i == 2 and "true" or nil)
   end
@@ -388,6 +389,18 @@ t.test("X Idempotency-Key: the same body has the same hash, another one another"
   node.store.err = { code = "mismatch", message = JID }
   t.eq(ask(node, "POST", "/execute", bodies[1], { ["idempotency-key"] = "k" }).status, 422)
   t.eq(ask(node, "POST", "/execute", bodies[1], { ["idempotency-key"] = "" }).status, 400)
+end)
+
+t.test("X Idempotency-Key: a request that was answered is not checked again", function()
+  local node, key = new_node(), { ["idempotency-key"] = "k" }
+  t.eq(ask(node, "POST", "/execute", '{"targets":"gone01"}', key).status, 404)
+  node.store.first = JID
+  local req = ask(node, "POST", "/execute", '{"targets":"gone01"}', key)
+  t.eq({ req.status, req.answer["Idempotent-Replay"], req.answer.Location },
+    { 201, "true", "/jobs/" .. JID })
+  t.eq(ask(node, "POST", "/execute", "{", key).status, 400)
+  -- Only where a job is made.
+  t.eq(ask(node, "POST", "/jobs/" .. GONE .. "/cancel", "", key).status, 404)
 end)
 
 t.test("X only JSON is read as a body, and asked for only when there is one", function()

@@ -83,7 +83,7 @@ shapes.Job = object("targets operate operate_args startat state taskid error ret
   counts = said(map(WHOLE), "targets by status, with detail"),
   running = said(list(object("host phase since", {
     host = TEXT, phase = TEXT, since = WHOLE, sent = WHOLE, size = WHOLE,
-  })), "hosts that run, oldest first, with detail; while a file is sent, how many of its bytes are"),
+  })), "hosts that run, oldest first, with detail; of a file that is sent, the bytes so far"),
   value = said(ANY, "what a task returned"),
 })
 shapes.Jobs = either(list(JID), list(ref "Job"))

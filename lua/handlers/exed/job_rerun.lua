@@ -30,7 +30,7 @@ local function run(req)
   if not request then return nil, err end
   request.who, request.max_hosts = req.who, body.max_hosts
   if body.dry_run then return preview(req, request) end
-  return operate.create(req, request, "rerun " .. jid, function(one) return submit(req, one) end)
+  return operate.create(req, request, function(one) return submit(req, one) end)
 end
 
 return {
