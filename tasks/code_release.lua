@@ -166,8 +166,6 @@ end
 
 local function run(job)
   local args = job.args
-  local problem = request.wrong(args)
-  if problem then job:abort(problem) end
   local all = #job.hosts
   local r = {
     job = job, args = args, app = request.app(args), size = request.up(args.size, all),
@@ -193,5 +191,5 @@ end
 
 return {
   summary = "put a revision of an app live, or the one before",
-  args = request.args, cleanup_limit = "1h", run = run,
+  args = request.args, check = request.check, cleanup_limit = "1h", run = run,
 }

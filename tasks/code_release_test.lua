@@ -216,15 +216,15 @@ end)
 test.case("args that make no sense are told before anything is done", function()
   local fleet = fleet_of_12()
   for text, more in pairs {
-    ["revision is missing"] = { revision = "" },
-    ["source is missing"] = { source = "" },
+    ["'revision' is missing"] = { revision = "" },
+    ["'source' is missing"] = { source = "" },
     ["exclude each other"] = { revision = "?", rollback = true },
     ["without a /"] = { revision = "a/b" },
-    ["no revision can be called a/../b"] = { apptype = "git", revision = "a/../b" },
-    ["no revision can be called ?a"] = { revision = "?a" },
+    ["no release can be called a/../b"] = { apptype = "git", revision = "a/../b" },
+    ["no release can be called ?a"] = { revision = "?a" },
     ["must be an absolute path, an http"] = { source = "ssh://x/y" },
     ["must be an absolute path, or node:"] = { apptype = "directory", source = "relative" },
-    ["shared: a/../b has the part .."] = { shared = { "a/../b" } },
+    ["'shared': a/../b has the part .."] = { shared = { "a/../b" } },
   } do
     local result = fleet:run("code_release", { args = args(more) })
     check(#result.steps, 0)

@@ -5,6 +5,7 @@
 --   rerun.request(node, job, only) -> request | nil, err     for exed.jobs, of an ended job
 --     job: of exed.answer; only: "failed" or "all"; request.task is set when it is a task
 
+local accept = require "exed.tasks.accept"
 local json = require "exed.json"
 local secrets = require "exed.tasks.secrets"
 local timer = require "exed.timer"
@@ -67,7 +68,7 @@ local function add_task(node, request, fields, kept)
   ok, err = secrets.agree(task.args, kept.args, opened, request.parent)
   if not ok then return nil, err end
   for name, value in pairs(opened) do kept.args[name] = value end
-  request.values, err = task.checker:check(kept.args, "json")
+  request.values, err = accept.values(task, kept.args)
   if not request.values then return nil, err end
   local shown = json.decode(fields.args or "")
   -- The task may have come to want more since.

@@ -46,6 +46,7 @@
 ---@field time_limit? exed.Duration over it the task is cancelled
 ---@field cleanup_limit? exed.Duration for deferred functions after a cancel or a limit
 ---@field max_hosts? integer refuses more targets than this
+---@field check? fun(args: table<string, any>): boolean?, string? what args must say together
 
 -- What is raised by everything that fails, and what comes with nil.
 ---@class exed.Error

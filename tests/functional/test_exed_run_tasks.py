@@ -208,6 +208,8 @@ class Alone(OnHosts):
                 (["needs", "web01"], ("option --n is missing: how many",)),
                 (["needs", "--n", "4", "web01"], ("option --n takes at most 3",)),
                 (["needs", "--n", "1", "web"], ("4 targets are more than max_hosts",)),
+                (["code_release", "--appname", "a", "web"], ("'revision' is missing",)),
+                (["code_release", "--appname", "a", "--dry-run", "web"], ("'revision' is missing",)),
                 (["rol", "web"], ("no verb and no task 'rol', did you mean 'roll'",)),
                 (["task"], ("which task?",))):
             err = self.run_text(*args, code=2)[1]

@@ -35,6 +35,7 @@ lines("a task's file", {
   { "cleanup_limit is a duration", { cleanup_limit = {} }, "cleanup_limit must be a duration" },
   { "max_hosts is a whole number", { max_hosts = 1.5 }, "max_hosts must be a whole number" },
   { "max_hosts is at least 1", { max_hosts = 0 }, "at least 1" },
+  { "check is a function", { check = {} }, "check must be a function" },
   { "the nearest name of an unknown field", { sumary = "x" }, "did you mean 'summary'?" },
 }, function(changes, part) t.raises(function() definition.check(file(changes)) end, part) end)
 
@@ -46,6 +47,31 @@ t.test("a task's file: what is left out", function()
     cleanup_limit = 30, max_hosts = 7 })
   t.eq({ found.lock, found.time_limit, found.cleanup_limit, found.max_hosts },
     { "none", 7200, 30, 7 })
+end)
+
+-- The error of a task whose args a and b are checked by that body.
+local function checked_by(body, args)
+  local fleet = fleet_with({ "h" }, ([[
+    return { summary = "x", args = { a = { "integer" }, s = { "string", secret = true } },
+      check = function(args) %s end, run = function(job) return job.args.a end }]]):format(body))
+  local result = fleet:run("x", { args = args })
+  return result.error and result.error.message, result.value, #result.steps
+end
+
+lines("check", {
+  { "a good one runs", "return true", { a = 3 }, nil, 3 },
+  { "a wrong one says why", "return nil, 'a is odd'", { a = 3 }, "a is odd" },
+  { "false does, too", "return false, 'a is odd'", { a = 3 }, "a is odd" },
+  { "it gets what was given, as declared", "return args.a == 3, math.type(args.a)", { a = "3" },
+    nil, 3 },
+  { "a secret is not there", "return args.s == '***', 'seen'", { a = 1, s = "hush" }, nil, 1 },
+  { "what it changes stays with it", "args.a = 7 return true", { a = 3 }, nil, 3 },
+  { "it must say something", "", {}, "check must return true, or nil and what is wrong" },
+  { "a mistake in it has a line", "return nothing.x", {}, "tasks/x.lua:2: " },
+}, function(body, args, wrong, value)
+  local found, got = checked_by(body, args)
+  if wrong then t.has(found, wrong) else t.eq(found, nil) end
+  t.eq(got, value)
 end)
 
 -- ---- declared args ------------------------------------------------------------------------------

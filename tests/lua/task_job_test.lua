@@ -234,6 +234,10 @@ t.test("call: another task in this job, on hosts of its targets", function()
   t.has(result.error.message, "bad day")
   fleet = fleet_with({ "a" }, task "job:call('other', { args = { m = 1 } })", libs)
   t.has(fleet:run("x").error.message, "job:call other: ")
+  libs["task.odd"] = [[return { summary = "odd", args = { n = { "integer" } }, run = function() end,
+    check = function(args) return args.n ~= 2, "n may not be 2" end }]]
+  fleet = fleet_with({ "a" }, task "job:call('odd', { args = { n = 2 } })", libs)
+  t.has(fleet:run("x").error.message, "job:call: n may not be 2")
   fleet = fleet_with({ "a" }, task "job:call('other', { arg = {} })", libs)
   t.has(fleet:run("x").error.message, "tasks/x.lua:1: job:call has no option")
 end)

@@ -7,6 +7,7 @@ local alone = require "exed.alone"
 local config = require "exed.config"
 local fail = require "exed.task.fail"
 local fiber = require "exed.fiber"
+local files = require "exed.tasks.files"
 local follower = require "exed.cli.follower"
 local inventory = require "exed.inventory"
 local options = require "exed.cli.options"
@@ -152,6 +153,10 @@ local function check_args(self, values)
       private[one.name] = checked[one.name] and tostring(checked[one.name])
       checked[one.name] = checked[one.name] and "***"
     end
+  end
+  if self.task.checks then
+    local ok, wrong = files.judge(self.task.file, checked)
+    if not ok then options.refuse("%s", wrong) end
   end
   self.secrets = secrets.new(config.tasks.secrets, function() return private end)
   return checked

@@ -2,11 +2,13 @@
 -- exed-run NAME --dry-run: runs a task on made-up hosts, where all succeeds, on a clock that jumps
 -- to what happens next, and prints its steps. Nothing is touched.
 
+local files = require "exed.tasks.files"
 local inventory = require "exed.inventory"
 local options = require "exed.cli.options"
 local plan_view = require "exed.cli.plan_view"
 local registry = require "exed.tasks.registry"
 local rehearsal = require "exed.task.rehearsal"
+local secrets = require "exed.tasks.secrets"
 local targets = require "exed.cli.targets"
 
 -- ---- the plan -----------------------------------------------------------------------------------
@@ -16,8 +18,13 @@ local function plan_here(task, given, values)
   local found = targets.open(given)
   local hosts, unknown = targets.match(found, given[1])
   targets.limit(given, #hosts + #unknown)
-  local checked, err = registry.checker(task.args):check(values, "json")
+  local checker = registry.checker(task.args)
+  local checked, err = checker:check(values, "json")
   if not checked then options.refuse("%s", err.message) end
+  if task.checks then
+    local ok, wrong = files.judge(task.file, secrets.hide(checker, checked))
+    if not ok then options.refuse("%s", wrong) end
+  end
   local described = {}
   for i, host in ipairs(hosts) do described[i] = inventory.describe(host) end
   local fleet = rehearsal.of { hosts = described, sources = task.file.sources }

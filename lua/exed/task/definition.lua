@@ -9,7 +9,7 @@ local definition = {}
 
 local FIELDS <const> = {
   summary = "string", args = "table", run = "function", type = "string", lock = "string",
-  time_limit = "duration", cleanup_limit = "duration", max_hosts = "number",
+  time_limit = "duration", cleanup_limit = "duration", max_hosts = "number", check = "function",
 }
 local TEXTS <const> = {
   string = true, path = true, url = true, command = true, integer = true, number = true,
@@ -56,7 +56,8 @@ local function check_secrets(checker)
 end
 
 -- Checks what a file returned. Raises a text that names the field. Returns the task: summary, run,
--- args (the declaration), checker, lock, time_limit, cleanup_limit (seconds or nil), max_hosts.
+-- args (the declaration), checker, lock, time_limit, cleanup_limit (seconds or nil), max_hosts,
+-- check (or nil).
 function definition.check(found)
   if type(found) ~= "table" then wrong("does not return a table (a task returns one)") end
   if (found.type or "task") ~= "task" then wrong("its type must be \"task\"") end
@@ -73,8 +74,24 @@ function definition.check(found)
   return {
     summary = found.summary, run = found.run, args = found.args or {}, checker = checker,
     lock = found.lock or "exclusive", time_limit = limit(found, "time_limit"),
-    cleanup_limit = limit(found, "cleanup_limit"), max_hosts = found.max_hosts,
+    cleanup_limit = limit(found, "cleanup_limit"), max_hosts = found.max_hosts, check = found.check,
   }
+end
+
+-- What the task's own check says of args that are as they were declared (patterns and hosts are
+-- texts, and of secrets it sees ***): nil when they will do, else a text.
+function definition.judge(task, values)
+  if not task.check then return nil end
+  local copy = {}
+  for name, value in pairs(values) do
+    local field = task.checker.by_name[name]
+    copy[name] = field and field.secret and "***" or value
+  end
+  local ok, good, why = pcall(task.check, copy)
+  if not ok then return "check: " .. tostring(good) end
+  if good == true then return nil end
+  if not good and type(why) == "string" then return why end
+  return "check must return true, or nil and what is wrong"
 end
 
 -- What others need to know of a task, as plain data.
@@ -82,7 +99,7 @@ function definition.describe(task)
   return {
     summary = task.summary, lock = task.lock, time_limit = task.time_limit,
     cleanup_limit = task.cleanup_limit, max_hosts = task.max_hosts,
-    args = schema.describe(task.checker),
+    args = schema.describe(task.checker), checks = task.check ~= nil or nil,
   }
 end
 

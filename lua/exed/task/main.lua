@@ -4,6 +4,8 @@
 --   { start = {...}, sources = { ["task.NAME"] = { path, text }, ["lib.X"] = ... }, session... }
 --   { check = NAME, sources = {...} }   loads a file and answers { described = {...} } or { wrong
 --   = text }
+--   { judge = NAME, args = {...}, sources = {...} }   loads it too, and answers { judged = true }
+--   when its own check has nothing against the args, or { wrong = text }
 -- After that it is a session (exed.task.session) until its end. Output that an answer left out is
 -- asked for with { output = { n, index, stream } } and comes as { output = text }.
 
@@ -87,10 +89,19 @@ local function new_sources(given)
   end
 end
 
+local function load_task(order, name)
+  return program.load(new_sources(order.sources), name, program.modules(), function() end)
+end
+
 local function check(order)
-  local task, problem = program.load(new_sources(order.sources), order.check, program.modules(),
-    function() end)
+  local task, problem = load_task(order, order.check)
   if task then send { described = definition.describe(task) } else send { wrong = problem } end
+end
+
+local function judge(order)
+  local task, problem = load_task(order, order.judge)
+  if task then problem = definition.judge(task, order.args) end
+  send(problem and { wrong = cut(problem) } or { judged = true })
 end
 
 local function run(order)
@@ -113,5 +124,7 @@ end
 
 return function()
   local order = receive()
-  if order.check then check(order) else run(order) end
+  if order.check then return check(order) end
+  if order.judge then return judge(order) end
+  run(order)
 end

@@ -81,6 +81,16 @@ local function make_node(rt)
     node_meta)
 end
 
+-- Raises what the task's own check has against its args.
+local function judge(state, task, values, handles)
+  local seen = {}
+  for key, value in pairs(values) do seen[key] = value end
+  for key in pairs(handles) do seen[key] = "***" end
+  local wrong = definition.judge(task, seen)
+  if wrong and state.depth > 1 then fail.usage("job:call: %s", wrong) end
+  if wrong then error(fail.new("failed", wrong), 0) end
+end
+
 -- Runs a task as a part of this job: the first one, and those that it calls.
 local function run_task(rt, state, name, set, values)
   rt:context().task = name
@@ -95,6 +105,7 @@ local function run_task(rt, state, name, set, values)
     if not ok then fail.usage("job:call %s: %s", name, found) end
     checked, handles = found, given
   end
+  judge(state, task, checked, handles)
   local bound = definition.bind(task, checked, set, object)
   for key, value in pairs(bound) do object.args[key] = value end
   for key, handle in pairs(handles) do object.args[key] = handle end

@@ -2,6 +2,7 @@
 -- What /tasks and /task have in common: a list, a run, the state of a job of a task; and the start
 -- of a task for other endpoints.
 
+local accept = require "exed.tasks.accept"
 local answer = require "exed.answer"
 local jobs = require "exed.jobs"
 local json = require "exed.json"
@@ -51,7 +52,7 @@ local function bad(message) return nil, { code = "bad_request", message = messag
 -- dry run; what a handler returns.
 function endpoint.start(req, task, opts)
   local body = req.body
-  local values, err = task.checker:check(opts, "json")
+  local values, err = accept.values(task, opts)
   if not values then return nil, err end
   if body.dry_run then
     local plan

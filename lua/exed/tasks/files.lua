@@ -98,6 +98,9 @@ end
 -- not.
 function files.describe(file) return registry.check(file.name, with_libs(file)) end
 
+-- What a task's own check says of its args (secrets as ***): true; or nil and what is wrong.
+function files.judge(file, values) return registry.judge(file.name, with_libs(file), values) end
+
 -- The same for a file of lib/: true when it loads.
 function files.load_lib(file)
   local name = "lib." .. file.name

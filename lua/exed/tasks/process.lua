@@ -69,29 +69,6 @@ function process:texts(seconds) return self.child:all(seconds) end
 -- text: the message as JSON, when it is known.
 function process:send(message, text) return self.child:send(text or json.encode(message)) end
 
--- The next message, or nil, err (code "closed": it ended; "timeout"; "invalid": it is no JSON).
-function process:next(seconds)
-  local text, err = self.child:next(seconds)
-  if not text then return nil, err end
-  return process.read(text)
-end
-
--- A message of its text, or nil, err (code "invalid": it is no JSON). What comes most often is read
--- at once.
-function process.read(text)
-  local idle = text:match '^{"idle":(%d+)}$'
-  if idle then return { idle = math.tointeger(tonumber(idle)) } end
-  local message, wrong = json.decode(text, MAX_VALUES)
-  if message == nil then return nil, { code = "invalid", message = wrong.message } end
-  return message
-end
-
--- The texts of all messages that there are, at least one, or nil, err as next.
-function process:texts(seconds) return self.child:all(seconds) end
-
--- text: the message as JSON, when it is known.
-function process:send(message, text) return self.child:send(text or json.encode(message)) end
-
 -- The next message and its bytes, or nil, err (code "closed": it ended; "timeout"; "invalid": it is
 -- no JSON).
 function process:next(seconds)

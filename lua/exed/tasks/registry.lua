@@ -105,11 +105,11 @@ local function sources_of(texts, key)
   return sources
 end
 
--- Loads a task's file in a process of its own. Returns what it declares; or nil, a text and whether
--- there was no process to do it in.
-local function check(name, sources)
+-- Loads a task's file in a process of its own, which answers one order. Returns the answer; or nil,
+-- a text and whether there was no process to do it in.
+local function ask_file(name, order)
   local p, err = process.start({ memory = CHECK_MEMORY, cpu = CHECK_SECONDS }, process.modules(),
-    { check = name, sources = sources })
+    order)
   if not p then return nil, err.message, true end
   local message
   message, err = p:next(CHECK_SECONDS)
@@ -121,13 +121,38 @@ local function check(name, sources)
     message = p:next(1)
     p:kill()
     return nil, ("%s: took more than %d s to load"):format(
-      message and message.stuck or sources["task." .. name][1], CHECK_SECONDS)
+      message and message.stuck or order.sources["task." .. name][1], CHECK_SECONDS)
   end
   p:kill()
   if not message then return nil, "its process " .. (p:why_ended() or "ended") end
+  return message
+end
+
+-- Loads a task's file. Returns what it declares; or as ask_file.
+local function check(name, sources)
+  local message, wrong, passing = ask_file(name, { check = name, sources = sources })
+  if not message then return nil, wrong, passing end
   return message.described, message.wrong
 end
 registry.check = check
+
+local judging = 0 -- requests for which a task's own check runs
+
+-- Asks a task's own check of its args (secrets as ***). Returns true; or nil, a text, and whether
+-- it is worth to ask again.
+function registry.judge(name, sources, values)
+  local deadline = timer.now() + CHECK_SECONDS
+  while judging >= PLACES do
+    if timer.now() > deadline then return nil, "too many requests wait for their task", true end
+    timer.sleep(SHORT)
+  end
+  judging = judging + 1
+  local _ <close> = setmetatable({}, { __close = function() judging = judging - 1 end })
+  local message, wrong, passing = ask_file(name, { judge = name, sources = sources, args = values })
+  if not message then return nil, ("task %s: %s"):format(name, wrong), passing end
+  if message.judged then return true end
+  return nil, message.wrong or "its check says nothing"
+end
 
 -- The declaration again, from what the process told of it.
 local function to_declaration(described)
@@ -182,6 +207,7 @@ local function refresh(file, sources)
     name = file.name, path = file.path, summary = described.summary, args = described.args,
     lock = described.lock, time_limit = described.time_limit, max_hosts = described.max_hosts,
     cleanup_limit = described.cleanup_limit, sources = sources, checker = checker,
+    checks = described.checks,
   } or nil
 end
 

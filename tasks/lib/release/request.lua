@@ -1,6 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- What a request for a release asks, from the args of the task: checked where one argument alone
--- does not say it all.
+-- What a request for a release asks, from the args of the task, and what they must say together.
 local request = {}
 
 -- Why a path inside a release is no good, or nil.
@@ -13,12 +12,14 @@ end
 
 local function wrong_revision(args)
   local revision = args.revision
-  if revision == "?" then return args.rollback and "revision ? and rollback exclude each other" end
+  if revision == "?" then
+    return args.rollback and "'revision' ? and 'rollback' exclude each other" or nil
+  end
   if revision:find("?", 1, true) or wrong_path(revision) or revision:find("/$") then
-    return "no revision can be called " .. revision
+    return "'revision': no release can be called " .. revision
   end
   if args.apptype ~= "git" and revision:find("/", 1, true) then
-    return ("revision %s: a release of apptype %s is a directory of that name, without a /")
+    return ("'revision' %s: a release of apptype %s is a directory of that name, without a /")
       :format(revision, args.apptype)
   end
 end
@@ -26,31 +27,38 @@ end
 local function wrong_source(args)
   local source = args.source
   if not source then
-    return ("source is missing: where the releases of apptype %s come from"):format(args.apptype)
+    return ("'source' is missing: where the releases of apptype %s come from"):format(args.apptype)
   end
   local here = source:find "^/" or source:find "^node:."
   if args.apptype == "directory" and not here then
-    return "source must be an absolute path, or node:PATH, for apptype directory"
+    return "'source' must be an absolute path, or node:PATH, for apptype directory"
   end
   if args.apptype == "archive" and not here and not source:find "^https?://[^/]" then
-    return "source must be an absolute path, an http(s) URL, or node:PATH, for apptype archive"
+    return "'source' must be an absolute path, an http(s) URL, or node:PATH, for apptype archive"
   end
 end
 
 -- Why the args cannot be done, or nil.
-function request.wrong(args)
-  if not args.revision and not args.rollback then return "revision is missing" end
+local function wrong(args)
+  if not args.revision and not args.rollback then return "'revision' is missing" end
   local problem = args.revision and wrong_revision(args)
   if problem then return problem end
   if args.base:find "^~" and not args.base:find "^~/" then
-    return "base must be an absolute path, or begin with ~/"
+    return "'base' must be an absolute path, or begin with ~/"
   end
   for _, path in ipairs(args.shared or {}) do
     problem = wrong_path(path)
-    if problem then return ("shared: %s %s"):format(path, problem) end
+    if problem then return ("'shared': %s %s"):format(path, problem) end
   end
   if args.revision == "?" then return nil end
   if not args.rollback or args.apptype == "git" and args.revision then return wrong_source(args) end
+end
+
+-- The task's own check of its args.
+function request.check(args)
+  local problem = wrong(args)
+  if problem then return nil, problem end
+  return true
 end
 
 -- Where the release is, with the revision in the place of {revision}.
