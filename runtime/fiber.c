@@ -10,6 +10,7 @@
 #include <lualib.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/queue.h>
 
 #include "log.h"
 #include "script.h"
@@ -25,6 +26,10 @@
 #define COROUTINE_STEP 1000
 /* What a fiber may still run when the program ends and it had no budget. */
 #define END_BUDGET 1000000
+
+/* Coroutines of fibers that have ended, kept for those that come: making one costs more than what many a
+ * fiber does in it. Their stacks shrink with the next collections. */
+#define KEPT_THREADS 64
 
 /* A fiber is cancelled also when there is no memory to say why. */
 static char no_reason[] = "memory is out";
@@ -42,6 +47,9 @@ struct fiber {
 	char *trace;
 	char *cancel; /* reason; NULL when it is not cancelled */
 	struct wait *wait;
+	int64_t due_ms; /* loop_now_ms; 0: it has no limit */
+	bool overdue;
+	TAILQ_ENTRY(fiber) limited;
 	struct deferred start;
 	fiber_end_fn *on_end;
 	void *arg;
@@ -53,6 +61,11 @@ struct fibers {
 	struct fiber *current;
 	unsigned count, waits, max;
 	unsigned long budget, used;
+	int kept[KEPT_THREADS]; /* references in the registry */
+	int nkept;
+	TAILQ_HEAD(limited_fibers, fiber) limited; /* what is due first comes first */
+	struct timer limit;
+	bool limit_set;
 	struct ticker ticker;
 	lua_State *volatile running; /* for the ticker: what was resumed last, and */
 	volatile int looks;          /* how often it came since */
@@ -246,6 +259,86 @@ static void free_wait(struct fiber *f)
 	w->ops->free(w);
 }
 
+/* ---- limits ---- */
+
+static void end_limit(struct fiber *f)
+{
+	if (f->due_ms)
+		TAILQ_REMOVE(&f->fibers->limited, f, limited);
+	f->due_ms = 0;
+}
+
+static void give_up_wait(struct fiber *f)
+{
+	struct wait *w = f->wait;
+
+	if (!w)
+		return;
+	if (w->state == WAIT_PENDING)
+		w->ops->cancel(w);
+	w->state = WAIT_DONE;
+	timer_stop(&w->timer);
+	loop_defer(script_loop(f->fibers->script), &w->wake);
+}
+
+static void set_limit_timer(struct fibers *fs, int64_t now)
+{
+	struct fiber *first = TAILQ_FIRST(&fs->limited);
+
+	fs->limit_set = first != NULL;
+	if (first)
+		timer_set(&fs->limit, first->due_ms > now ? first->due_ms - now : 0);
+}
+
+static void limit_passed(void *arg)
+{
+	struct fibers *fs = arg;
+	int64_t now = loop_now_ms();
+	struct fiber *f;
+
+	while ((f = TAILQ_FIRST(&fs->limited)) && f->due_ms <= now) {
+		end_limit(f);
+		f->overdue = true;
+		give_up_wait(f);
+	}
+	set_limit_timer(fs, now);
+}
+
+/* Most limits are the same, so the place of a new one is the last. The timer stays as it is while it is early
+ * enough: nearly all limits end before they pass. */
+void fiber_limit(struct fiber *f, int64_t ms)
+{
+	struct fibers *fs = f->fibers;
+	struct fiber *before;
+	int64_t now;
+
+	end_limit(f);
+	f->overdue = false;
+	if (ms < 0)
+		return;
+	now = loop_now_ms();
+	f->due_ms = now + ms;
+	before = TAILQ_LAST(&fs->limited, limited_fibers);
+	while (before && before->due_ms > f->due_ms)
+		before = TAILQ_PREV(before, limited_fibers, limited);
+	if (before)
+		TAILQ_INSERT_AFTER(&fs->limited, before, f, limited);
+	else
+		TAILQ_INSERT_HEAD(&fs->limited, f, limited);
+	if (!fs->limit_set || !before)
+		set_limit_timer(fs, now);
+}
+
+static int raise_overdue(lua_State *L)
+{
+	const struct err err = { ERR_TIMEOUT, "the time limit has passed" };
+
+	fiber_push_err(L, &err, "fiber.limit");
+	return lua_error(L);
+}
+
+/* ---- the end of one ---- */
+
 static void unlink_fiber(struct fiber *f)
 {
 	*f->link = f->next;
@@ -298,11 +391,17 @@ static void end_fiber(struct fiber *f, int status, int nresults)
 	};
 
 	free_wait(f);
+	end_limit(f);
 	unlink_fiber(f);
 	report(f, &end);
-	/* Only an error outside body's protection (memory) leaves anything to close. */
-	lua_resetthread(f->L);
-	luaL_unref(main, LUA_REGISTRYINDEX, f->ref);
+	if (end.ok && f->fibers->nkept < KEPT_THREADS) {
+		lua_settop(f->L, 0);
+		f->fibers->kept[f->fibers->nkept++] = f->ref;
+	} else {
+		/* Only an error outside body's protection (memory) leaves anything to close. */
+		lua_resetthread(f->L);
+		luaL_unref(main, LUA_REGISTRYINDEX, f->ref);
+	}
 	if (f->cancel != no_reason)
 		free(f->cancel);
 	free(f->trace);
@@ -347,6 +446,28 @@ static int make_thread(lua_State *L)
 	return 0;
 }
 
+/* Gives f a coroutine with room for nargs: one that is kept, else a new one. */
+static bool take_thread(struct fibers *fs, lua_State *L, struct fiber *f, int nargs)
+{
+	if (fs->nkept && lua_checkstack(L, 1)) {
+		f->ref = fs->kept[fs->nkept - 1];
+		lua_rawgeti(L, LUA_REGISTRYINDEX, f->ref);
+		f->L = lua_tothread(L, -1);
+		lua_pop(L, 1);
+		if (lua_checkstack(f->L, nargs + LUA_MINSTACK)) {
+			fs->nkept--;
+			return true;
+		}
+	}
+	lua_pushcfunction(L, make_thread);
+	lua_pushlightuserdata(L, f);
+	lua_pushinteger(L, nargs);
+	if (lua_pcall(L, 2, 0, 0) == LUA_OK)
+		return true;
+	lua_pop(L, 1);
+	return false;
+}
+
 struct fiber *fiber_start(struct script *script, lua_State *L, int nargs, const char *name,
 			  fiber_end_fn *on_end, void *arg, struct err *err)
 {
@@ -361,11 +482,7 @@ struct fiber *fiber_start(struct script *script, lua_State *L, int nargs, const 
 		err_set(err, ERR_LIMIT, "%u fibers run already", fs->count);
 		goto fail;
 	}
-	lua_pushcfunction(L, make_thread);
-	lua_pushlightuserdata(L, f);
-	lua_pushinteger(L, nargs);
-	if (lua_pcall(L, 2, 0, 0) != LUA_OK) {
-		lua_pop(L, 1);
+	if (!take_thread(fs, L, f, nargs)) {
 		err_set(err, ERR_MEMORY, "no memory for a fiber");
 		goto fail;
 	}
@@ -392,27 +509,14 @@ fail:
 	return NULL;
 }
 
-static void cancel_wait(struct wait *w)
-{
-	if (w->state == WAIT_PENDING)
-		w->ops->cancel(w);
-}
-
 void fiber_cancel(struct fiber *f, const char *reason)
 {
-	struct loop *loop = script_loop(f->fibers->script);
-
 	if (f->cancel)
 		return;
 	f->cancel = strdup(reason);
 	if (!f->cancel)
 		f->cancel = no_reason;
-	if (f->wait) {
-		cancel_wait(f->wait);
-		f->wait->state = WAIT_DONE;
-		timer_stop(&f->wait->timer);
-		loop_defer(loop, &f->wait->wake);
-	}
+	give_up_wait(f);
 }
 
 struct fiber *fiber_current(lua_State *L)
@@ -479,6 +583,10 @@ static int awaited(lua_State *L, int status, lua_KContext ctx)
 		free_wait(f);
 		return luaL_error(L, "cancelled: %s", f->cancel);
 	}
+	if (f->overdue) {
+		free_wait(f);
+		return raise_overdue(L);
+	}
 	if (w->state == WAIT_TIMED_OUT) {
 		struct err err;
 
@@ -495,11 +603,16 @@ static int awaited(lua_State *L, int status, lua_KContext ctx)
 
 /* A wait that never was: its completer is told to stop. Freed before the message is made, which may
  * raise itself. */
-static int refuse(lua_State *L, struct wait *w, const char *fmt, const char *why)
+static void drop_wait(struct wait *w)
 {
 	if (w->state != WAIT_DONE)
 		w->ops->cancel(w);
 	w->ops->free(w);
+}
+
+static int refuse(lua_State *L, struct wait *w, const char *fmt, const char *why)
+{
+	drop_wait(w);
 	return luaL_error(L, fmt, why);
 }
 
@@ -512,6 +625,10 @@ int fiber_await(lua_State *L, struct wait *w)
 		return refuse(L, w, "this waits, and only a %s can wait here", "fiber");
 	if (f->cancel)
 		return refuse(L, w, "cancelled: %s", f->cancel);
+	if (f->overdue) {
+		drop_wait(w);
+		return raise_overdue(L);
+	}
 	if (!lua_isyieldable(L))
 		return refuse(L, w, "cannot wait inside a function that C calls (%s)", "sort, gsub");
 	loop = script_loop(f->fibers->script);
@@ -559,6 +676,11 @@ struct fibers *fiber_state_new(struct script *script, unsigned long budget, unsi
 	fs->script = script;
 	fs->budget = budget;
 	fs->max = max;
+	TAILQ_INIT(&fs->limited);
+	if (timer_init(&fs->limit, loop_base(script_loop(script)), limit_passed, fs)) {
+		free(fs);
+		return NULL;
+	}
 	if (budget)
 		start_looking(fs);
 	return fs;
@@ -588,6 +710,7 @@ void fiber_end_all(struct fibers *fs)
 void fiber_state_free(struct fibers *fs)
 {
 	ticker_stop(&fs->ticker);
+	timer_deinit(&fs->limit);
 	free(fs);
 }
 

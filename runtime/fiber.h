@@ -75,6 +75,10 @@ struct fiber *fiber_start(struct script *script, lua_State *L, int nargs, const 
 			  fiber_end_fn *on_end, void *arg, struct err *err);
 /* Ends it: its wait is cancelled and raises `reason` (copied). on_end runs later, from the loop. */
 void fiber_cancel(struct fiber *f, const char *reason);
+/* Limits what it does from now on to so many ms: then what it waits for is given up, and that wait and
+ * each later one raise an err table with code "timeout". ms < 0 ends the limit, also one that has
+ * passed. */
+void fiber_limit(struct fiber *f, int64_t ms);
 struct fiber *fiber_current(lua_State *L); /* NULL on the main thread of the state */
 const char *fiber_name(const struct fiber *f);
 

@@ -9,7 +9,7 @@
 
 local checks = require "exed.api.checks"
 local errors = require "exed.api.errors"
-local guard = require "exed.guard"
+local fiber = require "exed.fiber"
 local idempotency = require "exed.idempotency"
 local json = require "exed.json"
 local log = require "exed.log"
@@ -34,8 +34,9 @@ schema.json.decode = function(text) return (json.decode(text)) end
 -- What is kept of the settings; called again after a reload.
 local function take_settings(self)
   local config = self.node.config.api
-  self.allowed = checks.allowed_hosts(config)
-  self.limit = config.handler_timeout > 0 and config.handler_timeout or NONE
+  self.allowed, self.known_host = checks.allowed_hosts(config), nil
+  self.limit = config.handler_timeout > 0 and config.handler_timeout or nil
+  self.tagged = {}
 end
 
 function api.new(node)
@@ -53,10 +54,26 @@ local function routes(self)
   return self.router
 end
 
+-- The dialects of the request's listener, which its tag names, else those of the settings.
 local function dialects_of(self, req)
-  local list = {}
-  for name in (req.tag or ""):gmatch "[^,%s]+" do list[#list + 1] = name end
-  return #list > 0 and list or self.node.config.api.dialects
+  local tag = req.tag or ""
+  local list = self.tagged[tag]
+  if list then return list end
+  list = {}
+  for name in tag:gmatch "[^,%s]+" do list[#list + 1] = name end
+  if #list == 0 then list = self.node.config.api.dialects end
+  self.tagged[tag] = list
+  return list
+end
+
+-- Clients name the same Host each time, so the last good one is not looked at again. That of a unix
+-- socket is never judged, so it says nothing.
+local function check_host(self, req)
+  local host = req.host
+  if host and host == self.known_host then return true end
+  local ok, err = checks.host(req, self.allowed)
+  if ok and req.peer ~= "unix" then self.known_host = host end
+  return ok, err
 end
 
 -- ---- one request --------------------------------------------------------------------------------
@@ -68,7 +85,7 @@ local function open_request(self, req, method, params, upgrade)
   req:note(who)
   local request = setmetatable({
     node = self.node, method = req.method, path = req.path, params = params, peer = req.peer,
-    headers = req.headers, who = who, socket = upgrade,
+    server_request = req, who = who, socket = upgrade,
   }, request_methods)
   request.document, err = checks.body(req, method.checks.body,
     self.node.config.api.max_json_values)
@@ -92,15 +109,30 @@ local function read_fields(self, req, method, request)
   return true
 end
 
+local function explain(raised)
+  return type(raised) == "table" and raised or debug.traceback(tostring(raised), 2)
+end
+
+-- Whether the request's fiber has been ended: whatever it would wait for raises this again.
+local function is_cancelled(err)
+  return type(err) == "string" and err:find("cancelled: ", 1, true) ~= nil
+end
+
 local function run(self, req, method, request)
-  local ok, status, answer, headers = guard.call(req.method .. " " .. req.path, self.limit,
-    method.run, request)
+  fiber.limit(self.limit)
+  local ok, status, answer, headers = xpcall(method.run, explain, request)
+  fiber.limit(nil)
   if ok then
     if status then return status, answer, headers end
     return nil, answer or { code = "failed", message = "the handler gave no answer" }
   end
   local err = status
-  if err.code == "timeout" then return nil, { code = 504, message = err.message } end
+  if is_cancelled(err) then error(err, 0) end
+  if type(err) ~= "table" then return nil, { code = 500, message = err } end
+  if err.code == "timeout" then
+    local text = "%s %s took more than %g s"
+    return nil, { code = 504, message = text:format(req.method, req.path, self.limit or NONE) }
+  end
   return nil, { code = 500, message = err.message or tostring(err) }
 end
 
@@ -122,21 +154,20 @@ end
 
 -- status, answer (table, function or nil) and headers; or nil, err and the dialect.
 local function judge(self, req, dialects, handler, params)
-  local dialect = handler and handler.dialect or dialects[1]
-  local allow = handler and router.allow(handler)
-  local method = handler and handler.methods[req.method == "HEAD" and "GET" or req.method]
-  if handler and not method and req.method ~= "OPTIONS" then
+  local dialect, name = handler and handler.dialect or dialects[1], req.method
+  local method = handler and handler.methods[name == "HEAD" and "GET" or name]
+  if handler and not method and name ~= "OPTIONS" then
     return nil, {
-      code = 405, message = ("%s is not for %s"):format(req.method, req.path),
-      headers = { Allow = allow },
+      code = 405, message = ("%s is not for %s"):format(name, req.path),
+      headers = { Allow = router.allow(handler) },
     }, dialect
   end
-  local ok, err = checks.host(req, self.allowed)
+  local ok, err = check_host(self, req)
   if not ok then return nil, err, dialect end
   if not handler then
     return nil, { code = "not_found", message = "no such path " .. req.path }, dialect
   end
-  if req.method == "OPTIONS" then return 204, nil, { Allow = allow } end
+  if name == "OPTIONS" then return 204, nil, { Allow = router.allow(handler) } end
   local upgrade = false
   if method.socket then upgrade, err = socket.asked(req) end
   if upgrade == nil then return nil, err, dialect end
@@ -167,22 +198,22 @@ local function body_of(self, req, status, headers, call)
   return socket.new(req, { ping = config.heartbeat, silence = config.send_timeout })
 end
 
+local function produce(make, body)
+  local made, err = make(body)
+  if made then body:finish() end
+  return made, err
+end
+
 -- Writes the answer that a function makes. What fails before the first byte has gone is answered;
 -- later the stream is cut, so that the client sees that something is missing. Returns the status,
 -- nil when the client has gone.
 local function stream(self, req, status, make, headers, call)
   local body = body_of(self, req, status, headers, call)
-  local ok, made, err = xpcall(make, function(raised)
-    return type(raised) == "table" and raised or debug.traceback(tostring(raised), 2)
-  end, body)
-  if ok and made then
-    ok, err = pcall(body.finish, body)
-    if ok then return status end
-  elseif not ok then
-    err = made
-  end
+  local ok, made, err = xpcall(produce, explain, make, body)
+  if ok and made then return status end
+  if not ok then err = made end
   if err == out.GONE then return nil end
-  if type(err) == "string" and err:find("cancelled: ", 1, true) then
+  if is_cancelled(err) then
     body:cut()
     return not err:find("cancelled: client left", 1, true) and "cut" or nil
   end

@@ -4,7 +4,7 @@
 -- the hosts that it names may have left the inventory since, and its task may be another.
 --
 --   idempotency.of(request) -> { key, hash } | nil, err     nil alone: the request has none
---     request: method, path, headers, document (the body, decoded)
+--     request: method, path, header(name), document (the body, decoded)
 --   idempotency.replay(node, request) -> status, answer, headers | nil, err
 --     nil alone: it is the first with its key, or another body than the first: whoever makes the
 --     job finds that out, for good
@@ -18,7 +18,7 @@ local idempotency = {}
 local KEY_BYTES <const> = 255
 
 function idempotency.of(request)
-  local key = request.headers["idempotency-key"]
+  local key = request:header "idempotency-key"
   if not key then return nil end
   if #key > KEY_BYTES or key == "" then
     return nil, {

@@ -5,6 +5,8 @@
 --   local checker = schema.compile { size = { "count", default = "10%", help = "hosts at once" } }
 --   local args, err = checker:check(input, "json")
 --
+-- A checker's `needs_some` says whether any field is required.
+--
 -- Types: string, path, url, command, integer, number, boolean, count, duration, choice, list,
 -- object, host, hosts. Options: required, default, min, max (value, length or number of items),
 -- match (a Lua pattern for the whole text), help, secret (the value is in no message), of (items
@@ -43,9 +45,11 @@ local IN_LUA = {
 function schema.compile(decl, options)
   local json = { is_array = schema.json.is_array, for_lists = IN_LUA }
   local fields, by_name, known = declare(decl, json)
+  local needs_some = false
+  for _, field in ipairs(fields) do needs_some = needs_some or field.required end
   return setmetatable({
     fields = fields, by_name = by_name, known = known, extra = options and options.extra or false,
-    json = options and options.lua and IN_LUA or nil,
+    json = options and options.lua and IN_LUA or nil, needs_some = needs_some,
   }, checker)
 end
 
@@ -59,7 +63,8 @@ local function is_null(value) return value == nil or value == schema.json.null e
 local function given(field, input)
   local value, name = input[field.name], field.name
   if is_null(value) then value = nil end
-  for _, alias in ipairs(field.aliases) do
+  for i = 1, #field.aliases do
+    local alias = field.aliases[i]
     local other = input[alias]
     if not is_null(other) then
       if value ~= nil then
@@ -156,6 +161,13 @@ local function check_input(input, kind, json)
   return true
 end
 
+local function defaults_of(self, values)
+  for _, field in ipairs(self.fields) do
+    if field.default ~= nil then values[field.name] = copy(field.default) end
+  end
+  return values
+end
+
 -- Checks a decoded JSON body (kind "json") or the parameters of a query or command line (kind
 -- "text": name -> text, or a list of texts when repeated). Returns a new table of values, absent
 -- fields being nil or their default; or nil and { code = "bad_request", field, message }.
@@ -164,6 +176,7 @@ function checker:check(input, kind)
   local ok, err = check_input(input, kind, self.json)
   if not ok then return nil, err end
   local values, checked_names = {}, self.extra
+  if next(input) == nil and not self.needs_some then return defaults_of(self, values) end
   for _, field in ipairs(self.fields) do
     if not field.first and not checked_names then
       checked_names, err = check_unknown(self, input)

@@ -3,6 +3,8 @@
  *   spawn(name, fn, ...) -> handle       handle:cancel(reason)   handle:running()
  *   vital(name, fn, ...) -> handle       the same, but an error in it ends the program, with exit code 1
  *   event() -> event                     event:wait(seconds) -> true | nil, err   event:notify()
+ *   limit(seconds | nil)                 of the fiber that calls it: when it has passed, what is waited for
+ *                                        raises an err with code "timeout"; nil ends it
  *   count() -> fibers, waits
  * An error in a spawned fiber is logged with its traceback. */
 #include "fiber.h"
@@ -197,6 +199,17 @@ static int l_notify(lua_State *L)
 	return 0;
 }
 
+static int l_limit(lua_State *L)
+{
+	int64_t ms = bind_check_ms(L, 1, -1);
+	struct fiber *f = fiber_current(L);
+
+	if (!f)
+		return luaL_error(L, "limit: only a fiber has one");
+	fiber_limit(f, ms);
+	return 0;
+}
+
 static int l_count(lua_State *L)
 {
 	struct fiber_counts counts = fiber_counts(script_of(L));
@@ -221,6 +234,7 @@ static const luaL_Reg event_methods[] = {
 static const luaL_Reg functions[] = {
 	{ "spawn", l_spawn }, { "vital", l_vital },
 	{ "event", l_event },
+	{ "limit", l_limit },
 	{ "count", l_count },
 	{ NULL, NULL },
 };

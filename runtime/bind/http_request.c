@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* A request of exed.http.server, which its handler gets:
- *   req.method path target query raw_query headers host body peer tag id loopback certificate
- *     query: name -> list of values in order; headers: name in lower case -> text, several joined
- *   req:header(name) -> text | nil
+ *   req.method path target query raw_query headers host body peer address tag id loopback certificate
+ *     query: name -> list of values in order; headers: name in lower case -> text, several joined;
+ *     address: peer without its port. Each is made when it is asked for; but for method and path, and
+ *     what was asked for of query and headers, they raise once the request is answered
+ *   req:header(name) -> text | nil       one of headers, for little
  *   req:note(who | nil, jid | nil)          for the access log; before the answer
  *   req:respond(status, headers, body) -> true | nil, err    headers: name -> text or list
  *   req:start(status, headers), req:finish() -> true | nil, err; req:cut()
@@ -18,6 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "bind.h"
 #include "fiber.h"
@@ -27,6 +30,9 @@
 
 #define REQUEST "exed.http.request"
 #define HEADERS_MAX 64
+
+/* What a request's userdata holds; query and headers from when they are first asked for. */
+enum held { HELD_METHOD = 1, HELD_PATH, HELD_QUERY, HELD_HEADERS, HELD = HELD_HEADERS };
 
 struct write_wait {
 	struct wait wait; /* first */
@@ -176,7 +182,7 @@ static void push_headers(lua_State *L, const struct http_request *req)
 {
 	const char *name, *value;
 
-	lua_newtable(L);
+	lua_createtable(L, 0, 8);
 	for (unsigned i = 0; (name = http_request_field(req, i, &value)); i++) {
 		if (lua_getfield(L, -1, name) == LUA_TSTRING)
 			lua_pushfstring(L, "%s, %s", lua_tostring(L, -1), value);
@@ -185,36 +191,6 @@ static void push_headers(lua_State *L, const struct http_request *req)
 		lua_setfield(L, -3, name);
 		lua_pop(L, 1);
 	}
-}
-
-static void set_text(lua_State *L, const char *name, const char *value)
-{
-	lua_pushstring(L, value);
-	lua_setfield(L, -2, name);
-}
-
-static void push_fields(lua_State *L, const struct http_request *req, struct buf *pairs)
-{
-	lua_createtable(L, 0, 14);
-	set_text(L, "method", req->method);
-	set_text(L, "path", req->path);
-	set_text(L, "target", req->target);
-	set_text(L, "raw_query", req->query);
-	set_text(L, "host", req->host);
-	set_text(L, "peer", req->peer);
-	set_text(L, "tag", req->tag);
-	if (req->certificate)
-		set_text(L, "certificate", req->certificate);
-	lua_pushlstring(L, req->body, req->body_len);
-	lua_setfield(L, -2, "body");
-	lua_pushinteger(L, (lua_Integer)req->id);
-	lua_setfield(L, -2, "id");
-	lua_pushboolean(L, req->loopback);
-	lua_setfield(L, -2, "loopback");
-	push_query(L, req->query, pairs);
-	lua_setfield(L, -2, "query");
-	push_headers(L, req);
-	lua_setfield(L, -2, "headers");
 }
 
 struct beginning {
@@ -231,14 +207,17 @@ static int begin_request(lua_State *L)
 	char name[160];
 
 	lua_rawgeti(L, LUA_REGISTRYINDEX, b->server->fn);
-	box = lua_newuserdatauv(L, sizeof(*box), 1);
+	box = lua_newuserdatauv(L, sizeof(*box), HELD);
 	memset(box, 0, sizeof(*box));
 	luaL_setmetatable(L, REQUEST);
-	push_fields(L, b->req, &b->server->pairs);
-	lua_setiuservalue(L, -2, 1);
+	lua_pushstring(L, b->req->method);
+	lua_setiuservalue(L, -2, HELD_METHOD);
+	lua_pushstring(L, b->req->path);
+	lua_setiuservalue(L, -2, HELD_PATH);
 	lua_pushvalue(L, -1);
 	box->self = luaL_ref(L, LUA_REGISTRYINDEX);
 	box->script = b->server->script;
+	box->server = b->server;
 	snprintf(name, sizeof(name), "%s %.120s", b->req->method, b->req->path);
 	box->fiber = fiber_start(box->script, L, 1, name, on_end, box, &b->err);
 	if (!box->fiber) {
@@ -467,45 +446,125 @@ static int l_cut(lua_State *L)
 	return 0;
 }
 
+static void copy_text(char *to, size_t size, const char *from)
+{
+	size_t n = strnlen(from, size - 1);
+
+	memcpy(to, from, n);
+	to[n] = '\0';
+}
+
 static int l_note(lua_State *L)
 {
 	struct request_box *box = bind_http_check(L);
 	const char *who = luaL_optstring(L, 2, NULL), *jid = luaL_optstring(L, 3, NULL);
 
 	if (box->req && who)
-		snprintf(box->req->who, sizeof(box->req->who), "%s", who);
+		copy_text(box->req->who, sizeof(box->req->who), who);
 	if (box->req && jid)
-		snprintf(box->req->jid, sizeof(box->req->jid), "%s", jid);
+		copy_text(box->req->jid, sizeof(box->req->jid), jid);
 	return 0;
+}
+
+/* ---- what a handler looks at ---- */
+
+static const struct http_request *open_request(lua_State *L, const struct request_box *box)
+{
+	if (!box->req)
+		luaL_error(L, "%s", box->left ? "cancelled: client left"
+					      : "this request has been answered already");
+	return box->req;
 }
 
 static int l_header(lua_State *L)
 {
-	const char *name = luaL_checkstring(L, 2);
-	char lower[128];
-	size_t n = 0;
+	const struct http_request *req = open_request(L, bind_http_check(L));
+	const char *name = luaL_checkstring(L, 2), *found, *value;
+	int n = 0;
 
-	bind_http_check(L);
-	for (; name[n] && n < sizeof(lower) - 1; n++)
-		lower[n] = name[n] >= 'A' && name[n] <= 'Z' ? (char)(name[n] | 0x20) : name[n];
-	lower[n] = '\0';
-	lua_getiuservalue(L, 1, 1);
-	lua_getfield(L, -1, "headers");
-	lua_getfield(L, -1, lower);
+	for (unsigned i = 0; (found = http_request_field(req, i, &value)); i++) {
+		if (strcasecmp(found, name))
+			continue;
+		luaL_checkstack(L, 4, "headers");
+		if (n++)
+			lua_pushliteral(L, ", ");
+		lua_pushstring(L, value);
+	}
+	if (n)
+		lua_concat(L, 2 * n - 1);
+	else
+		lua_pushnil(L);
+	return 1;
+}
+
+/* A table of the request, made once. */
+static int push_held(lua_State *L, struct request_box *box, enum held which)
+{
+	if (lua_getiuservalue(L, 1, which) != LUA_TNIL)
+		return 1;
+	if (which == HELD_QUERY)
+		push_query(L, open_request(L, box)->query, &box->server->pairs);
+	else
+		push_headers(L, open_request(L, box));
+	lua_pushvalue(L, -1);
+	lua_setiuservalue(L, 1, which);
+	return 1;
+}
+
+static int push_address(lua_State *L, const char *peer)
+{
+	const char *colon = strrchr(peer, ':');
+
+	lua_pushlstring(L, peer, colon ? (size_t)(colon - peer) : strlen(peer));
+	return 1;
+}
+
+static int push_field(lua_State *L, struct request_box *box, const char *name)
+{
+	const struct http_request *req = open_request(L, box);
+
+	if (!strcmp(name, "body"))
+		lua_pushlstring(L, req->body, req->body_len);
+	else if (!strcmp(name, "tag"))
+		lua_pushstring(L, req->tag);
+	else if (!strcmp(name, "host"))
+		lua_pushstring(L, req->host);
+	else if (!strcmp(name, "peer"))
+		lua_pushstring(L, req->peer);
+	else if (!strcmp(name, "address"))
+		push_address(L, req->peer);
+	else if (!strcmp(name, "certificate"))
+		lua_pushstring(L, req->certificate);
+	else if (!strcmp(name, "target"))
+		lua_pushstring(L, req->target);
+	else if (!strcmp(name, "raw_query"))
+		lua_pushstring(L, req->query);
+	else if (!strcmp(name, "id"))
+		lua_pushinteger(L, (lua_Integer)req->id);
+	else if (!strcmp(name, "loopback"))
+		lua_pushboolean(L, req->loopback);
+	else
+		lua_pushnil(L);
 	return 1;
 }
 
 /* A method, else one of the fields. */
 static int l_index(lua_State *L)
 {
-	bind_http_check(L);
+	static const char *const held[] = { [HELD_METHOD] = "method", [HELD_PATH] = "path",
+					    [HELD_QUERY] = "query", [HELD_HEADERS] = "headers" };
+	struct request_box *box;
+	const char *name;
+
 	lua_pushvalue(L, 2);
 	if (lua_rawget(L, lua_upvalueindex(1)) != LUA_TNIL)
 		return 1;
-	lua_getiuservalue(L, 1, 1);
-	lua_pushvalue(L, 2);
-	lua_rawget(L, -2);
-	return 1;
+	box = bind_http_check(L);
+	name = luaL_checkstring(L, 2);
+	for (int which = HELD_METHOD; which <= HELD; which++)
+		if (!strcmp(name, held[which]))
+			return push_held(L, box, which);
+	return push_field(L, box, name);
 }
 
 static const luaL_Reg request_methods[] = {

@@ -22,6 +22,7 @@ struct write_wait;
 /* The userdata of a request. */
 struct request_box {
 	struct http_request *req; /* NULL: answered, or the client has left */
+	struct bind_http *server; /* there while req is */
 	struct script *script;
 	struct fiber *fiber; /* NULL: ended */
 	struct write_wait *writer;

@@ -133,7 +133,8 @@ local function new_request(method, target, body, headers)
   local path, query = target:match "^([^?]*)%??(.*)$"
   local req = {
     method = method, path = path, query = decode_query(query), body = body or "",
-    headers = headers or {}, peer = "127.0.0.1:5", host = "127.0.0.1:1", chunks = {},
+    headers = headers or {}, peer = "127.0.0.1:5", address = "127.0.0.1", host = "127.0.0.1:1",
+    chunks = {},
   }
   if req.body ~= "" and not req.headers["content-type"] then
     req.headers["content-type"] = "application/json"
@@ -156,6 +157,7 @@ local function new_request(method, target, body, headers)
     self.text, self.finished = table.concat(self.chunks), true
     return true
   end
+  function req:header(name) return self.headers[name] end
   function req:cut() self.was_cut = true end
   function req:note(who, jid) self.who, self.jid = who or self.who, jid or self.jid end
   return req

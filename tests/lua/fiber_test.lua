@@ -69,6 +69,61 @@ t.test("waits work through pcall, xpcall, iterators and metamethods", function()
   t.raises(function() timer.sleep(0) error "late" end, "late")
 end)
 
+t.test("a limit ends the wait that it finds, and each later one, until it is taken back", function()
+  local codes = {}
+  local function wait()
+    local ok, err = pcall(timer.sleep, 60)
+    codes[#codes + 1] = ok or err.code
+  end
+  fiber.limit(0.01)
+  wait()
+  wait()
+  fiber.limit(nil)
+  timer.sleep(0)
+  fiber.limit(60)
+  fiber.limit(0.01)
+  wait()
+  fiber.limit(nil)
+  t.eq(codes, { "timeout", "timeout", "timeout" })
+end)
+
+t.test("limits pass in their own order, and one that has ended its fiber harms no other", function()
+  local order = {}
+  local function start(name, seconds)
+    fiber.spawn(name, function()
+      fiber.limit(seconds)
+      local _ <close> = setmetatable({}, { __close = function() order[#order + 1] = name end })
+      if name == "ends" then return end
+      pcall(timer.sleep, 60)
+    end)
+  end
+  start("late", 0.1)
+  start("early", 0.02)
+  start("ends", 0.05)
+  local deadline = timer.now() + 20
+  while #order < 3 and timer.now() < deadline do timer.sleep(0.01) end
+  t.eq(order, { "ends", "early", "late" })
+end)
+
+t.test("a fiber leaves nothing to the one that comes after it", function()
+  local done, threads = 0, {}
+  for i = 1, 100 do
+    fiber.spawn("short", function(...)
+      threads[coroutine.running()] = true
+      assert(select("#", ...) == i % 3)
+      if i % 10 == 0 then fiber.limit(0) end
+      if i % 7 == 0 then error { message = "on purpose" } end
+      done = done + 1
+    end, table.unpack({ 1, 2 }, 1, i % 3))
+    timer.sleep(0)
+  end
+  timer.sleep(0.01)
+  t.eq(done, 100 - 14)
+  local count = 0
+  for _ in pairs(threads) do count = count + 1 end
+  assert(count < 50, "no coroutine was used again")
+end)
+
 t.test("misuse raises", function()
   t.raises(function() fiber.spawn(nil, print) end, "string expected")
   t.raises(function() fiber.spawn("x", 1) end, "function expected")

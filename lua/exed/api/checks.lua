@@ -12,6 +12,7 @@ local words = require "exed.words"
 
 local checks = {}
 
+local JSON <const> = "application/json"
 local FQDN_LIMIT <const> = 30 -- seconds for the look-up of this machine's own name
 
 local function fail(code, message, ...)
@@ -82,15 +83,15 @@ end
 -- Refuses what a page of another site asks for. Looking at something by following a link to it is
 -- allowed: the page that has the link does not get the answer.
 function checks.origin(req, changes)
-  local site = req.headers["sec-fetch-site"]
+  local site = req:header "sec-fetch-site"
   if site then
     if site == "same-origin" or site == "none" then return true end
-    local follows = req.headers["sec-fetch-mode"] == "navigate"
-      and req.headers["sec-fetch-dest"] == "document"
+    local follows = req:header "sec-fetch-mode" == "navigate"
+      and req:header "sec-fetch-dest" == "document"
     if follows and not changes then return true end
     return fail(403, "a page of another site may not ask for this")
   end
-  local origin = req.headers.origin
+  local origin = req:header "origin"
   if not origin or same_origin(origin, req.host or "") then return true end
   return fail(403, "a page of %s may not ask for this", origin)
 end
@@ -107,8 +108,8 @@ end
 -- certificate, else the address; "local" over a unix socket, which the file system guards.
 function checks.who(req)
   if req.peer == "unix" then return "local" end
-  if not access.asks() then return req.certificate or (req.peer:gsub(":%d+$", "")) end
-  local given = req.headers.authorization
+  if not access.asks() then return req.certificate or req.address end
+  local given = req:header "authorization"
   if not given then return unauthorized("a bearer token is needed", "Bearer") end
   local token = given:match "^[bB][eE][aA][rR][eE][rR] +(%S+) *$"
   local name = token and access.name(token)
@@ -118,25 +119,18 @@ end
 
 -- ---- bodies -------------------------------------------------------------------------------------
 
--- Whether a body with these fields may be left out.
-local function may_be_empty(checker)
-  for _, field in ipairs(checker.fields) do
-    if field.required then return false end
-  end
-  return true
-end
-
 -- The body's JSON object, decoded; max: of values in it. A checker that is nil wants no body.
 function checks.body(req, checker, max)
-  if req.body == "" then
-    if not checker or may_be_empty(checker) then return {} end
+  local body = req.body
+  if body == "" then
+    if not checker or not checker.needs_some then return {} end
     return fail(400, "missing body")
   end
-  local kind = (req.headers["content-type"] or ""):lower():match "^%s*([^%s;]*)"
-  if kind ~= "application/json" then
+  local kind = req:header "content-type" or ""
+  if kind ~= JSON and kind:lower():match "^%s*([^%s;]*)" ~= JSON then
     return fail(415, "the body's Content-Type must be application/json")
   end
-  local document, err = json.decode(req.body, max)
+  local document, err = json.decode(body, max)
   if document == nil then return fail(400, "Invalid JSON document: %s", err.message) end
   if type(document) ~= "table" or json.is_array(document) then
     return fail(400, "a JSON object is wanted as body")

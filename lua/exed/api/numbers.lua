@@ -25,38 +25,53 @@ local GONE <const> = "gone" -- the client left before its answer, or in the midd
 local call = {}
 call.__index = call
 
-function numbers.new() return setmetatable({ answers = {}, times = {} }, numbers) end
+-- paths: what was counted, by the handler's path as it stands in a label.
+function numbers.new() return setmetatable({ paths = {}, labels = {} }, numbers) end
+
+local function new_path(self, path)
+  local label = path:gsub('[\\"%c]', "_")
+  local counts = self.labels[label]
+  if not counts then
+    counts = { answers = {}, count = 0, sum = 0.0 }
+    for i = 1, #BOUNDS do counts[i] = 0 end
+    self.labels[label] = counts
+  end
+  self.paths[path] = counts
+  return counts
+end
 
 -- A request to a handler; nil for none. Its end is counted when the variable is closed.
 function numbers:call(handler, method)
+  local path = handler and handler.path or "none"
   return setmetatable({
-    mine = self, path = handler and handler.path:gsub('[\\"%c]', "_") or "none",
+    counts = self.paths[path] or new_path(self, path),
     method = METHODS[method] and method or "other", began = timer.wall(), status = GONE,
   }, call)
 end
 
 function call:answered() self.seconds = self.seconds or math.max(timer.wall() - self.began, 0) end
 
-local function observe(times, seconds)
-  for i, bound in ipairs(BOUNDS) do
-    if seconds <= bound then times[i] = times[i] + 1 end
+-- Counts in the first bucket that is wide enough; they are summed up when they are written.
+local function observe(counts, seconds)
+  for i = 1, #BOUNDS do
+    if seconds <= BOUNDS[i] then
+      counts[i] = counts[i] + 1
+      break
+    end
   end
-  times.count, times.sum = times.count + 1, times.sum + seconds
-end
-
-local function new_times()
-  local times = { count = 0, sum = 0.0 }
-  for i in ipairs(BOUNDS) do times[i] = 0 end
-  return times
+  counts.count, counts.sum = counts.count + 1, counts.sum + seconds
 end
 
 call.__close = function(self)
   self:answered()
-  local mine = self.mine
-  local key = ('handler="%s",method="%s",status="%s"'):format(self.path, self.method, self.status)
-  mine.answers[key] = (mine.answers[key] or 0) + 1
-  mine.times[self.path] = mine.times[self.path] or new_times()
-  observe(mine.times[self.path], self.seconds)
+  local answers = self.counts.answers
+  local by_status = answers[self.method]
+  if not by_status then
+    by_status = {}
+    answers[self.method] = by_status
+  end
+  by_status[self.status] = (by_status[self.status] or 0) + 1
+  observe(self.counts, self.seconds)
 end
 
 -- ---- writing ------------------------------------------------------------------------------------
@@ -78,27 +93,44 @@ local function put(out, name, kind, help, value)
   end
 end
 
-local function write_times(out, path, times)
-  local name <const> = "exed_http_request_seconds"
+local function write_times(out, path, counts)
+  local name <const>, within = "exed_http_request_seconds", 0
   for i, bound in ipairs(BOUNDS) do
-    out:write(('%s_bucket{handler="%s",le="%g"} %d\n'):format(name, path, bound, times[i]))
+    within = within + counts[i]
+    out:write(('%s_bucket{handler="%s",le="%g"} %d\n'):format(name, path, bound, within))
   end
-  out:write(('%s_bucket{handler="%s",le="+Inf"} %d\n'):format(name, path, times.count),
-    ('%s_sum{handler="%s"} %.6f\n'):format(name, path, times.sum),
-    ('%s_count{handler="%s"} %d\n'):format(name, path, times.count))
+  out:write(('%s_bucket{handler="%s",le="+Inf"} %d\n'):format(name, path, counts.count),
+    ('%s_sum{handler="%s"} %.6f\n'):format(name, path, counts.sum),
+    ('%s_count{handler="%s"} %d\n'):format(name, path, counts.count))
+end
+
+-- { label, number } for each handler, method and status, in the order of the labels.
+local function answered_rows(labels)
+  local numbers_of = {}
+  for path, counts in pairs(labels) do
+    for method, by_status in pairs(counts.answers) do
+      for status, number in pairs(by_status) do
+        numbers_of[('handler="%s",method="%s",status="%s"'):format(path, method, status)] = number
+      end
+    end
+  end
+  local rows = {}
+  for i, label in ipairs(words.keys(numbers_of)) do rows[i] = { label, numbers_of[label] } end
+  return rows
 end
 
 -- The API's requests, and what the server refused before there was a request.
 local function write_http(api, out)
   local mine, counts = api.numbers, api.server:counts()
-  local rows = {}
-  for i, key in ipairs(words.keys(mine.answers)) do rows[i] = { key, mine.answers[key] } end
+  local rows = answered_rows(mine.labels)
   if #rows > 0 then
     put(out, "exed_http_requests_total", "counter",
       "Requests answered, by the handler's path.", rows)
     head(out, "exed_http_request_seconds", "histogram",
       "From a request's head to its answer, or to the first byte of one that streams.")
-    for _, path in ipairs(words.keys(mine.times)) do write_times(out, path, mine.times[path]) end
+    for _, path in ipairs(words.keys(mine.labels)) do
+      if mine.labels[path].count > 0 then write_times(out, path, mine.labels[path]) end
+    end
   end
   put(out, "exed_http_connections", "gauge", "Connections of clients.", counts.connections)
   put(out, "exed_http_open_requests", "gauge", "Requests without a whole answer.", counts.open)

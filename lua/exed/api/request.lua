@@ -5,7 +5,17 @@ local answer = require "exed.answer"
 local stream = require "exed.follow.stream"
 
 local request = {}
-request.__index = request
+
+-- Headers are taken over when a handler asks for them: most never do.
+function request.__index(self, name)
+  if name ~= "headers" then return request[name] end
+  local headers = self.server_request.headers
+  self.headers = headers
+  return headers
+end
+
+-- One header; nil when the request has none of that name.
+function request:header(name) return self.server_request:header(name) end
 
 -- The answer that follows a job: its rows as they come, in the form that the client accepts.
 -- options: from, the id of the last row that the client has. Returns what run returns.

@@ -8,9 +8,14 @@ local words = require "exed.words"
 local router = {}
 router.__index = router
 
+-- A plain search is a tenth of what a pattern costs, and this is done for each request.
 local function split(path)
-  local parts = {}
-  for part in path:gmatch "[^/]+" do parts[#parts + 1] = part end
+  local parts, from = {}, 1
+  while from <= #path do
+    local slash = path:find("/", from, true) or #path + 1
+    if slash > from then parts[#parts + 1] = path:sub(from, slash - 1) end
+    from = slash + 1
+  end
   return parts
 end
 
@@ -21,32 +26,42 @@ local function shape(parts)
   return table.concat(names, "/")
 end
 
-local function params_of(route, parts)
-  local params = {}
-  for i, want in ipairs(route.parts) do
-    if want:find "^:" then
-      params[want:sub(2)] = parts[i]
-    elseif want ~= parts[i] then
-      return nil
-    end
+-- A route with parameters: `fixed` are the parts that stand for themselves, `named` the others'
+-- names, both by their place.
+local function new_route(handler, parts)
+  local route = { handler = handler, size = #parts, fixed = {}, named = {} }
+  for i, part in ipairs(parts) do
+    if part:find "^:" then route.named[i] = part:sub(2) else route.fixed[i] = part end
   end
+  return route
+end
+
+local function params_of(route, parts)
+  for i, want in pairs(route.fixed) do
+    if want ~= parts[i] then return nil end
+  end
+  local params = {}
+  for i, name in pairs(route.named) do params[name] = parts[i] end
   return params
 end
 
 -- handlers: key -> handler; of two with one path the later key is left out, and logged.
 function router.new(handlers)
-  local self = setmetatable({ exact = {}, patterns = {} }, router)
+  local self = setmetatable({ exact = {}, patterns = {} }, router) -- both by dialect
   local seen = {}
   for _, key in ipairs(words.keys(handlers)) do
     local handler = handlers[key]
     local parts = split(handler.path)
-    local place = handler.dialect .. " " .. shape(parts)
+    local dialect = handler.dialect
+    local place = dialect .. " " .. shape(parts)
+    self.exact[dialect], self.patterns[dialect] = self.exact[dialect] or {},
+      self.patterns[dialect] or {}
     if seen[place] then
       log.error("api", "handlers %s and %s have one path, the second is left out", seen[place], key)
     elseif handler.path:find(":", 1, true) then
-      table.insert(self.patterns, { parts = parts, handler = handler })
+      table.insert(self.patterns[dialect], new_route(handler, parts))
     else
-      self.exact[handler.dialect .. " " .. table.concat(parts, "/")] = handler
+      self.exact[dialect]["/" .. table.concat(parts, "/")] = handler
     end
     seen[place] = seen[place] or key
   end
@@ -56,16 +71,18 @@ end
 -- The handler of a path in one of the dialects (a list), and its parameters; nil when there is
 -- none. A slash at the end is as none.
 function router:find(dialects, path)
-  local parts = split(path)
-  local plain = table.concat(parts, "/")
+  local parts, plain
   for _, dialect in ipairs(dialects) do
-    local handler = self.exact[dialect .. " " .. plain]
+    local exact = self.exact[dialect]
+    local handler = exact and exact[path]
     if handler then return handler, {} end
-    for _, route in ipairs(self.patterns) do
-      if route.handler.dialect == dialect and #route.parts == #parts then
-        local params = params_of(route, parts)
-        if params then return route.handler, params end
-      end
+    parts = parts or split(path)
+    plain = plain or "/" .. table.concat(parts, "/")
+    handler = exact and exact[plain]
+    if handler then return handler, {} end
+    for _, route in ipairs(self.patterns[dialect] or {}) do
+      local params = route.size == #parts and params_of(route, parts)
+      if params then return route.handler, params end
     end
   end
   return nil

@@ -24,12 +24,12 @@ end
 
 -- Whether a request asks for a WebSocket; nil, err when it does in a way that cannot be.
 function socket.asked(req)
-  local headers = req.headers
-  if req.method ~= "GET" or not has_token(headers.upgrade, "websocket")
-    or not has_token(headers.connection, "upgrade") then
+  local upgrade = req.method == "GET" and req:header "upgrade"
+  if not upgrade or not has_token(upgrade, "websocket")
+    or not has_token(req:header "connection", "upgrade") then
     return false
   end
-  if headers["sec-websocket-version"] == VERSION then return true end
+  if req:header "sec-websocket-version" == VERSION then return true end
   return nil, {
     code = 426, message = "Sec-WebSocket-Version should be " .. VERSION,
     headers = { Upgrade = "websocket", ["Sec-WebSocket-Version"] = VERSION },
