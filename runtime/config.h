@@ -104,7 +104,8 @@ struct config_item {
 	bool secret;              /* not to be logged */
 };
 /* Calls fn for every setting, in the order of the table, then for what the file has in sections of
- * other dialects ([roller], [pansible], [mesos]), which are kept as texts. */
+ * other dialects ([roller], [pansible], [mesos]) and of executors ([executor NAME]), which are kept as
+ * texts. */
 void config_each(const struct config *c, void (*fn)(void *arg, const struct config_item *item),
 		 void *arg);
 

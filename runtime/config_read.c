@@ -34,6 +34,9 @@ struct loading {
 
 static const char *const foreign_sections[] = { "roller", "pansible", "mesos" };
 
+#define EXECUTOR_SECTION "executor " /* and the name of the executor whose settings these are */
+#define SECTION_MAX 49               /* bytes of a section's name that inih keeps */
+
 /* ---- names ---- */
 
 static size_t smallest(size_t a, size_t b, size_t c)
@@ -105,8 +108,20 @@ static bool is_section(const char *name)
 	return false;
 }
 
+static bool is_executor(const char *name)
+{
+	size_t n = strlen(EXECUTOR_SECTION);
+
+	return !strncmp(name, EXECUTOR_SECTION, n) && name[n] &&
+	       !name[n + strspn(name + n, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+					  "0123456789_-")];
+}
+
+/* Whose keys are not in the table, but kept as texts for those that know them. */
 static bool is_foreign(const char *name)
 {
+	if (is_executor(name))
+		return true;
 	for (size_t i = 0; i < sizeof(foreign_sections) / sizeof(*foreign_sections); i++)
 		if (!strcmp(foreign_sections[i], name))
 			return true;
@@ -375,6 +390,10 @@ static bool check_section(struct loading *l, const char *text)
 	after = end + 1 + strspn(end + 1, " \t\r\n");
 	if (*after && *after != '#' && *after != ';') {
 		fail(l, "something stands behind the section's name");
+		return false;
+	}
+	if (end - text - 1 > SECTION_MAX) {
+		fail(l, "a section's name has at most %d bytes", SECTION_MAX);
 		return false;
 	}
 	snprintf(name, sizeof(name), "%.*s", (int)(end - text - 1), text + 1);

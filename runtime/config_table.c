@@ -194,8 +194,12 @@ const struct setting config_table[] = {
 	  "Of the node's Lua state, so that a broken handler cannot eat the machine." },
 	{ "runtime", "lua_budget", CONFIG_INTEGER, "50000000", 100000, 100000000000, NULL, RESTART,
 	  "instructions",
-	  "That a handler, or an executor that is asked, may run between two waits (about half a "
-	  "second); over it, it is stopped with its line. Its first 10 to 20 ms do not count." },
+	  "That a handler may run between two waits (about half a second); over it, it is stopped "
+	  "with its line. Its first 10 to 20 ms do not count." },
+	{ "runtime", "executor_budget", CONFIG_INTEGER, "10000000", 100000, 100000000000, NULL, 0,
+	  "instructions",
+	  "Of one call into an executor's file (about a tenth of a second, in which the node does "
+	  "nothing else); over it, the call is stopped with its line." },
 	{ "runtime", "fibers", CONFIG_INTEGER, "20000", 16, 10000000, NULL, RESTART, "fibers",
 	  "At once in the node; each request and slice has one." },
 
@@ -277,7 +281,8 @@ static const struct {
 	{ "inventory", "Which hosts there are." },
 	{ "tasks", "Limits of tasks; each runs in a process of its own." },
 	{ "log", "Logs. Control bytes are escaped and secrets are never written." },
-	{ "ansible", "The ansible executor." },
+	{ "ansible", "The ansible executor. Settings of your own executors stand in sections of theirs, "
+		     "[executor NAME]." },
 };
 
 #define WIDTH 98

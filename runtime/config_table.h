@@ -42,7 +42,7 @@ struct config_value {
 	bool given, env;  /* by file or environment; by the environment */
 };
 
-/* A setting of a section that belongs to another dialect, kept as text. */
+/* A setting of a section that belongs to another dialect, or to an executor, kept as text. */
 struct foreign {
 	struct foreign *next;
 	char *section, *key, *text;

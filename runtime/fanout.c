@@ -307,6 +307,28 @@ static bool copy_plan(struct fanout *f, const struct fanout_plan *plan)
 	return ok && (f->mask || !plan->nhidden);
 }
 
+static void free_own(const struct fanout_target *targets, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		host_own_free(targets[i].own);
+}
+
+/* False: no memory, and nothing is taken. */
+static bool take_own(struct fanout *f, const struct fanout_target *targets, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		if (!targets[i].own)
+			continue;
+		f->targets[i].more = calloc(1, sizeof(struct target_more));
+		if (!f->targets[i].more)
+			return false;
+	}
+	for (size_t i = 0; i < n; i++)
+		if (targets[i].own)
+			f->targets[i].more->own = targets[i].own;
+	return true;
+}
+
 struct fanout *fanout_start(struct fanouts *fs, const struct fanout_plan *plan,
 			    const struct ssh_settings *ssh, const struct fanout_target *targets,
 			    size_t ntargets, const struct sink_ops *sink, void *sink_arg,
@@ -316,12 +338,13 @@ struct fanout *fanout_start(struct fanouts *fs, const struct fanout_plan *plan,
 
 	if (fs->ending) {
 		err_set(err, ERR_CLOSED, "the program ends");
+		free_own(targets, ntargets);
 		return NULL;
 	}
 	f = calloc(1, sizeof(*f));
 	if (!f || timer_init(&f->later, loop_base(fs->loop), fanout_wait_over, f) || !copy_plan(f, plan) ||
 	    !(f->targets = calloc(ntargets + 1, sizeof(*f->targets))) ||
-	    !(f->group = fanouts_group(fs, plan)))
+	    !take_own(f, targets, ntargets) || !(f->group = fanouts_group(fs, plan)))
 		goto fail;
 	f->all = fs;
 	f->ntargets = ntargets;
@@ -359,7 +382,10 @@ struct fanout *fanout_start(struct fanouts *fs, const struct fanout_plan *plan,
 	return f;
 fail:
 	err_set(err, ERR_MEMORY, "no memory for a fan-out to %zu hosts", ntargets);
+	free_own(targets, ntargets);
 	if (f) {
+		for (size_t i = 0; f->targets && i < ntargets; i++)
+			free(f->targets[i].more);
 		for (size_t i = 0; i < sizeof(f->strings) / sizeof(*f->strings); i++)
 			free(f->strings[i]);
 		for (char **e = f->env; e && *e; e++)
@@ -397,10 +423,10 @@ void fanout_cancel(struct fanout *f, const char *reason)
 	fanout_flush_soon(f);
 }
 
-void fanout_refuse(struct fanout *f, const char *reason)
+void fanout_refuse(struct fanout *f, int status, const char *reason)
 {
 	f->refused = true;
-	f->unrun_status = STATUS_UNREACHABLE;
+	f->unrun_status = status;
 	fanout_cancel(f, reason);
 }
 

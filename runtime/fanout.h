@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "err.h"
+#include "host_own.h"
 #include "pool.h"
 #include "record.h"
 #include "ssh.h"
@@ -113,6 +114,7 @@ struct fanout_plan { /* copied by fanout_start */
 struct fanout_target {
 	unsigned index;        /* in the job */
 	struct ssh_host *host; /* a reference is taken */
+	struct host_own *own;  /* what it has of its own, which is taken, also by a start that fails; or NULL */
 };
 
 struct fanout_ops {
@@ -129,8 +131,9 @@ struct fanout *fanout_start(struct fanouts *fs, const struct fanout_plan *plan,
 /* Running hosts are killed (records: FAILED, cancelled), the others get SKIPPED with the reason. What was
  * started before, by a lost node or here, is settled as plan.forbid says. */
 void fanout_cancel(struct fanout *f, const char *reason);
-/* Before anything has started: every host gets UNREACHABLE with the reason, and none is tried. */
-void fanout_refuse(struct fanout *f, const char *reason);
+/* Before anything has started: every host gets that status (UNREACHABLE, FAILED) with the reason, and none
+ * is tried. */
+void fanout_refuse(struct fanout *f, int status, const char *reason);
 /* Starts no more hosts until it is told to go on; those that run end. What was started before by a lost
  * node is settled all the same. */
 void fanout_pause(struct fanout *f, bool pause);

@@ -32,17 +32,19 @@ struct fanouts {
 	size_t buffered;
 };
 
-/* Of a target whose op was started here: its host is asked until then how it ended, or what it left. */
-struct started {
-	int64_t settle_until_ms;
-	struct host_left *left;
+/* What few targets have. */
+struct target_more {
+	struct host_own *own;
+	int64_t settle_until_ms; /* of one that was started: its host is asked until then how it ended, or */
+	struct host_left *left;  /* what it left */
 };
 
 /* A target that waits to be started, or to be asked about again. There may be many: keep it small. */
 struct target {
 	unsigned index;
+	bool started; /* its op was, here */
 	struct ssh_host *host;
-	struct started *started; /* NULL: it was not */
+	struct target_more *more; /* NULL: nothing */
 };
 
 struct fanout {

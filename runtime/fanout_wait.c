@@ -18,22 +18,30 @@ bool fanout_wait_is_started(const struct fanout *f, const struct target *t)
 	return t->started || f->plan.settle_until_ms;
 }
 
-/* The run goes on with what the target knows. */
-static void started_take(struct target *t, struct host_run *run)
+/* The run goes on with what the target has and knows. */
+static void more_take(struct target *t, struct host_run *run)
 {
-	if (!t->started)
+	struct target_more *more = t->more;
+
+	if (!more)
 		return;
-	run->settle_until_ms = t->started->settle_until_ms;
-	run->left = t->started->left;
-	free(t->started);
-	t->started = NULL;
+	run->own = more->own;
+	if (t->started) {
+		run->settle_until_ms = more->settle_until_ms;
+		run->left = more->left;
+	}
+	free(more);
+	t->more = NULL;
 }
 
-static void started_free(struct target *t)
+static void more_free(struct target *t)
 {
-	if (t->started)
-		host_left_free(t->started->left);
-	free(t->started);
+	if (t->more) {
+		host_own_free(t->more->own);
+		host_left_free(t->more->left);
+	}
+	free(t->more);
+	t->more = NULL;
 }
 
 bool fanout_wait_start(struct fanout *f)
@@ -58,7 +66,7 @@ bool fanout_wait_start(struct fanout *f)
 	if (run->again)
 		run->forbid = f->cancel ? f->cancel : f->plan.forbid;
 	t->host = NULL;
-	started_take(t, run);
+	more_take(t, run);
 	if (f->plan.transport == FANOUT_SSH)
 		run->io = pool_io(f->all->pool, ssh_host_hash(run->host));
 	run->since_ms = loop_now_ms();
@@ -83,16 +91,18 @@ static bool run_is_started(const struct host_run *run)
 /* The run's target, to wait once more. False: there is no memory for what it knows. */
 static bool target_again(struct target *t, struct host_run *run)
 {
-	struct started *started = NULL;
+	struct target_more *more = NULL;
+	bool started = run_is_started(run);
 
-	if (run_is_started(run)) {
-		started = calloc(1, sizeof(*started));
-		if (!started)
+	if (started || run->own) {
+		more = calloc(1, sizeof(*more));
+		if (!more)
 			return false;
-		*started = (struct started){ run->settle_until_ms, run->left };
+		*more = (struct target_more){ run->own, run->settle_until_ms, run->left };
+		run->own = NULL;
 		run->left = NULL;
 	}
-	*t = (struct target){ run->index, run->host ? ssh_host_ref(run->host) : NULL, started };
+	*t = (struct target){ run->index, started, run->host ? ssh_host_ref(run->host) : NULL, more };
 	return true;
 }
 
@@ -153,6 +163,7 @@ void fanout_wait_skip(struct fanout *f)
 		if (!e)
 			break;
 		ssh_host_unref(t->host);
+		more_free(t);
 		t->host = NULL;
 		f->next++;
 		fanout_queue(f, e);
@@ -167,6 +178,6 @@ void fanout_wait_free(struct fanout *f)
 {
 	for (size_t i = f->next; i < f->ntargets; i++) {
 		ssh_host_unref(f->targets[i].host);
-		started_free(&f->targets[i]);
+		more_free(&f->targets[i]);
 	}
 }

@@ -130,6 +130,35 @@ static void arm_budget(struct fibers *fs, lua_State *L)
 		lua_sethook(L, NULL, 0, 0);
 }
 
+/* What counts on, or not, when the budget was another's for a while. */
+static void count_again(struct fibers *fs, lua_State *L, bool counted)
+{
+	if (counted && fs->budget)
+		lua_sethook(L, count_hook, LUA_MASKCOUNT, hook_step(fs));
+	else
+		lua_sethook(L, NULL, 0, 0);
+}
+
+int fiber_call_bounded(lua_State *L, unsigned long budget, int nargs)
+{
+	struct fibers *fs = script_fibers(script_of(L));
+	unsigned long outer = fs->budget, used = fs->used;
+	lua_State *fiber = fs->current ? fs->current->L : NULL;
+	bool counted = lua_gethook(L) != NULL, fiber_counted = fiber && lua_gethook(fiber);
+	int status;
+
+	fs->budget = budget;
+	fs->used = 0;
+	lua_sethook(L, count_hook, LUA_MASKCOUNT, hook_step(fs));
+	status = lua_pcall(L, nargs, LUA_MULTRET, 0);
+	fs->used += used;
+	fs->budget = outer;
+	count_again(fs, L, counted);
+	if (fiber && fiber != L)
+		count_again(fs, fiber, fiber_counted);
+	return status;
+}
+
 /* ---- coroutines inside of a fiber ---- */
 
 /* coroutine.create and coroutine.wrap: the library's own (the upvalue), then the budget. */

@@ -2,16 +2,16 @@
 /* host_fence: between host_run.c and fence.c. The host's side. */
 #include "host_fence.h"
 
-int host_fence_begin(struct host_fence *f, const struct fanout_plan *plan, const struct ssh_host *h,
-		     const char *op_id, bool forbid, struct err *err)
+int host_fence_begin(struct host_fence *f, const struct fanout_plan *plan, const struct ssh_command *cmd,
+		     const struct ssh_host *h, const char *op_id, bool forbid, struct err *err)
 {
 	const struct fence_command c = {
 		.op_id = op_id,
-		.command = plan->command,
+		.command = cmd->command,
 		.before = plan->before,
 		.dir = ssh_host_fence_dir(h) ? ssh_host_fence_dir(h) : plan->fence_dir,
 		.quiet = plan->quiet,
-		.input = plan->input_len > 0 || plan->content,
+		.input = cmd->input_len > 0 || cmd->content,
 		.sync = plan->sync,
 		.ttl_s = plan->fence_ttl_s,
 	};

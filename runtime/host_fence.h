@@ -14,10 +14,10 @@ struct host_fence { /* all zero: none */
 	struct err broken; /* what was wrong with its stdout */
 };
 
-/* Makes the text for the plan's command on h, also once more. forbid: the text that keeps the op from
+/* Makes the text for that command of the plan on h, also once more. forbid: the text that keeps the op from
  * ever starting instead. */
-int host_fence_begin(struct host_fence *f, const struct fanout_plan *plan, const struct ssh_host *h,
-		     const char *op_id, bool forbid, struct err *err);
+int host_fence_begin(struct host_fence *f, const struct fanout_plan *plan, const struct ssh_command *cmd,
+		     const struct ssh_host *h, const char *op_id, bool forbid, struct err *err);
 /* The text that forbids has ended: what it found. */
 enum fence_said host_fence_forbidden(struct host_fence *f, const struct ssh_result *r);
 void host_fence_deinit(struct host_fence *f);

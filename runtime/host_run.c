@@ -32,7 +32,9 @@ void host_run_unref(struct host_run *run)
 	record_deinit(&run->record);
 	host_fence_deinit(&run->fence);
 	host_left_free(run->left);
+	host_own_free(run->own);
 	buf_deinit(&run->tidy);
+	buf_deinit(&run->text);
 	entry_free(run->spare);
 	ssh_host_unref(run->host);
 	free(run);
@@ -208,6 +210,37 @@ static void fail(struct host_run *run, int code, const char *why)
 	host_end_with(run, &result);
 }
 
+/* What the host has of its own takes the place of the plan's. */
+static int make_own(struct host_run *run, struct err *err)
+{
+	const struct host_own *own = run->own;
+	struct ssh_command *cmd = &run->command;
+	bool raw = run->io && ssh_host_raw(run->host);
+
+	buf_clear(&run->text);
+	if (host_own_command(own, cmd->command, raw, &run->text, err))
+		return -err->code;
+	cmd->command = buf_str(&run->text);
+	if (own->input) {
+		cmd->input = own->input;
+		cmd->input_len = own->input_len;
+	}
+	if (own->env)
+		cmd->env = (const char *const *)own->env;
+	if (own->cwd)
+		cmd->cwd = own->cwd;
+	if (own->limit_ms >= 0)
+		cmd->limit_ms = own->limit_ms;
+	return 0;
+}
+
+static bool cannot_make(struct host_run *run, const struct err *err)
+{
+	host_run_give_back(run, true);
+	host_end_unrun(run, err->message);
+	return false;
+}
+
 /* The command, and what is wrapped around it. False: it cannot be made; the run is over. */
 static bool make_command(struct host_run *run)
 {
@@ -226,16 +259,16 @@ static bool make_command(struct host_run *run)
 		.become = run->io ? ssh_host_become(run->host) : NULL,
 		.limit_ms = plan->limit_ms,
 	};
+	if (run->own && make_own(run, &err))
+		return cannot_make(run, &err);
 	if (!plan->fence)
 		return true;
 	run->forbidding = run->forbid && run->settle_until_ms && !run->forbidden;
 	if (run->forbidding)
 		run->command.op_id = NULL;
-	if (host_fence_begin(&run->fence, plan, run->host, run->op_id, run->forbidding, &err)) {
-		host_run_give_back(run, true);
-		host_end_unrun(run, err.message);
-		return false;
-	}
+	if (host_fence_begin(&run->fence, plan, &run->command, run->host, run->op_id, run->forbidding,
+			     &err))
+		return cannot_make(run, &err);
 	run->command.command = run->fence.text.data;
 	return true;
 }

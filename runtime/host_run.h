@@ -46,6 +46,7 @@ struct host_run {
 	bool unsettled;     /* nothing is known yet: to be asked again in a while */
 	int64_t settle_until_ms; /* then: until when; 0: the op was not started before */
 	struct host_left *left;  /* not NULL: the host is only asked what it left */
+	struct host_own *own;    /* moves from target to run and back; NULL: it has nothing of its own */
 
 	/* the host's side */
 	atomic_int phase; /* enum ssh_phase, then enum run_phase */
@@ -66,6 +67,7 @@ struct host_run {
 	size_t untaken; /* bytes of parts that the sink has not taken */
 	char op_id[96];
 	const char *forbid; /* not NULL: the op is not to start, for this reason */
+	struct buf text; /* the host's own command */
 	struct ssh_command command;
 };
 

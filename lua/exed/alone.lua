@@ -19,6 +19,7 @@ local enclosures = require "exed.tasks.enclosures"
 local fanout = require "exed.fanout"
 local fiber = require "exed.fiber"
 local json = require "exed.json"
+local own = require "exed.plan.own"
 local plan = require "exed.plan"
 local plugins = require "exed.plugins"
 local reach = require "exed.reach"
@@ -60,8 +61,9 @@ local function make_plan(self, effect)
   local args
   args, wrong = enclosures.prepare(effect.args, self.enclosed)
   if not args then return nil, wrong end
-  local asked = request.of(args, name)
-  local made, err = plan.ask(node, asked)
+  local asked, hosts = request.of(args, name), {}
+  for i, index in ipairs(args.hosts) do hosts[i] = self.hosts[index + 1] end
+  local made, err = plan.ask(node, asked, hosts)
   if not made then return nil, err.message end
   local filled = plan.fill(node, {
     jid = self.jid, request = asked, slices = 1, total = #effect.args.hosts,
@@ -126,20 +128,23 @@ local function collect(self, effect, run, records)
 end
 
 -- Hosts by transport, and the records of those that are not tried.
-local function sort(self, effect, repeatable)
-  local groups, records = {}, {}
+local function sort(self, effect, filled, repeatable)
+  local groups, records, asks = {}, {}, own.new(filled, config)
   for _, index in ipairs(effect.args.hosts) do
     local host = self.hosts[index + 1]
-    local record = reach.untried(host, repeatable)
+    local record, mine = reach.untried(host, repeatable), nil
+    if asks and not record then mine, record = asks:record_or(host) end
     if record then
       record.i = index
       records[#records + 1] = record
       if self.show.record then self.show.record(index, record, effect) end
     else
-      local kind = host.connection == "local" and "local" or "ssh"
-      groups[kind] = groups[kind] or { hosts = {}, indexes = {} }
-      table.insert(groups[kind].hosts, reach.handle(self.inventory, host))
-      table.insert(groups[kind].indexes, index)
+      local kind = host.connection == "local" and "local" or filled.transport
+      local group = groups[kind] or { hosts = {}, indexes = {}, own = {} }
+      groups[kind] = group
+      table.insert(group.hosts, reach.handle(self.inventory, host))
+      table.insert(group.indexes, index)
+      table.insert(group.own, mine or false)
     end
   end
   return groups, records
@@ -152,12 +157,12 @@ end
 local function run_op(self, effect)
   local filled, repeatable, sent = make_plan(self, effect)
   if not filled then return direct.failed("failed", repeatable) end
-  local groups, records = sort(self, effect, repeatable)
+  local groups, records = sort(self, effect, filled, repeatable)
   for _, kind in ipairs { "local", "ssh" } do
     local group = groups[kind]
     if group then
       filled.transport = kind
-      local run, err = fanout.start(filled, group.hosts, group.indexes)
+      local run, err = fanout.start(filled, group.hosts, group.indexes, nil, group.own)
       if not run then return direct.failed("failed", err.message) end
       self.running[effect] = function() run:cancel(self.stopped) end
       if is_stopped(self, effect) then run:cancel(self.stopped) end

@@ -9,6 +9,7 @@ local inventory_holder = require "exed.inventory.holder"
 local json = require "exed.json"
 local plugins = require "exed.plugins"
 local programs = require "exed.inventory.programs"
+local settings = require "exed.plan.settings"
 local state = require "exed.state"
 local sys = require "exed.sys"
 
@@ -43,6 +44,10 @@ local function check_plugins()
     for _, file in ipairs(found:list(kind)) do
       if file.error then problem("[runner] modules: %s", file.error) end
     end
+  end
+  for _, name in ipairs(settings.names(config)) do
+    local _, err = found:executor(name)
+    if not found.executors[name] then problem("[executor %s]: %s", name, err.message) end
   end
   local _, err = found:executor(config.runner.executor)
   if err then problem("[runner] executor: %s", err.message) end

@@ -163,7 +163,7 @@ local function prepare(node, request)
   if not targets then return nil, known end
   request.count = #targets
   local made, lock, err
-  made, err = plan.ask(node, request)
+  made, err = plan.ask(node, request, hosts)
   if not made then return nil, err end
   lock, err = lock_of(request)
   if not lock then return nil, err end

@@ -3,6 +3,7 @@
 -- leaves open. Used when a request comes in (so that a bad one is answered 400) and for each slice.
 
 local check = require "exed.plan.check"
+local settings = require "exed.plan.settings"
 
 local plan = {}
 
@@ -24,20 +25,43 @@ local function to_verdict(names)
   return verdict
 end
 
+-- How many of the hosts are in each group.
+local function count_groups(hosts)
+  local groups = {}
+  for _, host in ipairs(hosts or {}) do
+    for name in pairs(host.groups or {}) do groups[name] = (groups[name] or 0) + 1 end
+  end
+  return groups
+end
+
+-- What the executor's operation answers, or nil, err. Raises what it raised.
+local function call(node, name, operation, request, hosts, values)
+  local called, made, err = settings.call(node.config, operation, {
+    op = request.operation, args = request.args, timeout = request.timeout,
+    window = request.window, hosts = {
+      count = request.count, groups = not check.SHIPPED[name] and count_groups(hosts) or nil,
+    },
+  }, values)
+  if not called then error(("executor %s: %s"):format(name, made), 0) end
+  if not made and type(err) == "table" then return nil, err end
+  if not made then return bad("%s", err or "the executor refused") end
+  return made
+end
+
 -- How the operation is done, or nil, err. node gives plugins and config; request has operation,
--- args, executor, timeout, count.
-function plan.ask(node, request)
+-- args, executor, timeout, count; hosts: of the inventory, for which it is asked.
+function plan.ask(node, request, hosts)
   local name = request.executor or node.config.runner.executor
   local executor = node.plugins.executors[name]
   if not executor then return bad("there is no executor %q", name) end
   local operation = executor.operations[request.operation]
   if not operation then return bad("executor %s cannot do %s", name, request.operation) end
-  local made, err = operation({
-    op = request.operation, args = request.args, timeout = request.timeout,
-    window = request.window, hosts = { count = request.count },
-  }, {})
-  if not made and type(err) == "table" then return nil, err end
-  if not made then return nil, { code = "bad_request", message = err or "the executor refused" } end
+  local values, why = settings.of(node.config, name, executor)
+  if not values then
+    return nil, { code = "unavailable", message = ("executor %s: %s"):format(name, why) }
+  end
+  local made, err = call(node, name, operation, request, hosts, values)
+  if not made then return nil, err end
   local checked, problem = check.plan(made, name)
   if not checked then return bad("the plan of executor %s: %s", name, problem) end
   made = checked
@@ -67,6 +91,9 @@ function plan.fill(node, job, slice, made)
     transport = made.ansible and "ssh" or made.transport,
     ansible = made.ansible,
     command = made.command,
+    places = made.places,
+    per_host = made.per_host,
+    no_command = made.no_command,
     stdin = made.stdin,
     env = made.env,
     cwd = made.cwd,

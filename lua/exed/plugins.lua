@@ -8,11 +8,13 @@
 --   found.executors[NAME], found.handlers["DIALECT/NAME"]     the plugins' tables
 --   found:scan() -> whether anything changed                  looks again; found.generation grows
 --   found:list(KIND) -> { { name, path, error }, ... }
+--     error: it does not load, or has not the settings that it wants
 
 local check = require "exed.plugins.check"
 local env = require "exed.plugins.env"
 local guard = require "exed.guard"
 local log = require "exed.log"
+local settings = require "exed.plan.settings"
 local sys = require "exed.sys"
 local trust = require "exed.trust"
 local words = require "exed.words"
@@ -112,6 +114,17 @@ end
 
 local TABLES <const> = { executor = "executors", handler = "handlers" }
 
+-- Asks an executor for what it says of its settings, when these are new and as long as it says
+-- that something is wrong.
+local function ask_settings(self, file)
+  local mark = file.plugin and settings.mark(self.config, file.name)
+  if not mark or file.asked == mark and not file.trouble then return end
+  local values, why = settings.of(self.config, file.name, file.plugin)
+  local trouble = not values and ("%s: %s"):format(file.path, why) or nil
+  if trouble and trouble ~= file.trouble then log.error("plugins", "%s", trouble) end
+  file.asked, file.trouble = mark, trouble
+end
+
 -- What is known of a file, loaded when it is new or has changed.
 local function refresh(self, kind, file)
   local old = self.known[kind][file.key]
@@ -134,6 +147,7 @@ local function scan_kind(self, kind)
   for _, key in ipairs(words.keys(files)) do
     local new
     known[key], new = refresh(self, kind, files[key])
+    if kind == "executor" then ask_settings(self, known[key]) end
     loaded[key] = known[key].plugin
     changed = changed or new
   end
@@ -156,7 +170,8 @@ function plugins:list(kind)
   for _, key in ipairs(words.keys(self.known[kind])) do
     local file = self.known[kind][key]
     list[#list + 1] = {
-      name = file.name, path = file.path, dialect = file.dialect, error = file.error,
+      name = file.name, path = file.path, dialect = file.dialect,
+      error = file.error or file.trouble,
     }
   end
   return list
@@ -187,7 +202,8 @@ end
 function plugins.open(node, share)
   local self = setmetatable({
     share = share or sys.share(), modules = node.config.runner.modules,
-    dialects = dialects_of(node.config.api), generation = 0, executors = {}, handlers = {},
+    config = node.config, dialects = dialects_of(node.config.api), generation = 0,
+    executors = {}, handlers = {},
     known = { executor = {}, handler = {} },
   }, plugins)
   self:scan()

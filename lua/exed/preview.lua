@@ -32,7 +32,7 @@ end
 -- The command that does it: on each host, or of Ansible on this node.
 function preview.command(made)
   local run = made.ansible
-  if not run then return made.command end
+  if not run then return made.shown or made.command end
   if run.mode == "task" then return "ansible-playbook, module " .. run.module end
   local tags = run.tags and " --tags " .. table.concat(run.tags, ",") or ""
   return ("ansible-playbook %s%s"):format(run.playbook, tags)

@@ -65,6 +65,13 @@ end
 -- Owners lost in a row, with no new record between, after which a slice is not tried again.
 local POISONED <const> = 3
 
+-- Those of the names that the inventory has.
+local function hosts_of(inventory, names)
+  local hosts = {}
+  for _, name in ipairs(names) do hosts[#hosts + 1] = inventory.by_name[name] end
+  return hosts
+end
+
 -- Everything of one slice up to its end in the store. Returns true, or nil, err.
 local function run_targets(self, slice, job)
   local names, marks, made, err
@@ -79,7 +86,7 @@ local function run_targets(self, slice, job)
     marks, err = self.node.store:marks(slice, 0)
     if not marks then return nil, err end
   end
-  made, err = plan.ask(self.node, job.request)
+  made, err = plan.ask(self.node, job.request, hosts_of(self.node.holder.inventory, names))
   if not made then return nil, err end
   slice.effect, slice.names, slice.marks = 0, names, marks
   if job.request.operation == "deploy" and not made.ansible then

@@ -6,14 +6,36 @@
 local ansible_run = require "exed.ansible.run"
 local config = require "exed.config"
 local fanout = require "exed.fanout"
+local own = require "exed.plan.own"
 local reach = require "exed.reach"
 local sink = require "exed.sink"
 local timer = require "exed.timer"
 
 local targets = {}
 
-local function add(group, handle, index)
-  group.hosts[#group.hosts + 1], group.indexes[#group.indexes + 1] = handle, index
+local FAILED <const> = 3
+
+-- mine: what the target has of its own, or nil.
+local function add(group, handle, index, mine)
+  local n = #group.hosts + 1
+  group.hosts[n], group.indexes[n] = handle, index
+  if mine then group.own = group.own or {} end
+  if group.own then group.own[n] = mine or false end
+end
+
+-- Kinds of which the command itself runs, and what becomes of them where it cannot be made.
+local WITHOUT <const> = {
+  run = "lacking", here = "lacking", settle = "look", settle_here = "look_here",
+}
+
+-- What a target of that kind has of its own, and the kind. Where it lacks something: nil, another
+-- kind (lacking: FAILED), and the reason.
+local function own_of(asks, kind, host)
+  local instead = asks and WITHOUT[kind]
+  if not instead then return nil, kind end
+  local mine, why = asks:of(host)
+  if mine then return mine, kind end
+  return nil, instead, instead == "lacking" and why or nil
 end
 
 -- The group of a target that a lost node had started: with a fence on the host it is settled there,
@@ -50,15 +72,17 @@ local function kind_of(work, host, mark, repeatable, fenced)
   return host.connection == "ssh" and "run" or "odd"
 end
 
--- The targets by kind, each as lists of handles and indexes.
-local function sort_targets(node, work, repeatable, fenced)
-  local groups = {}
+-- The targets by kind, each as lists of handles and indexes. Waits when there is much to ask for.
+local function sort_targets(node, work, repeatable, made)
+  local groups, fenced, asks = {}, made.fence, own.new(made, config)
   local inventory, marks = node.holder.inventory, work.marks
   for i, name in ipairs(work.names) do
     local host = inventory.by_name[name]
     local kind, reason = kind_of(work, host, marks and marks:sub(i, i), repeatable, fenced)
     if kind then
-      local among, key = groups, kind
+      local mine, what, lacks = own_of(asks, kind, host)
+      local among, key = groups, what
+      kind, reason = what, reason or lacks
       if reason then
         groups[kind] = groups[kind] or {}
         among, key = groups[kind], reason
@@ -66,7 +90,7 @@ local function sort_targets(node, work, repeatable, fenced)
       among[key] = among[key] or { hosts = {}, indexes = {} }
       local handle = host and reach.handle(inventory, host) or reach.stranger(name)
       local group = among[key]
-      add(group, handle, work.indexes and work.indexes[i] or work.from + i - 1)
+      add(group, handle, work.indexes and work.indexes[i] or work.from + i - 1, mine)
       group.found = group.found or {}
       group.found[#group.hosts] = host
     end
@@ -97,7 +121,8 @@ local function run_group(node, work, group, made, options)
   if options.ansible then
     run = ansible_run.start(node, work, made, group, not options.marks)
   else
-    run, err = fanout.start(made, group.hosts, group.indexes, sink_of(node, work, options))
+    run, err = fanout.start(made, group.hosts, group.indexes, sink_of(node, work, options),
+      group.own)
   end
   if not run then return nil, err end
   -- What runs behind a fence, or is only being looked for, the next owner can go on with.
@@ -106,7 +131,7 @@ local function run_group(node, work, group, made, options)
   -- It may have been stopped while another group ran.
   if work.stop and options.marks ~= nil and not made.settles then run:cancel(work.stop) end
   if work.paused then run:pause(true) end
-  if options.refuse then run:refuse(options.refuse) end
+  if options.refuse then run:refuse(options.refuse, options.status) end
   if node.runner.draining then run:drain() end
   local unstarted
   unstarted, err = run:wait()
@@ -134,7 +159,7 @@ local function steps(work, groups, made, repeatable)
   end
   local look = with(made, LOOK)
   look.stdin, look.env, look.cwd = nil, nil, nil
-  local own = { marks = not repeatable }
+  local marked = { marks = not repeatable }
   look.forbid = work.stop
   local settle = with(made, { settles = true, forbid = work.stop })
   local list = {
@@ -143,15 +168,18 @@ local function steps(work, groups, made, repeatable)
     { groups.other, made, { refuse = "ansible_become is done by sudo, over ssh, only" } },
     { groups.skip, made, { skip = work.stop } },
     { groups.lost, look, { refuse = "node lost while running, not in the inventory any more" } },
-    { groups.ansible, made, { marks = own.marks, ansible = true } },
-    { groups.here, with(made, { transport = "local" }), own },
-    { groups.run, made, own },
+    { groups.ansible, made, { marks = marked.marks, ansible = true } },
+    { groups.here, with(made, { transport = "local" }), marked },
+    { groups.run, made, marked },
     -- Last: what still runs is waited for, and nobody else should wait for that.
-    { groups.settle_here, with(settle, { transport = "local" }), own },
-    { groups.settle, settle, own },
+    { groups.settle_here, with(settle, { transport = "local" }), marked },
+    { groups.settle, settle, marked },
     { groups.look_here, with(look, { transport = "local" }), {} },
     { groups.look, look, {} },
   }
+  for problem, group in pairs(groups.lacking or {}) do
+    table.insert(list, 1, { group, made, { refuse = problem, status = FAILED } })
+  end
   for problem, group in pairs(groups.astray or {}) do
     table.insert(list, 1, { group, made, { refuse = problem } })
   end
@@ -172,7 +200,7 @@ end
 -- it. Returns true, or nil, err (code "closed": the node ends).
 function targets.run(node, work, made, repeatable)
   work.ansible = made.ansible ~= nil
-  local groups = sort_targets(node, work, repeatable, made.fence)
+  local groups = sort_targets(node, work, repeatable, made)
   for _, step in ipairs(steps(work, groups, made, repeatable)) do
     if step[2].settles then step[2].settle_until = timer.now() + config.runner.settle_timeout end
     local ok, err = run_group(node, work, step[1], step[2], step[3])

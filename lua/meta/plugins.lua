@@ -15,15 +15,15 @@
 ---@field args table<string, any>
 ---@field timeout? number
 ---@field window? integer
----@field hosts { count: integer }
+---@field hosts { count: integer, groups: table<string, integer> } groups: how many are in each
 
----@alias exed.ExecutorOperation fun(request: exed.ExecutorRequest, settings: table): exed.Plan?
+---@alias exed.ExecutorOperation fun(request: exed.ExecutorRequest, settings: table): table?, any
 
 -- How an operation is done.
 ---@class exed.Plan
 ---@field transport "ssh"|"local"
----@field command? string for sh
----@field argv? string[] words, in place of command
+---@field command? string for sh; {host.X} and {vars.X} are each one word
+---@field argv? string[] words, in place of command; {host.X} and {vars.X} in them are filled in
 ---@field stdin? string
 ---@field env? table<string, string>|string[]
 ---@field cwd? string an absolute path
@@ -34,6 +34,25 @@
 ---@field output_cap? integer bytes of each stream that are kept
 ---@field fence? boolean false: what a crash left unsettled is not looked for
 ---@field repeatable? boolean it only looks, or may be done again
+---@field per_host? fun(host: exed.PlanHost): exed.HostFields?, string? what differs; or why not run
+
+-- A host as per_host gets it.
+---@class exed.PlanHost
+---@field name string
+---@field address string
+---@field port integer
+---@field user? string
+---@field groups table<string, true>
+---@field vars table<string, any>
+
+-- The fields of a plan that may differ between hosts.
+---@class exed.HostFields
+---@field command? string
+---@field argv? string[]
+---@field stdin? string
+---@field env? table<string, string>|string[]
+---@field cwd? string
+---@field timeout? exed.Duration
 
 -- What handlers/DIALECT/NAME.lua returns.
 ---@class exed.Handler

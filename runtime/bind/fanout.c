@@ -2,7 +2,9 @@
 /* exed.fanout: runs a plan on many hosts; the work is fanout.c's, Lua is entered once per batch.
  *   host{ name, address, port, user, key, password, raw, fence_dir, become,
  *     become_password, jump (a host) } -> host    made once per inventory host
- *   start(plan, hosts [, indexes [, sink]]) -> run | nil, err
+ *   start(plan, hosts [, indexes [, sink [, own]]]) -> run | nil, err
+ *     own: by place in hosts what one has of its own, or false: values (texts, for "$x_h1" and so on in
+ *       its command); command, stdin, env, cwd, timeout in place of the plan's
  *     plan: transport, command, stdin, content (of exed.content), before, after_kill, env (list of NAME=value), cwd, timeout, connect_timeout (seconds),
  *           window, group, group_window, urgent, keep, op, try, verdict { [code] = status, default },
  *           lines, look, quiet_record, tell_code, facts, output_cap, settle_until (timer.now's seconds),
@@ -13,7 +15,7 @@
  *   run:wait([seconds]) -> number of hosts that did not start (after drain) | nil, err (code closed: it
  *     was abandoned)
  *     without a sink it drops the entries that run:next has not given yet
- *   run:cancel(reason)   run:refuse(reason)   run:drain()   run:abandon()
+ *   run:cancel(reason)   run:refuse(reason [, status])   run:drain()   run:abandon()
  *   run:pause(boolean)   starts no more hosts, or goes on
  *   run:running(max) -> list of { index, phase, seconds }; while content is sent, sent and size, too: bytes
  *   run:sent() -> bytes of content that have gone to hosts, over ssh
@@ -31,8 +33,9 @@
 #include "runtime.h"
 #include "script.h"
 #include "sink.h"
+#include "targets.h"
 
-#define HOST "exed.host"
+#define HOST BIND_HOST
 #define RUN "exed.fanout.run"
 
 /* Shared by the userdata and the fan-out; freed by the last of the two. */
@@ -275,29 +278,6 @@ static void read_plan(lua_State *L, int t, struct fanout_plan *plan)
 	read_verdict(L, t, &plan->rules);
 }
 
-static struct fanout_target *read_targets(lua_State *L, size_t *n)
-{
-	struct fanout_target *targets;
-
-	luaL_checktype(L, 2, LUA_TTABLE);
-	*n = (size_t)luaL_len(L, 2);
-	targets = lua_newuserdatauv(L, (*n + 1) * sizeof(*targets), 0);
-	for (size_t i = 0; i < *n; i++) {
-		lua_rawgeti(L, 2, (lua_Integer)i + 1);
-		targets[i].host = *(struct ssh_host **)luaL_checkudata(L, -1, HOST);
-		if (!targets[i].host)
-			luaL_error(L, "host %I is closed", (lua_Integer)i + 1);
-		targets[i].index = (unsigned)i;
-		lua_pop(L, 1);
-		if (!lua_istable(L, 3))
-			continue;
-		lua_rawgeti(L, 3, (lua_Integer)i + 1);
-		targets[i].index = (unsigned)luaL_checkinteger(L, -1);
-		lua_pop(L, 1);
-	}
-	return targets;
-}
-
 /* ---- the run ---- */
 
 static void wake(struct box *b)
@@ -373,12 +353,12 @@ static int l_start(lua_State *L)
 	size_t n;
 
 	luaL_checktype(L, 1, LUA_TTABLE);
-	lua_settop(L, 4);
+	lua_settop(L, 5);
 	sink = bind_sink_opt(L, 4);
 	ud = lua_newuserdatauv(L, sizeof(*ud), 0);
 	*ud = NULL;
 	luaL_setmetatable(L, RUN);
-	targets = read_targets(L, &n);
+	targets = bind_targets(L, 2, 3, 5, &n);
 	read_plan(L, 1, &plan);
 	b = calloc(1, sizeof(*b));
 	if (!b)
@@ -392,6 +372,7 @@ static int l_start(lua_State *L)
 	b->fanout = fanout_start(rt->fanouts, &plan, rt->ssh, targets, n,
 				 sink ? sink_fanout_ops(sink) : &box_sink, sink ? (void *)sink : b,
 				 &run_ops, b, &err);
+	bind_targets_taken(targets, n);
 	if (!b->fanout) {
 		anchor_sink(L, b, 0);
 		return fiber_push_err(L, &err, "fanout.start");
@@ -399,7 +380,7 @@ static int l_start(lua_State *L)
 	if (sink)
 		sink_attach(sink, b->fanout);
 	b->refs++;
-	lua_pushvalue(L, 5);
+	lua_pushvalue(L, 6);
 	return 1;
 }
 
@@ -548,9 +529,11 @@ static int l_abandon(lua_State *L)
 static int l_refuse(lua_State *L)
 {
 	struct box *b = check_run(L);
+	const char *reason = luaL_checkstring(L, 2);
+	int status = (int)luaL_optinteger(L, 3, STATUS_UNREACHABLE);
 
 	if (b->fanout)
-		fanout_refuse(b->fanout, luaL_checkstring(L, 2));
+		fanout_refuse(b->fanout, status, reason);
 	return 0;
 }
 
@@ -674,6 +657,7 @@ static const luaL_Reg functions[] = {
 
 int luaopen_exed_fanout(lua_State *L)
 {
+	bind_targets_open(L);
 	bind_class(L, HOST, host_methods, l_host_gc);
 	bind_class(L, RUN, run_methods, l_run_gc);
 	luaL_newlib(L, functions);

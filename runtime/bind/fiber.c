@@ -5,6 +5,8 @@
  *   event() -> event                     event:wait(seconds) -> true | nil, err   event:notify()
  *   limit(seconds | nil)                 of the fiber that calls it: when it has passed, what is waited for
  *                                        raises an err with code "timeout"; nil ends it
+ *   bounded(instructions, fn, ...) -> true, results | false, error
+ *                                        as pcall, but fn may run that many instructions, and must not wait
  *   count() -> fibers, waits
  * An error in a spawned fiber is logged with its traceback. */
 #include "fiber.h"
@@ -210,6 +212,19 @@ static int l_limit(lua_State *L)
 	return 0;
 }
 
+static int l_bounded(lua_State *L)
+{
+	lua_Integer budget = luaL_checkinteger(L, 1);
+	int status;
+
+	luaL_argcheck(L, budget > 0, 1, "at least one instruction");
+	luaL_checkany(L, 2);
+	status = fiber_call_bounded(L, (unsigned long)budget, lua_gettop(L) - 2);
+	lua_pushboolean(L, status == LUA_OK);
+	lua_replace(L, 1);
+	return lua_gettop(L);
+}
+
 static int l_count(lua_State *L)
 {
 	struct fiber_counts counts = fiber_counts(script_of(L));
@@ -233,7 +248,7 @@ static const luaL_Reg event_methods[] = {
 
 static const luaL_Reg functions[] = {
 	{ "spawn", l_spawn }, { "vital", l_vital },
-	{ "event", l_event },
+	{ "event", l_event },   { "bounded", l_bounded },
 	{ "limit", l_limit },
 	{ "count", l_count },
 	{ NULL, NULL },

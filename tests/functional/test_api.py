@@ -332,7 +332,7 @@ class Inventory(unittest.TestCase):
             self.assertIn("executors/broken.lua", body["degraded"][0])
 
     def test_an_executor_that_loops_fails_its_job_and_nothing_else(self):
-        node = Exed(conf={"runtime": {"lua_budget": 1000000}})
+        node = Exed(conf={"runtime": {"executor_budget": 1000000}})
         os.makedirs(node.path("modules", "executors"))
         # It answers when the request is checked, and loops when its plan is needed.
         node.write("modules/executors/odd.lua", """
@@ -351,7 +351,7 @@ class Inventory(unittest.TestCase):
             self.assertEqual(answer.status, 201, answer.body)
             job = node.wait_job(answer.body["jid"])
             self.assertEqual(job["state"], 2)
-            self.assertIn("was stopped", job["error"])
+            self.assertRegex(job["error"], r"executor odd: \S*odd\.lua:\d+: ran 1000000 instructions without waiting")
             self.assertEqual(node.get("/target").body, ["one"])
 
     def test_without_a_file_there_are_no_hosts(self):

@@ -19,6 +19,30 @@ t.test("a spawned fiber runs beside its maker and its handle knows", function()
   assert(not h:running())
 end)
 
+t.test("a bounded call has its own budget, cannot wait, and harms nobody", function()
+  t.eq({ fiber.bounded(1000, function(a, b) return a + b, "x" end, 1, 2) }, { true, 3, "x" })
+  local ok, err = fiber.bounded(200000, function()
+    while true do pcall(function() while true do end end) end
+  end)
+  t.eq(ok, false)
+  t.has(err, "fiber_test.lua:")
+  t.has(err, "ran 200000 instructions without waiting")
+  ok, err = fiber.bounded(200000, function()
+    local co = coroutine.wrap(function() while true do end end)
+    while true do pcall(co) end
+  end)
+  t.eq(ok, false)
+  t.has(err, "ran 200000 instructions without waiting")
+  ok, err = fiber.bounded(1000, timer.sleep, 0)
+  t.eq(ok, false)
+  t.has(type(err) == "table" and err.message or err, "cannot wait")
+  local n = 0
+  for i = 1, 3000000 do n = n + i end -- more than those had
+  t.eq(n, 4500001500000)
+  timer.sleep(0)
+  t.eq({ fiber.bounded(1000, error, "of my own", 0) }, { false, "of my own" })
+end)
+
 t.test("a cancel reaches what waits, with its reason", function()
   local seen
   local h = fiber.spawn("waits", function()

@@ -9,7 +9,8 @@ local VERDICT <const> = { [0] = "CHANGED", [10] = "OK", default = "FAILED" }
 local function node_with(operation)
   return {
     config = {
-      runner = { executor = "mine" }, store = { output_cap = 1000, ttl = 86400 },
+      runtime = { executor_budget = 1000000 }, runner = { executor = "mine" },
+      store = { output_cap = 1000, ttl = 86400 },
       ssh = { connect_timeout = 10, window = 200, keep = 60, max_connections = 1000,
         command_timeout = { go = 70 } },
     },

@@ -605,6 +605,29 @@ static void other_dialects_keys_are_kept(void **state)
 	config_free(c);
 }
 
+static void keep_executor(void *arg, const struct config_item *item)
+{
+	if (!strcmp(item->section, "executor my_own-1") && !strcmp(item->key, "url") && item->secret)
+		snprintf(arg, 64, "%s", item->text);
+}
+
+static void settings_of_executors_are_kept(void **state)
+{
+	struct config *c = load("[executor my_own-1]\nurl = \"http://x # y\"\n[ssh]\nwindow = 9\n");
+	char found[64] = "";
+
+	(void)state;
+	config_each(c, keep_executor, found);
+	assert_string_equal(found, "http://x # y");
+	assert_int_equal(config_int(c, "ssh", "window"), 9);
+	config_free(c);
+	refuse("[executor aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa]\nx = 1\n",
+	       ":1: a section's name has at most 49 bytes");
+	refuse("[executor a b]\nx = 1\n",
+	       ":1: unknown section [executor a b]; there are api, runner, store, ssh, runtime, "
+	       "inventory, tasks, log and ansible");
+}
+
 /* ---- conf/exed.conf ---- */
 
 static void shipped_path(char *out, size_t cap)
@@ -757,6 +780,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(the_environment_wins),
 		cmocka_unit_test(only_a_named_file_must_be_there),
 		cmocka_unit_test(other_dialects_keys_are_kept),
+		cmocka_unit_test(settings_of_executors_are_kept),
 		cmocka_unit_test(the_shipped_file_is_the_table),
 		cmocka_unit_test(its_defaults_are_the_defaults),
 		cmocka_unit_test(asking_for_what_is_not_there_aborts),

@@ -156,6 +156,22 @@ static void free_sink(struct sink_of_ours *s)
 	free(s);
 }
 
+/* What all targets of the next fan-out have of their own; one value is each one's number. */
+static const struct host_own *own;
+
+static struct host_own *own_of(size_t i)
+{
+	char number[16], *values[] = { number, NULL };
+	struct host_own mine;
+
+	if (!own)
+		return NULL;
+	mine = *own;
+	snprintf(number, sizeof(number), "it's %zu", i);
+	mine.values = values;
+	return host_own_copy(&mine);
+}
+
 static void start(struct sink_of_ours *s, const struct fanout_plan *plan, size_t n, bool marks)
 {
 	struct fanout_target *targets = calloc(n + 1, sizeof(*targets));
@@ -166,6 +182,7 @@ static void start(struct sink_of_ours *s, const struct fanout_plan *plan, size_t
 
 		snprintf(name, sizeof(name), "host%zu", i);
 		targets[i].index = (unsigned)i;
+		targets[i].own = own_of(i);
 		if (plan->transport == FANOUT_SSH)
 			targets[i].host = ssh_host_new(&(struct ssh_host_spec){ .name = name });
 	}
@@ -329,6 +346,68 @@ static void input_environment_and_directory_reach_the_command(void **state)
 	start(s, &plan, 1, false);
 	finish(s);
 	assert_non_null(strstr(s->text, "in\\nx y\\n/usr\\n"));
+	free_sink(s);
+}
+
+static void what_a_target_has_of_its_own_stands_in_place_of_the_plans(void **state)
+{
+	static const char *const env[] = { "A=plan", NULL };
+	char *own_env[] = { "A=own", NULL };
+	struct host_own all = { .command = "echo \"$x_h1\" $A $(pwd) $(cat)", .env = own_env, .cwd = "/usr",
+				.input = "in", .input_len = 2, .limit_ms = -1 };
+	struct fanout_plan plan = local_plan("echo plan");
+	struct sink_of_ours *s = new_sink();
+
+	(void)state;
+	plan.env = env;
+	plan.cwd = "/";
+	own = &all;
+	/* Permission lapses meanwhile: it goes back to the target, and comes again. */
+	s->holds_marks = true;
+	start(s, &plan, 1, true);
+	support_turn(loop, 50);
+	fanouts_permit(fanouts, loop_now_ms() - 1);
+	s->holds_marks = false;
+	loop_defer(loop, &s->answer);
+	support_turn(loop, 50);
+	assert_int_equal(s->nrecords, 0);
+	fanouts_permit(fanouts, INT64_MAX);
+	finish(s);
+	own = NULL;
+	assert_non_null(strstr(s->text, "\"it's 0 own /usr in\\n\""));
+	free_sink(s);
+}
+
+static void the_limit_may_be_a_targets_own(void **state)
+{
+	struct host_own all = { .limit_ms = 200 };
+	struct fanout_plan plan = local_plan("sleep 60");
+	struct sink_of_ours *s = new_sink();
+
+	(void)state;
+	own = &all;
+	start(s, &plan, 1, false);
+	finish(s);
+	own = NULL;
+	assert_non_null(strstr(s->text, "\"timed_out\":true"));
+	free_sink(s);
+}
+
+static void what_is_not_started_leaves_nothing(void **state)
+{
+	struct host_own all = { .command = "sleep 60", .limit_ms = -1 };
+	struct fanout_plan plan = local_plan("true");
+	struct sink_of_ours *s = new_sink();
+
+	(void)state;
+	own = &all;
+	plan.window = 1;
+	start(s, &plan, 4, false);
+	support_turn(loop, 50);
+	fanout_refuse(s->fanout, STATUS_FAILED, "not today");
+	finish(s);
+	own = NULL;
+	expect_one_record_each(s, 4, STATUS_FAILED);
 	free_sink(s);
 }
 
@@ -944,6 +1023,9 @@ int main(void)
 		TEST(each_target_gets_exactly_one_record),
 		TEST(no_target_at_all_ends_at_once),
 		TEST(input_environment_and_directory_reach_the_command),
+		TEST(what_a_target_has_of_its_own_stands_in_place_of_the_plans),
+		TEST(the_limit_may_be_a_targets_own),
+		TEST(what_is_not_started_leaves_nothing),
 		TEST(a_command_over_its_limit_is_killed_and_the_others_are_not_held_up),
 		TEST(a_window_is_never_exceeded_and_slides),
 		TEST(a_groups_window_holds_over_its_fan_outs),

@@ -7,9 +7,11 @@
 --   done.records      by the host's place in hosts; none where nothing is known
 --   done.interrupted  "INT", "TERM" or "HUP"
 
+local config = require "exed.config"
 local fanout = require "exed.fanout"
 local fiber = require "exed.fiber"
 local json = require "exed.json"
+local own = require "exed.plan.own"
 local reach = require "exed.reach"
 local report = require "exed.cli.report"
 local signal = require "exed.signal"
@@ -37,16 +39,19 @@ end
 
 -- Hosts by transport: { ssh = { hosts, indexes }, ["local"] = ... }.
 local function sort_hosts(self)
-  local groups = {}
+  local groups, asks = {}, own.new(self.plan, config)
   for i, host in ipairs(self.hosts) do
-    local record = reach.untried(host, self.made.repeatable)
+    local record, mine = reach.untried(host, self.made.repeatable), nil
+    if asks and not record then mine, record = asks:record_or(host) end
     if record then
       take(self, i, record, { data = json.encode(record), parts = 0 })
     else
       local kind = host.connection == "local" and "local" or self.plan.transport or "ssh"
-      groups[kind] = groups[kind] or { hosts = {}, indexes = {} }
-      table.insert(groups[kind].hosts, reach.handle(self.inventory, host))
-      table.insert(groups[kind].indexes, i)
+      local group = groups[kind] or { hosts = {}, indexes = {}, own = {} }
+      groups[kind] = group
+      table.insert(group.hosts, reach.handle(self.inventory, host))
+      table.insert(group.indexes, i)
+      table.insert(group.own, mine or false)
     end
   end
   return groups
@@ -82,7 +87,7 @@ local function start_group(self, kind, group)
   local plan = {}
   for name, value in pairs(self.plan) do plan[name] = value end
   plan.transport = kind
-  local run, err = fanout.start(plan, group.hosts, group.indexes)
+  local run, err = fanout.start(plan, group.hosts, group.indexes, nil, group.own)
   if not run then error(err, 0) end
   self.runs[#self.runs + 1] = { run = run, indexes = group.indexes }
   self.active = self.active + 1

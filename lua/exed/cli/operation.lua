@@ -86,16 +86,16 @@ local function load_executor(name)
 end
 
 -- The executor's plan, and what fanout.start takes.
-local function make_plan(given, what, count)
+local function make_plan(given, what, hosts)
   local name = given.executor or config.runner.executor
   local node = { config = config, plugins = { executors = { [name] = load_executor(name) } } }
   local request = {
-    operation = what.operation, args = what.args, executor = name, count = count,
+    operation = what.operation, args = what.args, executor = name, count = #hosts,
     timeout = given.timeout, window = given.window,
   }
-  local made, err = plan.ask(node, request)
+  local made, err = plan.ask(node, request, hosts)
   if not made then options.refuse("%s", err.message) end
-  local job = { jid = sys.uuid(), request = request, slices = 1, total = count }
+  local job = { jid = sys.uuid(), request = request, slices = 1, total = #hosts }
   local filled = plan.fill(node, job, { k = 0 }, made)
   filled.keep = false -- nobody comes back for it
   filled.connect_timeout = given["connect-timeout"] or filled.connect_timeout
@@ -162,7 +162,7 @@ function operation.run(given, text, what)
   local hosts, unknown = targets.match(inventory, text)
   targets.limit(given, #hosts + #unknown)
   apply_login(given, hosts)
-  local filled, made = make_plan(given, what, #hosts)
+  local filled, made = make_plan(given, what, hosts)
   if given["dry-run"] then return rehearse(given, hosts, unknown, what, made) end
   local out = output.new()
   local view = open_view(given, out, hosts, what)

@@ -2,17 +2,17 @@
 -- Checks the plan that an executor made, and puts it into the form that exed.plan fills in. What is
 -- wrong is a mistake of the executor's author: it is told with the field and what would be right.
 
+local places = require "exed.plan.places"
 local schema = require "exed.schema"
-local text = require "exed.text"
 local words = require "exed.words"
 
 -- What plans of anybody's executors may have.
 local FIELDS <const> = {
   transport = "string", command = "string", argv = "table", stdin = "string", env = "table",
   cwd = "string", verdict = "table", stdout = "string", timeout = "any", window = "number",
-  output_cap = "number", fence = "boolean", repeatable = "boolean",
+  output_cap = "number", fence = "boolean", repeatable = "boolean", per_host = "function",
 }
-local NOT_YET <const> = { files = true, per_host = true, hosts_file = true, records = true }
+local NOT_YET <const> = { files = true, hosts_file = true, records = true }
 -- Executors that are shipped, which have more between them and the core.
 local SHIPPED <const> = { ssh = true, ["local"] = true, ansible = true }
 local TRANSPORTS <const> = { ssh = true, ["local"] = true }
@@ -35,14 +35,18 @@ local function check_types(made)
   end
 end
 
-local function read_command(made)
+-- Text for sh. list: the places of hosts in it, added to.
+local function read_command(made, list)
   if made.argv and made.command then wrong "either command or argv" end
-  if not made.argv then return made.command end
+  if made.command and made.command:find("\0", 1, true) then wrong "command has a NUL byte" end
+  if not made.argv then return made.command and places.of_command(made.command, list) end
   for i, word in ipairs(made.argv) do
-    if type(word) ~= "string" then wrong("argv: word %d must be text", i) end
+    if type(word) ~= "string" or word:find("\0", 1, true) then
+      wrong("argv: word %d must be text", i)
+    end
   end
   if #made.argv == 0 then wrong "argv is empty" end
-  return text.quote(made.argv)
+  return places.of_words(made.argv, list)
 end
 
 -- { NAME = text } or a list of "NAME=text" -> the list.
@@ -89,24 +93,41 @@ local function check_number(made, field)
   end
 end
 
+-- A copy with command, env and timeout in the core's form.
+local function read_fields(made)
+  if made.cwd and not made.cwd:find "^/" then wrong "cwd must be an absolute path" end
+  local copy = {}
+  for key, value in pairs(made) do copy[key] = value end
+  copy.places = {}
+  copy.argv, copy.command = nil, read_command(made, copy.places)
+  copy.env, copy.timeout = read_env(made.env), read_timeout(made.timeout)
+  if #copy.places == 0 then copy.places = nil end
+  return copy
+end
+
 local function read(made)
   check_types(made)
   if not TRANSPORTS[made.transport] then
     wrong('transport must be "ssh" or "local", got %s', words.show(made.transport))
   end
   if made.stdout and not STDOUT[made.stdout] then wrong 'stdout should be "text" or "facts"' end
-  if made.cwd and not made.cwd:find "^/" then wrong "cwd must be an absolute path" end
   check_verdict(made.verdict)
   check_number(made, "window")
   check_number(made, "output_cap")
-  local copy = {}
-  for key, value in pairs(made) do copy[key] = value end
-  copy.argv, copy.command, copy.env = nil, read_command(made), read_env(made.env)
-  copy.timeout = read_timeout(made.timeout)
+  local copy = read_fields(made)
+  copy.shown = made.command or made.argv and table.concat(made.argv, " ")
+  if made.per_host and not copy.command then copy.command, copy.no_command = ":", true end
   return copy
 end
 
-local check = { FIELDS = FIELDS }
+local check = { FIELDS = FIELDS, SHIPPED = SHIPPED }
+
+-- What per_host gave for one host: the same with its fields as fanout.start takes them. Raises
+-- { wrong } otherwise.
+function check.fields(given)
+  check_types(given)
+  return read_fields(given)
+end
 
 -- made: what the executor of that name returned. Returns the plan, or nil and what is wrong.
 function check.plan(made, name)

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- Checks the table that a plugin's file returned: the fields that its kind has, and their types.
--- Raises a text that names the field.
+-- Raises a text that names the field. An executor's settings are compiled, too: its `declared`.
 
 local schema = require "exed.schema"
 local shapes = require "exed.api.shapes"
@@ -75,7 +75,7 @@ function check.executor(plugin)
       wrong("operations.%s must be a function", tostring(name))
     end
   end
-  compile(plugin.settings or {}, "settings")
+  plugin.declared = compile(plugin.settings or {}, "settings")
 end
 
 -- Compiles the schemas too: method.checks = { query, body }.

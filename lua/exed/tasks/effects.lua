@@ -84,7 +84,11 @@ local function make_plan(self, effect)
   args, wrong = enclosures.prepare(args, self.enclosed)
   if not args then return nil, wrong end
   local asked = request.of(args, self.executor)
-  local made, err = plan.ask(node, asked)
+  local hosts = {}
+  for _, index in ipairs(args.hosts) do
+    hosts[#hosts + 1] = node.holder.inventory.by_name[self.names[index + 1]]
+  end
+  local made, err = plan.ask(node, asked, hosts)
   if not made then return nil, err.message end
   local repeatable = args.repeatable or made.repeatable or false
   asked.fence = not repeatable

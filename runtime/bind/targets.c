@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: MIT */
+/* targets: what is read of Lua's lists is owned by a userdata until a fan-out takes it, so that an error in
+ * the middle leaves nothing behind. */
+#include "targets.h"
+
+#include <lauxlib.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bind.h"
+
+#define TARGETS "exed.fanout.targets"
+
+struct list {
+	size_t n;
+	struct fanout_target items[];
+};
+
+static const char *text_at(lua_State *L, int i, const char *what)
+{
+	size_t n;
+	const char *text = lua_type(L, i) == LUA_TSTRING ? lua_tolstring(L, i, &n) : NULL;
+
+	if (!text || strlen(text) != n)
+		luaL_error(L, "own: %s: a text without NUL is wanted", what);
+	return text;
+}
+
+/* The texts of the list in that field of the table on top; NULL: it is not there. One value is pushed, which
+ * holds them while the table lives. */
+static char **texts_of(lua_State *L, const char *name)
+{
+	char **texts;
+	size_t n;
+
+	if (lua_getfield(L, -1, name) == LUA_TNIL)
+		return NULL;
+	luaL_checktype(L, -1, LUA_TTABLE);
+	n = lua_rawlen(L, -1);
+	texts = lua_newuserdatauv(L, (n + 1) * sizeof(*texts), 0);
+	for (size_t i = 0; i < n; i++) {
+		lua_rawgeti(L, -2, (lua_Integer)i + 1);
+		texts[i] = (char *)text_at(L, -1, name);
+		lua_pop(L, 1);
+	}
+	texts[n] = NULL;
+	lua_remove(L, -2);
+	return texts;
+}
+
+static char *text_of(lua_State *L, int t, const char *name)
+{
+	const char *text = NULL;
+
+	if (lua_getfield(L, t, name) != LUA_TNIL)
+		text = text_at(L, -1, name); /* held by the table */
+	lua_pop(L, 1);
+	return (char *)text;
+}
+
+/* What the table on top says. */
+static struct host_own *read_own(lua_State *L)
+{
+	struct host_own own = { .limit_ms = -1 }, *copy;
+	int t = lua_gettop(L);
+
+	own.values = texts_of(L, "values");
+	lua_pushvalue(L, t);
+	own.env = texts_of(L, "env");
+	own.command = text_of(L, t, "command");
+	own.cwd = text_of(L, t, "cwd");
+	if (lua_getfield(L, t, "stdin") == LUA_TSTRING)
+		own.input = (void *)lua_tolstring(L, -1, &own.input_len);
+	if (lua_getfield(L, t, "timeout") != LUA_TNIL)
+		own.limit_ms = (int64_t)(luaL_checknumber(L, -1) * 1000);
+	copy = host_own_copy(&own);
+	lua_settop(L, t);
+	if (!copy)
+		luaL_error(L, "not enough memory");
+	return copy;
+}
+
+struct fanout_target *bind_targets(lua_State *L, int hosts, int indexes, int own, size_t *n)
+{
+	struct list *list;
+
+	luaL_checktype(L, hosts, LUA_TTABLE);
+	*n = (size_t)luaL_len(L, hosts);
+	list = lua_newuserdatauv(L, sizeof(*list) + *n * sizeof(*list->items), 0);
+	memset(list, 0, sizeof(*list) + *n * sizeof(*list->items));
+	list->n = *n;
+	luaL_setmetatable(L, TARGETS);
+	for (size_t i = 0; i < *n; i++) {
+		lua_Integer at = (lua_Integer)i + 1;
+
+		lua_rawgeti(L, hosts, at);
+		list->items[i].host = *(struct ssh_host **)luaL_checkudata(L, -1, BIND_HOST);
+		if (!list->items[i].host)
+			luaL_error(L, "host %I is closed", at);
+		lua_pop(L, 1);
+		list->items[i].index = (unsigned)i;
+		if (lua_istable(L, indexes)) {
+			lua_rawgeti(L, indexes, at);
+			list->items[i].index = (unsigned)luaL_checkinteger(L, -1);
+			lua_pop(L, 1);
+		}
+		if (lua_istable(L, own)) {
+			if (lua_rawgeti(L, own, at) == LUA_TTABLE)
+				list->items[i].own = read_own(L);
+			lua_pop(L, 1);
+		}
+	}
+	return list->items;
+}
+
+void bind_targets_taken(struct fanout_target *targets, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		targets[i].own = NULL;
+}
+
+static int l_gc(lua_State *L)
+{
+	struct list *list = luaL_checkudata(L, 1, TARGETS);
+
+	for (size_t i = 0; i < list->n; i++)
+		host_own_free(list->items[i].own);
+	list->n = 0;
+	return 0;
+}
+
+int bind_targets_open(lua_State *L)
+{
+	static const luaL_Reg none[] = { { NULL, NULL } };
+
+	bind_class(L, TARGETS, none, l_gc);
+	return 0;
+}

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: MIT
+"""Executors of users on real sshd hosts: what the table of plan fields promises, as a client of the API sees it.
+tests/lua/plan*_test.lua look at the plans themselves."""
+
+import os
+import signal
+import sys
+import unittest
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.join(ROOT, "tests", "support"))
+
+from exedtest import Exed, Sshd, wait_until  # noqa: E402
+
+OK, SKIPPED, FAILED, UNREACHABLE, CHANGED = 1, 2, 3, 4, 5
+EVIL = "it's $(touch $EXED_TEST_DIR/evil) \"; touch $EXED_TEST_DIR/evil #`touch $EXED_TEST_DIR/evil`"
+
+# The request says which plan the operation execute gives.
+PLANS = """
+local json = require "exed.json"
+local DO = { [0] = "CHANGED", default = "FAILED" }
+local plans = {
+  command = function() return { command = "printf '%s|' {host.name} {vars.word}/x {host.port}; cat <<E\\n{vars.word}\\nE" } end,
+  argv = function() return { argv = { "printf", "%s|", "<{vars.word}>", "{host.user}", "$HOME" } } end,
+  nodes = function() return { transport = "local", command = "printf %s {host.name}; echo $EXED_TEST_HOST; pwd", cwd = "/" } end,
+  settings = function(request, settings)
+    return { command = "echo " .. settings.word .. settings.size .. json.encode(request.hosts.groups):gsub('"', "") }
+  end,
+  each = function()
+    return { command = "echo plain", env = { A = "1" }, per_host = function(host)
+      if host.name == "web02" then return { command = 'echo $A $B {vars.word}', env = { B = host.vars.word } } end
+      if host.name == "web03" then return nil, "not this one" end
+      if host.name == "web04" then return { command = "sleep 60", timeout = 0.5 } end
+    end }
+  end,
+  codes = function() return { command = "case $EXED_TEST_HOST in web01) exit 10;; web02) exit 3;; web03) kill -9 $$;; "
+    .. "web04) sleep 60;; esac", timeout = 1, verdict = { [0] = "CHANGED", [10] = "OK", [3] = "SKIPPED", default = "OK" } } end,
+  wrong = function() return { comand = "x" } end,
+  no = function() return nil, "not on a Sunday" end,
+  waits = function() require "exed.timer".sleep(0) end,
+}
+return {
+  type = "executor", summary = "plans for tests",
+  settings = { word = { "string", required = true }, size = { "integer", default = 7 } },
+  check = function(settings)
+    if settings.word == "bad" then return nil, "word is bad today" end
+    return true
+  end,
+  operations = { execute = function(request, settings)
+    local made, why = plans[request.args.command](request, settings)
+    if not made then return nil, why end
+    made.transport, made.verdict = made.transport or "ssh", made.verdict or DO
+    return made
+  end },
+}
+"""
+
+
+class Case(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.sshd = Sshd(4).start()
+        cls.addClassCleanup(cls.sshd.stop)
+        cls.exed = Exed(cls.sshd)
+        cls.addClassCleanup(cls.exed.stop)
+        lines = cls.sshd.inventory_text().splitlines()
+        # The fourth has no word.
+        lines[1:4] = [line + " word=%s" % word for line, word in zip(lines[1:4], ("plain", '"two words"', '"%s"' % EVIL.replace('"', '\\"')))]
+        cls.exed.conf["inventory"]["path"] = cls.exed.write("hosts.ini", "\n".join(lines) + "\n[some]\nweb01\nweb02\n")
+        os.makedirs(cls.exed.path("modules", "executors"))
+        cls.exed.conf["runner"] = {"modules": cls.exed.path("modules")}
+        cls.exed.conf["executor plans"] = {"word": "hello"}
+        cls.save("plans", PLANS)
+        cls.exed.start()
+
+    @classmethod
+    def save(cls, name, text):
+        cls.exed.write("modules/executors/%s.lua" % name, text)
+
+    def run_plan(self, name, targets="web[01:04]", executor="plans", **fields):
+        jid = self.exed.execute(targets, name, executor=executor, **fields)
+        found = self.exed.records(jid, 60)
+        self.assertTrue(all(len(rows) == 1 for rows in found.values()), found)
+        return {host: rows[0] for host, rows in found.items()}
+
+    def refused(self, status, name, **fields):
+        answer = self.exed.post("/execute", dict({"targets": "web01", "cmd": name, "executor": "plans"}, **fields))
+        self.assertEqual(answer.status, status, answer.body)
+        return answer.body["message"]
+
+    def reload(self):
+        self.exed.write_conf()
+        os.kill(self.exed.pid, signal.SIGHUP)
+
+    def has(self, record, **want):
+        self.assertEqual({name: record.get(name) for name in want}, want, record)
+
+    def tearDown(self):
+        for host in self.sshd.hosts:
+            self.assertFalse(os.path.exists(os.path.join(host.dir, "evil")), "a value was run on %s" % host.name)
+
+
+class Plans(Case):
+    def test_values_of_hosts_are_words_of_the_command(self):
+        found, port = self.run_plan("command"), self.sshd.port
+        for name, word in (("web01", "plain"), ("web02", "two words"), ("web03", EVIL)):
+            self.has(found[name], status=CHANGED, stdout="%s|%s/x|%d|\"%s\"\n" % (name, word, port, word))
+        self.has(found["web04"], status=FAILED, error="the host has no vars.word, which the command names", rtc=None)
+        found = self.run_plan("argv", "web[01:03]")
+        self.has(found["web03"], stdout="<%s>|%s|$HOME|" % (EVIL, self.sshd.user))
+        # Behind a fence, too.
+        found = self.run_plan("argv", "web03", fence=True)
+        self.has(found["web03"], status=CHANGED, stdout="<%s>|%s|$HOME|" % (EVIL, self.sshd.user))
+
+    def test_local_runs_on_the_node_once_for_each_host(self):
+        found = self.run_plan("nodes", "web[01:02]")
+        self.has(found["web02"], status=CHANGED, stdout="web02\n/\n")
+
+    def test_per_host(self):
+        found = self.run_plan("each")
+        self.has(found["web01"], status=CHANGED, stdout="plain\n")
+        self.has(found["web02"], status=CHANGED, stdout="1 two words two words\n")
+        self.has(found["web03"], status=FAILED, error="not this one", rtc=None)
+        self.has(found["web04"], status=FAILED, timed_out=True, rtc=124, survivors=0)
+
+    def test_the_verdict_and_that_signals_and_limits_are_failures(self):
+        found = self.run_plan("codes")
+        self.assertEqual({host: record["status"] for host, record in found.items()},
+                         {"web01": OK, "web02": SKIPPED, "web03": FAILED, "web04": FAILED})
+
+    def test_what_is_refused(self):
+        self.assertIn("did you mean 'command'?", self.refused(400, "wrong"))
+        self.assertEqual(self.refused(400, "no"), "not on a Sunday")
+        answer = self.exed.get("/ping?target=web01&executor=plans")
+        self.assertEqual((answer.status, answer.body), (400, {"message": "executor plans cannot do ping"}))
+        self.refused(500, "waits")
+        self.assertIn("executor plans: ", self.exed.log())
+
+    def test_a_dry_run_shows_the_command_as_it_was_written(self):
+        answer = self.exed.post("/execute", {"targets": "web01", "cmd": "argv", "executor": "plans", "dry_run": True})
+        self.assertEqual(answer.body["plan"]["command"], "printf %s| <{vars.word}> {host.user} $HOME")
+
+
+class Settings(Case):
+    def test_settings_groups_and_reload(self):
+        found = self.run_plan("settings", "web[01:03]")
+        self.has(found["web01"], stdout="hello7{all:3,some:2,web:3}\n")
+        # The settings of a reload count for the next request; check is asked each time.
+        self.exed.conf["executor plans"] = {"word": "bad"}
+        self.reload()
+        wait_until(lambda: self.refused(503, "argv") == "executor plans: word is bad today", 20)
+        wait_until(lambda: "word is bad today" in str(self.exed.get("/healthz").body["degraded"]), 20)
+        self.exed.conf["executor plans"] = {"word": "hello", "size": "many"}
+        self.reload()
+        wait_until(lambda: "[executor plans] 'size' must be a whole number" in self.refused(503, "argv"), 20)
+        self.exed.conf["executor plans"] = {"word": "again", "size": 1}
+        self.reload()
+        wait_until(lambda: not self.exed.get("/healthz").body["degraded"], 20)
+        self.has(self.run_plan("settings", "web01")["web01"], stdout="again1{all:1,some:1,web:1}\n")
+
+    def test_an_executor_that_is_saved_is_live_and_a_broken_one_is_not(self):
+        text = """return { type = "executor", summary = "x", operations = { execute = function()
+          return { transport = "local", command = "echo %s", verdict = { default = "OK" } } end } }"""
+        self.save("fresh", text % "one")
+        wait_until(lambda: self.exed.post("/execute", {"targets": "web01", "cmd": "x", "executor": "fresh"}).status == 201, 20)
+        self.has(self.run_plan("x", "web01", "fresh")["web01"], stdout="one\n")
+        self.save("fresh", "return {")
+        wait_until(lambda: "fresh.lua:1:" in str(self.exed.get("/healthz").body["degraded"]), 20)
+        self.has(self.run_plan("x", "web01", "fresh")["web01"], stdout="one\n")
+        self.save("fresh", text % "two")
+        wait_until(lambda: self.run_plan("x", "web01", "fresh")["web01"]["stdout"] == "two\n", 20)
+        os.unlink(self.exed.path("modules", "executors", "fresh.lua"))
+        wait_until(lambda: self.exed.post("/execute", {"targets": "web01", "cmd": "x", "executor": "fresh"}).status == 400, 20)
+
+
+if __name__ == "__main__":
+    unittest.main()
