@@ -44,8 +44,15 @@ class Cpu:
 
     def __exit__(self, *error):
         self.wall_s = time.monotonic() - self.began
-        self.each = {pid: cpu_of(pid) - self.start[pid] for pid in self.pids}
+        self.each = {pid: self._now(pid) - self.start[pid] for pid in self.pids}
         self.s = sum(self.each.values())
+
+    @staticmethod
+    def _now(pid):
+        try:
+            return cpu_of(pid)
+        except OSError:
+            return 0.0  # it has ended: all that it used is in its parent's figure now
 
 
 class Ran:
