@@ -155,6 +155,9 @@ static int write_conf(const struct redis_files *f, long long memory, struct err 
 	put_text(&b, "logfile", f->log);
 	buf_puts(&b, "save \"\"\nappendonly yes\nappendfsync always\nno-appendfsync-on-rewrite no\n"
 		     "aof-use-rdb-preamble yes\n"
+		     /* Outputs are most of what the file is written anew with: compressing them costs more CPU
+		      * than all else that Redis does with them, and each rewrite copies what is kept. */
+		     "rdbcompression no\nauto-aof-rewrite-min-size 256mb\n"
 		     /* A write that was cut was not acknowledged; that something was cut is said. */
 		     "aof-load-truncated yes\n"
 		     "maxmemory-policy noeviction\n");
