@@ -100,7 +100,7 @@
 -- nothing yet), GAP last (append with a number too high), INVALID why.
 
 local MAX_PINS = 10000 -- fields of a job's hash, files that its task sends among them
-local REVISION = 16 -- raised with every change: a node loads its file over an older one
+local REVISION = 17 -- raised with every change: a node loads its file over an older one
 local HOSTS = 2000 -- hosts that one call may walk
 local CHUNK = 500 -- names in a chunk of targets
 local BATCH = 100 -- slices in one answer
@@ -110,6 +110,9 @@ local IDEM_SECONDS = 86400
 local TALLIED = 1000 -- times in a tally of a host
 local TALLY_SECONDS = 2592000 -- that a tally is kept after its last addition
 local TIGHT_LOOK = 16384 -- bytes of output in a call that are worth a look at the memory
+-- Redis keeps up to 512 short fields as one text, in which each new one is looked for from its
+-- start: 14 us a lease. One value this long makes it a table; so few hosts are not worth it.
+local WIDE, NARROW = ('-'):rep(100), 64
 local ROWS = 2 ^ 34 -- rows of a target; with it an index of 2^19 targets is exact as a score
 local PRIORITY = 1e12 -- one step of priority, in hosts of virtual time
 
@@ -268,6 +271,7 @@ local function claim(jid, mode, epoch, names)
   if not lease_plan(jid, mode, epoch, names, writes, conflicts) then
     return fail('CONFLICT ' .. cjson.encode(conflicts))
   end
+  if #names > NARROW then redis.call('HSET', LEASES, names[1], WIDE) end
   for first = 1, #writes, 2 * CHUNK do
     redis.call('HSET', LEASES, unpack(writes, first, math.min(first + 2 * CHUNK - 1, #writes)))
   end
