@@ -430,7 +430,8 @@ static void conn_advance(struct ssh_conn *c)
 void conn_turn(struct ssh_conn *c)
 {
 	c->busy++;
-	c->drained = false;
+	if (c->tunnel)
+		c->drained = false; /* its bytes come with a kick */
 	c->yielded = false;
 	c->turn_bytes = 0;
 	do {
@@ -470,6 +471,8 @@ static void on_event(evutil_socket_t fd, short what, void *arg)
 	struct ssh_conn *c = arg;
 
 	(void)fd;
+	if (what & (EV_READ | EV_CLOSED))
+		c->drained = false;
 	if (what & EV_CLOSED)
 		c->hung_up = true;
 	if (c->idle && !c->closing_chans)

@@ -192,7 +192,7 @@ struct ssh_conn {
 	int fd;
 	struct event ev;
 	bool starved;   /* libssh2 was told that there is nothing to read */
-	bool drained;   /* nothing to read in this turn */
+	bool drained;   /* nothing to read until the socket says so */
 	bool hung_up;   /* the other side has closed: read on to its end */
 	bool eof;
 	bool yielded;   /* more to read, in a later turn */

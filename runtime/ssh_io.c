@@ -239,6 +239,7 @@ void conn_io_flush(struct ssh_conn *c)
 			 * is none when only sending fails. */
 			sent = c->out.len;
 			c->send_errno = errno;
+			c->drained = false;
 			c->yielded = true;
 		}
 		if (n < 0)
