@@ -49,7 +49,7 @@ struct redis {
 	int64_t scan_due_ms;  /* INT64_MAX: none planned */
 	unsigned in_flight;   /* sent on this connection and not replied to, answered early or not */
 	int64_t silent_ms;    /* since when nothing came though something is in flight */
-	struct buf scratch;   /* a command on its way to hiredis */
+	struct buf scratch;   /* a command that is being made */
 	bool *gone;           /* set by redis_free while a loop over requests is under way */
 	bool closing;         /* redis_free is under way, or was and somebody still holds a ref */
 	bool closed;          /* redis_free has come to its end */
@@ -270,20 +270,20 @@ static int send_text(struct redis *r, const char *resp, size_t len, redis_cb *cb
 	return 0;
 }
 
-int redis_raw(struct redis *r, const char *resp, size_t len, redis_cb *cb, void *arg,
-	      int64_t timeout_ms, struct err *err)
+struct buf *redis_scratch(struct redis *r)
 {
-	int rc = check_room(r, len, err);
-	const char *text;
-
-	if (rc)
-		return rc;
 	buf_clear(&r->scratch);
-	buf_add(&r->scratch, resp, len);
-	text = buf_str(&r->scratch);
-	rc = text ? send_text(r, text, len, cb, arg, timeout_ms, err)
-		  : err_set(err, ERR_MEMORY, "redis: not enough memory");
-	if (!text || r->scratch.cap > SCRATCH_KEPT)
+	return &r->scratch;
+}
+
+int redis_raw(struct redis *r, struct buf *resp, redis_cb *cb, void *arg, int64_t timeout_ms,
+	      struct err *err)
+{
+	const char *text = buf_str(resp);
+	int rc = text ? send_text(r, text, resp->len, cb, arg, timeout_ms, err)
+		      : err_set(err, ERR_MEMORY, "redis: not enough memory");
+
+	if (resp == &r->scratch && (!text || r->scratch.cap > SCRATCH_KEPT))
 		buf_deinit(&r->scratch);
 	return rc;
 }

@@ -20,6 +20,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "buf.h"
 #include "err.h"
 #include "loop.h"
 
@@ -103,9 +104,12 @@ void redis_reply_free(struct redisReply *reply); /* NULL is nothing */
  * connection are done in the order of the calls. */
 int redis_call(struct redis *r, int argc, const char *const *argv, const size_t *lens, redis_cb *cb,
 	       void *arg, int64_t timeout_ms, struct err *err);
-/* The same for one command that is already in the protocol's form (RESP array of bulk strings). */
-int redis_raw(struct redis *r, const char *resp, size_t len, redis_cb *cb, void *arg,
-	      int64_t timeout_ms, struct err *err);
+/* The same for one command that is already in the protocol's form (RESP array of bulk strings). resp stays
+ * the caller's; that of redis_scratch needs no other. */
+int redis_raw(struct redis *r, struct buf *resp, redis_cb *cb, void *arg, int64_t timeout_ms,
+	      struct err *err);
+/* An empty buffer of the client's, to make a command for redis_raw in; until the next call of any function. */
+struct buf *redis_scratch(struct redis *r);
 /* Commands and bytes that wait for a reply. */
 unsigned redis_pending(const struct redis *r, size_t *bytes);
 

@@ -60,7 +60,6 @@ struct sink {
 	struct mark_call *marks_first; /* in order; the first may be under way, the last may grow */
 	struct timer retry;
 	struct deferred pump;
-	struct buf scratch;
 	struct err lost; /* code: the slice is not ours any more */
 };
 
@@ -141,7 +140,6 @@ void sink_unref(struct sink *s)
 		return;
 	loop_undefer(s->loop, &s->pump);
 	timer_deinit(&s->retry);
-	buf_deinit(&s->scratch);
 	redis_unref(s->redis);
 	free(s->jid);
 	free(s->head);
@@ -227,25 +225,48 @@ static void complain(struct sink *s, const char *what, const redisReply *r, cons
 
 /* ---- sending ---- */
 
+/* Writes v before end; returns where it begins. Each record has five numbers beside its text, and printf
+ * is slow at them. */
+static char *number_before(char *end, int64_t v)
+{
+	uint64_t rest = v < 0 ? 0 - (uint64_t)v : (uint64_t)v;
+
+	do
+		*--end = (char)('0' + rest % 10);
+	while (rest /= 10);
+	if (v < 0)
+		*--end = '-';
+	return end;
+}
+
+static void put_length(struct buf *b, size_t n)
+{
+	char text[24], *end = text + sizeof(text), *at;
+
+	memcpy(end - 2, "\r\n", 2);
+	at = number_before(end - 2, (int64_t)n);
+	*--at = '$';
+	buf_add(b, at, (size_t)(end - at));
+}
+
 static void put_arg(struct buf *b, const void *data, size_t n)
 {
-	buf_printf(b, "$%zu\r\n", n);
+	put_length(b, n);
 	buf_add(b, data, n);
 	buf_add(b, "\r\n", 2);
 }
 
 static void put_number(struct buf *b, int64_t v)
 {
-	char text[24];
+	char text[24], *end = text + sizeof(text), *at = number_before(end, v);
 
-	put_arg(b, text, (size_t)snprintf(text, sizeof(text), "%" PRId64, v));
+	put_arg(b, at, (size_t)(end - at));
 }
 
-static void put_head(struct sink *s, const char *function, size_t nargs)
+static struct buf *put_head(struct sink *s, const char *function, size_t nargs)
 {
-	struct buf *b = &s->scratch;
+	struct buf *b = redis_scratch(s->redis);
 
-	buf_clear(b);
 	buf_printf(b, "*%zu\r\n", nargs + 6);
 	put_arg(b, "FCALL", 5);
 	put_arg(b, function, strlen(function));
@@ -253,6 +274,7 @@ static void put_head(struct sink *s, const char *function, size_t nargs)
 	put_arg(b, s->jid, strlen(s->jid));
 	put_number(b, s->k);
 	put_number(b, s->epoch);
+	return b;
 }
 
 static void put_entry(const struct sink *s, struct buf *b, const struct entry *e)
@@ -274,7 +296,8 @@ static void put_entry(const struct sink *s, struct buf *b, const struct entry *e
 	put_number(b, e->kind == ENTRY_PART ? 0 : e->status);
 	/* What short lines cost the store is not their bytes. */
 	put_number(b, (int64_t)e->len + (e->kind == ENTRY_PART ? PART_COST : 0));
-	buf_printf(b, "$%zu\r\n%s", (size_t)n + e->len - skip + more, head);
+	put_length(b, (size_t)n + e->len - skip + more);
+	buf_add(b, head, (size_t)n);
 	if (named)
 		buf_add(b, s->head, more);
 	buf_add(b, e->data + skip, e->len - skip);
@@ -291,22 +314,19 @@ static void on_appended(void *arg, const struct redisReply *reply, const struct 
 static int send_batch(struct sink *s, struct batch *batch)
 {
 	struct batch_call *call = malloc(sizeof(*call));
+	struct buf *b;
 	int rc;
 
 	if (!call)
 		return -ERR_MEMORY;
-	put_head(s, "exed_1_append", 2 + 5 * batch->n);
-	put_number(&s->scratch, s->effect);
-	put_number(&s->scratch, (int64_t)batch->seq);
+	b = put_head(s, "exed_1_append", 2 + 5 * batch->n);
+	put_number(b, s->effect);
+	put_number(b, (int64_t)batch->seq);
 	for (const struct entry *e = batch->entries; e; e = e->next)
-		put_entry(s, &s->scratch, e);
+		put_entry(s, b, e);
 	call->sink = s;
 	call->batch = batch;
-	rc = s->scratch.failed ? -ERR_MEMORY
-			       : redis_raw(s->redis, s->scratch.data, s->scratch.len, on_appended,
-					   call, 0, NULL);
-	if (s->scratch.cap > BATCH_BYTES)
-		buf_deinit(&s->scratch);
+	rc = redis_raw(s->redis, b, on_appended, call, 0, NULL);
 	if (rc) {
 		free(call);
 		return rc;
@@ -457,13 +477,14 @@ static void on_marked(void *arg, const struct redisReply *reply, const struct er
 
 static int send_mark(struct sink *s, struct mark_call *m)
 {
-	put_head(s, m->again ? "exed_1_hold" : "exed_1_mark", m->again ? 0 : 1 + m->n);
+	struct buf *b = put_head(s, m->again ? "exed_1_hold" : "exed_1_mark",
+				 m->again ? 0 : 1 + m->n);
+
 	if (!m->again)
-		put_number(&s->scratch, s->effect);
+		put_number(b, s->effect);
 	for (size_t i = 0; i < m->n && !m->again; i++)
-		put_number(&s->scratch, m->indexes[i]);
-	if (s->scratch.failed ||
-	    redis_raw(s->redis, s->scratch.data, s->scratch.len, on_marked, m, 0, NULL))
+		put_number(b, m->indexes[i]);
+	if (redis_raw(s->redis, b, on_marked, m, 0, NULL))
 		return -ERR_AWAY;
 	m->sent = true;
 	sink_ref(s);

@@ -210,7 +210,7 @@ static void on_reply(void *arg, const struct redisReply *reply, const struct err
 }
 
 /* Sends it; on failure err is what the fiber gets. */
-static int send_wait(struct call_wait *w, const char *resp, size_t len, struct err *err)
+static int send_wait(struct call_wait *w, struct buf *resp, struct err *err)
 {
 	struct ticket *t = malloc(sizeof(*t));
 	int rc;
@@ -219,7 +219,7 @@ static int send_wait(struct call_wait *w, const char *resp, size_t len, struct e
 		return err_set(err, ERR_MEMORY, "not enough memory");
 	t->w = w;
 	w->ticket = t;
-	rc = redis_raw(w->conn->redis, resp, len, on_reply, t, w->timeout_ms, err);
+	rc = redis_raw(w->conn->redis, resp, on_reply, t, w->timeout_ms, err);
 	if (rc) {
 		w->ticket = NULL;
 		free(t);
@@ -236,7 +236,7 @@ static void send_again(struct redis_conn *conn)
 
 		take_wait(w);
 		w->resp = (struct buf){ 0 }; /* once only */
-		if (send_wait(w, resp.data, resp.len, &err))
+		if (send_wait(w, &resp, &err))
 			finish_wait(w, &err);
 		buf_deinit(&resp);
 	}
@@ -348,7 +348,7 @@ static int start_call(lua_State *L, struct redis_conn *conn, struct buf *resp, b
 	int rc;
 
 	w->timeout_ms = ms;
-	rc = send_wait(w, resp->data, resp->len, &err);
+	rc = send_wait(w, resp, &err);
 	if (!rc && again)
 		w->resp = *resp;
 	else

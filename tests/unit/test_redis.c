@@ -308,7 +308,8 @@ static void answers_come_in_the_order_of_the_calls(void **state)
 
 static void takes_bytes_and_finished_protocol(void **state)
 {
-	static const char resp[] = "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$3\r\n\0\r\n\r\n";
+	static const char text[] = "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$3\r\n\0\r\n\r\n";
+	struct buf resp = { 0 };
 	const char *argv[] = { "SET", "k", "a\0b" };
 	size_t lens[] = { 3, 1, 3 };
 	struct seen s = { 0 };
@@ -321,7 +322,9 @@ static void takes_bytes_and_finished_protocol(void **state)
 	assert_int_equal(call(r, &a, 0, "STRLEN k"), 0);
 	wait_for(&a.n, 1);
 	assert_int_equal(a.last, 3);
-	assert_int_equal(redis_raw(r, resp, sizeof(resp) - 1, on_answer, &a, 0, &err), 0);
+	buf_add(&resp, text, sizeof(text) - 1);
+	assert_int_equal(redis_raw(r, &resp, on_answer, &a, 0, &err), 0);
+	buf_deinit(&resp);
 	wait_for(&a.n, 2);
 	assert_string_equal(a.text, "OK");
 	redis_free(r);
@@ -361,7 +364,7 @@ static void refuses_more_than_its_bounds(void **state)
 	struct seen s = { 0 };
 	struct redis *r = open_up((struct redis_options){ .max_commands = 10, .max_bytes = 4000 }, &s);
 	struct answer a = { 0 };
-	char big[5000];
+	struct buf big = { 0 };
 	size_t bytes;
 	struct err err;
 
@@ -371,8 +374,11 @@ static void refuses_more_than_its_bounds(void **state)
 	assert_int_equal(call(r, &a, 0, "PING"), -ERR_LIMIT);
 	wait_for(&a.n, 10);
 	assert_int_equal(call(r, &a, 0, "PING"), 0);
-	memset(big, 'x', sizeof(big));
-	assert_int_equal(redis_raw(r, big, sizeof(big), on_answer, &a, 0, &err), -ERR_LIMIT);
+	buf_reserve(&big, 5000);
+	memset(big.data, 'x', 5000);
+	big.len = 5000;
+	assert_int_equal(redis_raw(r, &big, on_answer, &a, 0, &err), -ERR_LIMIT);
+	buf_deinit(&big);
 	wait_for(&a.n, 11);
 	assert_int_equal(redis_pending(r, &bytes), 0);
 	assert_int_equal(bytes, 0);
