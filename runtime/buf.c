@@ -10,6 +10,9 @@
 
 #include "err.h"
 
+/* Most of what is formatted fits in this, and then it is formatted once. */
+#define PRINTF_ROOM 32
+
 void buf_deinit(struct buf *b)
 {
 	free(b->data);
@@ -67,15 +70,20 @@ void buf_printf(struct buf *b, const char *fmt, ...)
 	va_list ap;
 	int n;
 
-	va_start(ap, fmt);
-	n = vsnprintf(NULL, 0, fmt, ap);
-	va_end(ap);
-	if (n < 0 || buf_reserve(b, (size_t)n + 1))
+	if (buf_reserve(b, PRINTF_ROOM))
 		return;
 	va_start(ap, fmt);
-	vsnprintf(b->data + b->len, (size_t)n + 1, fmt, ap);
+	n = vsnprintf(b->data + b->len, b->cap - b->len, fmt, ap);
 	va_end(ap);
-	b->len += (size_t)n;
+	if (n >= 0 && (size_t)n >= b->cap - b->len) {
+		if (buf_reserve(b, (size_t)n + 1))
+			return;
+		va_start(ap, fmt);
+		vsnprintf(b->data + b->len, (size_t)n + 1, fmt, ap);
+		va_end(ap);
+	}
+	if (n > 0)
+		b->len += (size_t)n;
 }
 
 void buf_drop(struct buf *b, size_t n)
@@ -200,12 +208,26 @@ bool buf_json_string(struct buf *b, const void *data, size_t n)
 	return whole;
 }
 
+/* How many bytes at s are ASCII, in eights: most of what hosts say is. */
+static size_t ascii_span(const unsigned char *s, size_t n)
+{
+	uint64_t eight;
+	size_t i = 0;
+
+	for (; n - i >= sizeof(eight); i += sizeof(eight)) {
+		memcpy(&eight, s + i, sizeof(eight));
+		if (eight & 0x8080808080808080u)
+			break;
+	}
+	return i;
+}
+
 bool buf_is_utf8(const void *data, size_t n)
 {
 	const unsigned char *s = data;
 	size_t i = 0, bad;
 
-	while (i < n) {
+	while ((i += ascii_span(s + i, n - i)) < n) {
 		size_t span = s[i] < 0x80 ? 1 : utf8_span(s + i, n - i, &bad);
 
 		if (!span)
