@@ -10,6 +10,7 @@
 #include "facts.h"
 #include "loop.h"
 #include "metrics.h"
+#include "record_fields.h"
 
 /* Of output that was to be facts and is none, a person gets this much. */
 #define NO_FACTS_MAX 4096
@@ -100,7 +101,7 @@ static size_t due(const struct record *r, const struct record_stream *s, bool al
 	size_t n = s->held.len, lines;
 	bool full = n > (s->parted ? RECORD_PART : RECORD_INLINE);
 
-	if (r->rules->facts)
+	if (r->rules->facts || (r->rules->json && s == &r->out))
 		return 0;
 	if (all && s->parted && n <= RECORD_PART)
 		return n;
@@ -164,6 +165,9 @@ struct entry *record_output(struct record *r, enum ssh_stream stream, const char
 	s->cap = cap;
 	if (r->rules->facts)
 		s->cap = stream == SSH_STDOUT ? FACTS_MAX : NO_FACTS_MAX;
+	else if (r->rules->json && stream == SSH_STDOUT)
+		s->cap = r->rules->output_cap < RECORD_FIELDS_MAX ? r->rules->output_cap :
+								    RECORD_FIELDS_MAX;
 	metric_add(stream == SSH_STDOUT ? METRIC_OUTPUT_STDOUT : METRIC_OUTPUT_STDERR, (int64_t)n);
 	if (r->rules->mask)
 		keep_masked(r, s, data, n, false);
@@ -349,6 +353,15 @@ static bool is_good(int status)
 	return status == STATUS_OK || status == STATUS_CHANGED;
 }
 
+/* So much of output that is told as it came, whatever it was to be. */
+static void keep_inline(struct record_stream *s, size_t most)
+{
+	if (s->held.len <= most)
+		return;
+	s->held.len = whole_characters(s->held.data, most);
+	s->kept = s->held.len;
+}
+
 /* The facts as JSON, and the status: without them there is no success. */
 static int read_facts(struct record *r, int status, struct buf *facts, struct err *err)
 {
@@ -358,10 +371,30 @@ static int read_facts(struct record *r, int status, struct buf *facts, struct er
 		err_set(err, ERR_INVALID, "its facts are longer than %d bytes", FACTS_MAX);
 	else if (is_good(status) && !facts_parse(out->held.data, out->held.len, facts, err))
 		return status;
-	if (out->held.len > NO_FACTS_MAX) {
-		out->held.len = whole_characters(out->held.data, NO_FACTS_MAX);
-		out->kept = out->held.len;
+	keep_inline(out, NO_FACTS_MAX);
+	return STATUS_FAILED;
+}
+
+/* The fields that stdout has for the record, and the status: what cannot be merged is no success. Of what was
+ * merged nothing is left to be told. */
+static int read_fields(struct record *r, int status, struct buf *fields, struct err *err)
+{
+	struct record_stream *out = &r->out;
+	struct err why;
+
+	if (!out->bytes && !is_good(status))
+		return status;
+	if (out->bytes > out->kept) {
+		err_set(err, ERR_INVALID, "its stdout is longer than the %llu bytes that are read as JSON",
+			(unsigned long long)out->kept);
+	} else if (!record_fields(fields, out->held.data ? out->held.data : "", out->held.len, &why)) {
+		buf_clear(&out->held);
+		out->bytes = out->kept = 0;
+		return status;
+	} else {
+		err_set(err, ERR_INVALID, "its stdout cannot be merged into the record: %s", why.message);
 	}
+	keep_inline(out, RECORD_INLINE);
 	return STATUS_FAILED;
 }
 
@@ -387,7 +420,7 @@ static struct entry *finish(struct buf *b, unsigned index, int status, unsigned 
 struct entry *record_end(struct record *r, const struct ssh_result *res)
 {
 	int status = status_of(r->rules, res);
-	struct buf b = { 0 }, facts = { 0 };
+	struct buf b = { 0 }, facts = { 0 }, fields = { 0 };
 	struct err no_facts = { 0 };
 	unsigned parts = 0;
 	bool told;
@@ -396,6 +429,8 @@ struct entry *record_end(struct record *r, const struct ssh_result *res)
 		metric_observe(METRIC_TIME_EXEC, (loop_now_ms() - r->start_ms) * 1000);
 	if (r->rules->facts && res->sent)
 		status = read_facts(r, status, &facts, &no_facts);
+	else if (r->rules->json && res->sent)
+		status = read_fields(r, status, &fields, &no_facts);
 	told = r->rules->command && res->sent && !(r->rules->quiet_record && is_good(status));
 	buf_printf(&b, "{\"status\":%d", status);
 	if (r->rules->look) {
@@ -431,6 +466,9 @@ struct entry *record_end(struct record *r, const struct ssh_result *res)
 		parts |= put_stream(&b, "stderr", &r->err, ENTRY_PARTS_STDERR,
 				    ENTRY_BINARY_STDERR);
 	}
+	buf_add(&b, fields.data, fields.len); /* behind exed's own, for who looks for those */
+	b.failed = b.failed || fields.failed;
+	buf_deinit(&fields);
 	return finish(&b, r->index, status, parts);
 }
 

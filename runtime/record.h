@@ -70,6 +70,8 @@ struct record_rules {
 	bool tell_code;                 /* with quiet_record: an exit code that is not 0 is told of a success, too */
 	bool facts;                     /* stdout is a host's facts (facts.h), which a success's record
 					 * has as JSON; wants quiet_record, and not lines */
+	bool json;                      /* stdout is a JSON object, whose fields the record has, too
+					 * (record_fields.h) */
 	uint64_t output_cap;            /* bytes kept of each stream, unless cut later */
 	const struct mask *mask;        /* what output must not show, or NULL */
 };

@@ -113,6 +113,7 @@ function plan.fill(node, job, slice, made)
     quiet_record = quiet_record,
     tell_code = made.tell_code,
     facts = facts,
+    json = made.stdout == "json",
     output_cap = made.output_cap or node.config.store.output_cap,
     -- What is sent has its place in the fence.
     fence = not made.ansible and made.fence ~= false and (request.fence or made.source ~= nil)

@@ -149,7 +149,8 @@ local function with(made, changes)
 end
 
 local LOOK <const> = {
-  command = ":", look = true, lines = false, facts = false, settles = true, fence = false,
+  command = ":", look = true, lines = false, facts = false, json = false, settles = true,
+  fence = false,
 }
 -- The fan-outs, one after another: who, plan, options.
 local function steps(work, groups, made, repeatable)

@@ -28,7 +28,7 @@
 ---@field env? table<string, string>|string[]
 ---@field cwd? string an absolute path
 ---@field verdict table<integer|"default", exed.Status>
----@field stdout? "text"|"facts"
+---@field stdout? "text"|"json"|"facts" json: an object, whose fields the record has
 ---@field timeout? exed.Duration
 ---@field window? integer
 ---@field output_cap? integer bytes of each stream that are kept

@@ -7,7 +7,7 @@
  *       its command); command, stdin, env, cwd, timeout in place of the plan's
  *     plan: transport, command, stdin, content (of exed.content), before, after_kill, env (list of NAME=value), cwd, timeout, connect_timeout (seconds),
  *           window, group, group_window, urgent, keep, op, try, verdict { [code] = status, default },
- *           lines, look, quiet_record, tell_code, facts, output_cap, settle_until (timer.now's seconds),
+ *           lines, look, quiet_record, tell_code, facts, json, output_cap, settle_until (timer.now's seconds),
  *           settle (seconds), fence, forbid (reason), quiet, sync, fence_dir, fence_ttl (seconds),
  *           hidden (list of texts that output must not show)
  *     sink: of exed.sink; without one the entries come by run:next
@@ -20,6 +20,7 @@
  *   run:running(max) -> list of { index, phase, seconds }; while content is sent, sent and size, too: bytes
  *   run:sent() -> bytes of content that have gone to hosts, over ssh
  *   run:waiting() -> number of hosts that have not started
+ *   own_names() -> list                          of fields of records that nothing else may be called
  *   permit(time)        hosts may start until then, in timer.now's seconds; at first for ever
  *   counts() -> { fanouts, running, finished } */
 #include "fanout.h"
@@ -30,6 +31,7 @@
 
 #include "bind.h"
 #include "fiber.h"
+#include "record_fields.h"
 #include "runtime.h"
 #include "script.h"
 #include "sink.h"
@@ -273,6 +275,7 @@ static void read_plan(lua_State *L, int t, struct fanout_plan *plan)
 	plan->rules.quiet_record = field_boolean(L, t, "quiet_record");
 	plan->rules.tell_code = field_boolean(L, t, "tell_code");
 	plan->rules.facts = field_boolean(L, t, "facts");
+	plan->rules.json = field_boolean(L, t, "json");
 	plan->rules.output_cap = (uint64_t)field_integer(L, t, "output_cap", 1 << 20);
 	read_hidden(L, t, plan);
 	read_verdict(L, t, &plan->rules);
@@ -631,6 +634,16 @@ static int l_counts(lua_State *L)
 	return 1;
 }
 
+static int l_own_names(lua_State *L)
+{
+	lua_newtable(L);
+	for (lua_Integer i = 0; record_own_names[i]; i++) {
+		lua_pushstring(L, record_own_names[i]);
+		lua_rawseti(L, -2, i + 1);
+	}
+	return 1;
+}
+
 static int l_permit(lua_State *L)
 {
 	lua_Number until = luaL_checknumber(L, 1);
@@ -652,6 +665,7 @@ static const luaL_Reg functions[] = {
 	{ "start", l_start },
 	{ "permit", l_permit },
 	{ "counts", l_counts },
+	{ "own_names", l_own_names },
 	{ NULL, NULL },
 };
 

@@ -4,6 +4,7 @@ tests/lua/plan*_test.lua look at the plans themselves."""
 
 import os
 import signal
+import subprocess
 import sys
 import unittest
 
@@ -11,6 +12,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 sys.path.insert(0, os.path.join(ROOT, "tests", "support"))
 
 from exedtest import Exed, Sshd, wait_until  # noqa: E402
+from exedtest.exedrun import LIMIT, PROGRAM, environment  # noqa: E402
 
 OK, SKIPPED, FAILED, UNREACHABLE, CHANGED = 1, 2, 3, 4, 5
 EVIL = "it's $(touch $EXED_TEST_DIR/evil) \"; touch $EXED_TEST_DIR/evil #`touch $EXED_TEST_DIR/evil`"
@@ -35,6 +37,9 @@ local plans = {
   end,
   codes = function() return { command = "case $EXED_TEST_HOST in web01) exit 10;; web02) exit 3;; web03) kill -9 $$;; "
     .. "web04) sleep 60;; esac", timeout = 1, verdict = { [0] = "CHANGED", [10] = "OK", [3] = "SKIPPED", default = "OK" } } end,
+  json = function() return { stdout = "json", command = [[case $EXED_TEST_HOST in
+    web01) echo '{"disk": {"used": 5}, "note": "a"}'; echo e >&2;; web02) echo '{"status": 1}';;
+    web03) echo usage;; web04) echo '{"why": "disk"}'; exit 4;; esac]] } end,
   wrong = function() return { comand = "x" } end,
   no = function() return nil, "not on a Sunday" end,
   waits = function() require "exed.timer".sleep(0) end,
@@ -79,7 +84,7 @@ class Case(unittest.TestCase):
 
     def run_plan(self, name, targets="web[01:04]", executor="plans", **fields):
         jid = self.exed.execute(targets, name, executor=executor, **fields)
-        found = self.exed.records(jid, 60)
+        found = {host: [row for row in rows if "status" in row] for host, rows in self.exed.records(jid, 60).items()}
         self.assertTrue(all(len(rows) == 1 for rows in found.values()), found)
         return {host: rows[0] for host, rows in found.items()}
 
@@ -128,6 +133,26 @@ class Plans(Case):
         self.assertEqual({host: record["status"] for host, record in found.items()},
                          {"web01": OK, "web02": SKIPPED, "web03": FAILED, "web04": FAILED})
 
+    def test_json_of_stdout_is_merged_into_the_record(self):
+        found = self.run_plan("json", lines=True)
+        self.has(found["web01"], status=CHANGED, rtc=0, disk={"used": 5}, note="a", stdout="", stderr="e\n")
+        self.has(found["web02"], status=FAILED, rtc=0, stdout='{"status": 1}\n',
+                 error="its stdout cannot be merged into the record: the field \"status\" is exed's own")
+        self.has(found["web03"], status=FAILED, stdout="usage\n")
+        self.assertIn("its stdout cannot be merged into the record: ", found["web03"]["error"])
+        self.has(found["web04"], status=FAILED, rtc=4, why="disk", error=None)
+
+    def test_a_task_sees_what_was_merged(self):
+        os.makedirs(self.exed.path("modules", "tasks"), exist_ok=True)
+        self.exed.write("modules/tasks/disks.lua", """return { summary = "disks", run = function(job)
+          local record = job.hosts[1]:execute("json", { changes = false, env = { X = "1" } })
+          return { record.disk.used, record.stdout, record.status, record.host.name }
+        end }""")
+        wait_until(lambda: any(task["name"] == "disks" for task in self.exed.get("/tasks").body), 20)
+        jid = self.exed.submit("/tasks", {"taskname": "disks", "targets": "web01", "executor": "plans"})
+        job = self.exed.wait_job(jid)
+        self.assertEqual((job["error"], job.get("value")), ("", [5, "", "OK", "web01"]))
+
     def test_what_is_refused(self):
         self.assertIn("did you mean 'command'?", self.refused(400, "wrong"))
         self.assertEqual(self.refused(400, "no"), "not on a Sunday")
@@ -139,6 +164,22 @@ class Plans(Case):
     def test_a_dry_run_shows_the_command_as_it_was_written(self):
         answer = self.exed.post("/execute", {"targets": "web01", "cmd": "argv", "executor": "plans", "dry_run": True})
         self.assertEqual(answer.body["plan"]["command"], "printf %s| <{vars.word}> {host.user} $HOME")
+
+
+    def test_exed_run_does_the_same_without_a_server(self):
+        def run(*words):
+            conf = self.exed.path("exed.conf")
+            return subprocess.run([PROGRAM, "-c", conf, "exec", "--executor", "plans", *words], capture_output=True, text=True,
+                                  cwd=self.exed.dir, env=environment(), timeout=LIMIT, check=False)
+        done = run("web01", "json")
+        self.assertEqual((done.returncode, done.stdout), (0, 'web01: {"disk":{"used":5},"note":"a"}\n'), done.stderr)
+        done = run("--fold", "web[03:04]", "argv")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("<%s>|%s|$HOME|" % (EVIL, self.sshd.user), done.stdout)
+        self.assertIn("the host has no vars.word", done.stdout + done.stderr)
+        done = run("web[01:04]", "each")
+        self.assertIn("web02: 1 two words two words\n", done.stdout)
+        self.assertIn("not this one", done.stderr)
 
 
 class Settings(Case):

@@ -1,7 +1,11 @@
 -- SPDX-License-Identifier: MIT
 -- Plans of executors: each field, what is left open, and that a wrong one is told as such.
 
+local fanout = require "exed.fanout"
 local plan = require "exed.plan"
+local records = require "exed.task.records"
+local shapes = require "exed.api.shapes"
+local sys = require "exed.sys"
 local t = require "support"
 
 local VERDICT <const> = { [0] = "CHANGED", [10] = "OK", default = "FAILED" }
@@ -44,6 +48,8 @@ for _, line in ipairs {
   { "verdict", {}, "verdict", { [0] = 5, [10] = 1, default = 3 } },
   { "stdout: text", { stdout = "text" }, "facts", false },
   { "stdout: facts", { stdout = "facts" }, "facts", true },
+  { "stdout: json", { stdout = "json" }, "json", true },
+  { "stdout: text is no json", {}, "json", false },
   { "timeout", { timeout = "2m" }, "timeout", 120 },
   { "timeout, from the settings", {}, "timeout", 70 },
   { "window", { window = 7 }, "window", 7 },
@@ -80,7 +86,8 @@ for _, line in ipairs {
   { "a relative cwd", with { cwd = "tmp" }, "cwd must be an absolute path" },
   { "no duration", with { timeout = "soon" }, "timeout must be a duration" },
   { "no number of hosts", with { window = 0 }, "window must be a whole number, at least 1" },
-  { "stdout of another form", with { stdout = "xml" }, 'stdout should be "text" or "facts"' },
+  { "stdout of another form", with { stdout = "xml" },
+    'stdout should be "text", "json" or "facts"' },
   { "an unknown field, with the nearest", with { comand = "x" }, "did you mean 'command'?" },
   { "what is not there yet", with { files = {} }, "files is not there yet" },
 } do
@@ -98,6 +105,23 @@ t.test("an operation that an executor has not, and one that refuses, are 400", f
   t.eq(err, { code = "bad_request", message = "executor mine cannot do fly" })
   _, err = plan.ask(node, { operation = "go", args = {}, count = 1 })
   t.eq(err, { code = "bad_request", message = "not today" })
+end)
+
+t.test("what stdout may not give a record: all that the API and tasks know of one", function()
+  local own = {}
+  for _, name in ipairs(fanout.own_names()) do own[name] = true end
+  for name in pairs(shapes.Record.properties) do t.eq(own[name], true, name) end
+  for name in pairs(shapes.Chunk.additionalProperties.anyOf[2].properties) do
+    t.eq(own[name], true, name)
+  end
+  local record = records.record({ name = "web01" }, "step", { i = 0, status = 1 }, print)
+  for name in pairs(record) do t.eq(own[name], true, name) end
+  for line in io.lines(sys.share() .. "/lua/meta/hosts.lua") do
+    local class = line:match "^%-%-%-@class ([%w.]+)"
+    own.class = class or own.class
+    local name = own.class == "exed.Record" and line:match "^%-%-%-@field ([%w_]+)"
+    if name then t.eq(own[name], true, name) end
+  end
 end)
 
 t.done()

@@ -714,6 +714,127 @@ static void the_record_of_facts_has_them_as_json(void **state)
 	free(long_name);
 }
 
+/* ---- stdout that is JSON ---- */
+
+static void ask_for_json(struct reader *r, const char *out, size_t n, const char *err, uint64_t cap,
+			 const struct ssh_result *res)
+{
+	struct record_rules rules = rules_of(false);
+	struct record record;
+
+	memset(r, 0, sizeof(*r));
+	rules.json = true;
+	rules.output_cap = cap;
+	record_init(&record, &rules, 7);
+	record_start(&record);
+	read_list(r, record_output(&record, SSH_STDOUT, out, n / 2, 4)); /* a lowered cap does not count */
+	read_list(r, record_output(&record, SSH_STDOUT, out + n / 2, n - n / 2, 4));
+	read_list(r, record_output(&record, SSH_STDERR, err, strlen(err), MIB));
+	read_list(r, record_flush(&record));
+	read_list(r, record_end(&record, res));
+	record_deinit(&record);
+}
+
+static const char *text_of(const struct reader *r, const char *name)
+{
+	const char *text = json_string_value(json_object_get(r->json, name));
+
+	return text ? text : "";
+}
+
+static void json_is_merged_into_the_record(void **state)
+{
+	static const char text[] = " {\"disk\": {\"used\": [1, 2.5, null]},\n \"n\\u0000m\\u00e9\": \"a\\u0000\\n\", "
+				   "\"big\": 9223372036854775807, \"\": true}\n";
+	static const char plain[] = " {\"disk\": {\"used\": [1, 2.5, null]},\n \"nm\\u00e9\": \"a\\u0000\\n\", "
+				    "\"big\": 9223372036854775807, \"\": true}\n";
+	struct ssh_result res = exited(3);
+	struct reader r;
+
+	(void)state;
+	ask_for_json(&r, plain, strlen(plain), "said\n", MIB, &res);
+	assert_int_equal(r.status, STATUS_CHANGED);
+	assert_int_equal(json_integer_value(json_object_get(r.json, "big")), INT64_MAX);
+	assert_int_equal(json_string_length(json_object_get(r.json, "nm\xc3\xa9")), 3);
+	assert_int_equal(json_array_size(json_object_get(json_object_get(r.json, "disk"), "used")), 3);
+	assert_true(json_is_true(json_object_get(r.json, "")));
+	assert_string_equal(text_of(&r, "stdout"), "");
+	assert_string_equal(text_of(&r, "stderr"), "said\n");
+	assert_int_equal(json_integer_value(json_object_get(r.json, "rtc")), 3);
+	assert_null(json_object_get(r.json, "error"));
+	assert_int_equal(r.nparts, 0);
+	json_decref(r.json);
+	/* A failure's fields are told, too. */
+	res = exited(1);
+	ask_for_json(&r, plain, strlen(plain), "", MIB, &res);
+	assert_int_equal(r.status, STATUS_FAILED);
+	assert_non_null(json_object_get(r.json, "disk"));
+	assert_null(json_object_get(r.json, "error"));
+	json_decref(r.json);
+	res = exited(1);
+	ask_for_json(&r, "", 0, "why\n", MIB, &res);
+	assert_null(json_object_get(r.json, "error"));
+	json_decref(r.json);
+	res = exited(0);
+	ask_for_json(&r, text, strlen(text), "", MIB, &res);
+	assert_int_equal(r.status, STATUS_FAILED); /* NUL in a name */
+	json_decref(r.json);
+}
+
+static void what_cannot_be_merged_is_a_failure_with_the_reason(void **state)
+{
+	static const struct { const char *text, *why; } cases[] = {
+		{ "", "its stdout cannot be merged into the record: " },
+		{ "no json", "its stdout cannot be merged into the record: " },
+		{ "[1]", "it is no JSON object" },
+		{ "{\"a\":1", "its stdout cannot be merged into the record: " },
+		{ "{\"a\":1}{\"b\":2}", "its stdout cannot be merged into the record: " },
+		{ "{\"a\":1,\"a\":2}", "its stdout cannot be merged into the record: " },
+		{ "{\"a\":\"\xff\"}", "its stdout cannot be merged into the record: " },
+		{ "{\"a\":NaN}", "its stdout cannot be merged into the record: " },
+		{ "{\"a\":1,\"status\":1}", "the field \"status\" is exed's own" },
+		{ "{\"rtc\":0}", "the field \"rtc\" is exed's own" },
+		{ "{\"return_data\":0}", "the field \"return_data\" is exed's own" },
+	};
+	struct reader r;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		struct ssh_result res = exited(0);
+
+		ask_for_json(&r, cases[i].text, strlen(cases[i].text), "", MIB, &res);
+		assert_int_equal(r.status, STATUS_FAILED);
+		assert_non_null(strstr(text_of(&r, "error"), cases[i].why));
+		assert_null(json_object_get(r.json, "a"));
+		assert_int_equal(json_integer_value(json_object_get(r.json, "rtc")), 0);
+		assert_int_equal(strlen(text_of(&r, "stdout")) > 0, i > 0); /* as it came */
+		json_decref(r.json);
+	}
+}
+
+static void json_that_is_too_long_is_told_in_part(void **state)
+{
+	static char text[300000];
+	struct ssh_result res = exited(0);
+	struct reader r;
+
+	(void)state;
+	memset(text, ' ', sizeof(text));
+	text[0] = '{';
+	text[sizeof(text) - 1] = '}';
+	ask_for_json(&r, text, sizeof(text), "", MIB, &res);
+	assert_int_equal(r.status, STATUS_FAILED);
+	assert_string_equal(text_of(&r, "error"), "its stdout is longer than the 262144 bytes that are read as JSON");
+	assert_int_equal(strlen(text_of(&r, "stdout")), RECORD_INLINE);
+	assert_true(json_is_true(json_object_get(r.json, "truncated")));
+	assert_int_equal(json_integer_value(json_object_get(r.json, "stdout_bytes")), sizeof(text));
+	assert_int_equal(r.nparts, 0);
+	json_decref(r.json);
+	ask_for_json(&r, "{\"a\": 1}", 8, "", 7, &res);
+	assert_string_equal(text_of(&r, "error"), "its stdout is longer than the 7 bytes that are read as JSON");
+	json_decref(r.json);
+}
+
 static void what_is_no_facts_fails_with_the_reason_and_a_little_of_it(void **state)
 {
 	struct ssh_result good = exited(0), bad = exited(7);
@@ -782,6 +903,9 @@ int main(void)
 		cmocka_unit_test(a_quiet_record_of_a_failure_has_the_last_words_as_its_error),
 		cmocka_unit_test(a_quiet_record_of_what_never_ran_has_its_reason),
 		cmocka_unit_test(the_record_of_facts_has_them_as_json),
+		cmocka_unit_test(json_is_merged_into_the_record),
+		cmocka_unit_test(what_cannot_be_merged_is_a_failure_with_the_reason),
+		cmocka_unit_test(json_that_is_too_long_is_told_in_part),
 		cmocka_unit_test(what_is_no_facts_fails_with_the_reason_and_a_little_of_it),
 		cmocka_unit_test(a_host_on_which_nothing_ran_has_status_and_reason),
 	};

@@ -3,7 +3,9 @@
 -- records are shown, the summary and the exit code.
 
 local config = require "exed.config"
+local fanout = require "exed.fanout"
 local fleet = require "exed.cli.fleet"
+local json = require "exed.json"
 local names = require "exed.inventory.names"
 local options = require "exed.cli.options"
 local output = require "exed.cli.output"
@@ -111,6 +113,14 @@ local function apply_login(given, hosts)
   end
 end
 
+-- The fields that came as JSON, for people.
+local function say_fields(record)
+  local fields = {}
+  for name, value in pairs(record) do fields[name] = value end
+  for _, name in ipairs(fanout.own_names()) do fields[name] = nil end
+  return next(fields) and json.encode(fields) or ""
+end
+
 local function open_view(given, out, hosts, what)
   local store = config.store
   local bounds = { cap = store.output_cap, total = store.job_output, say = what.say }
@@ -163,6 +173,7 @@ function operation.run(given, text, what)
   targets.limit(given, #hosts + #unknown)
   apply_login(given, hosts)
   local filled, made = make_plan(given, what, hosts)
+  if filled.json then what.say = what.say or say_fields end
   if given["dry-run"] then return rehearse(given, hosts, unknown, what, made) end
   local out = output.new()
   local view = open_view(given, out, hosts, what)

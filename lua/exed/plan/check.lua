@@ -18,7 +18,7 @@ local SHIPPED <const> = { ssh = true, ["local"] = true, ansible = true }
 local TRANSPORTS <const> = { ssh = true, ["local"] = true }
 local STATUS <const> = { OK = true, SKIPPED = true, FAILED = true, UNREACHABLE = true,
   CHANGED = true }
-local STDOUT <const> = { text = true, facts = true }
+local STDOUT <const> = { text = true, json = true, facts = true }
 
 local function wrong(format, ...) error({ wrong = format:format(...) }, 0) end
 
@@ -110,7 +110,9 @@ local function read(made)
   if not TRANSPORTS[made.transport] then
     wrong('transport must be "ssh" or "local", got %s', words.show(made.transport))
   end
-  if made.stdout and not STDOUT[made.stdout] then wrong 'stdout should be "text" or "facts"' end
+  if made.stdout and not STDOUT[made.stdout] then
+    wrong 'stdout should be "text", "json" or "facts"'
+  end
   check_verdict(made.verdict)
   check_number(made, "window")
   check_number(made, "output_cap")
