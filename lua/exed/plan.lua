@@ -3,6 +3,7 @@
 -- leaves open. Used when a request comes in (so that a bad one is answered 400) and for each slice.
 
 local check = require "exed.plan.check"
+local files = require "exed.plan.files"
 local settings = require "exed.plan.settings"
 
 local plan = {}
@@ -63,6 +64,11 @@ function plan.ask(node, request, hosts)
   local made, err = call(node, name, operation, request, hosts, values)
   if not made then return nil, err end
   local checked, problem = check.plan(made, name)
+  if checked and checked.files then
+    local there
+    there, problem = files.find(checked.files, name, node.config)
+    checked = there and checked
+  end
   if not checked then return bad("the plan of executor %s: %s", name, problem) end
   made = checked
   if made.ansible and not node.runner then
@@ -116,8 +122,8 @@ function plan.fill(node, job, slice, made)
     json = made.stdout == "json",
     output_cap = made.output_cap or node.config.store.output_cap,
     -- What is sent has its place in the fence.
-    fence = not made.ansible and made.fence ~= false and (request.fence or made.source ~= nil)
-      or nil,
+    fence = not made.ansible and made.fence ~= false and (request.fence or made.source ~= nil
+      or made.files ~= nil) or nil,
     settle = node.config.runner.settle_timeout,
     quiet = made.quiet,
     sync = made.sync,

@@ -3,10 +3,13 @@
 -- however many hosts there are. Waits.
 --
 --   sending.attach(filled, made) -> sent | true | nil, err
---     made.source: { path or text, max }; made.before(sent) gives the script for it.
+--     made.source: { path or text, max }; made.before(sent) gives the script for it. Or made.files,
+--     which exed.plan.files knows.
 --     sent: { sha256, size, tree }
 
+local config = require "exed.config"
 local content = require "exed.content"
+local files = require "exed.plan.files"
 local proc = require "exed.proc"
 local sys = require "exed.sys"
 
@@ -56,6 +59,7 @@ end
 
 -- Puts what made sends into the filled plan. Without anything to send it is done already.
 function sending.attach(filled, made)
+  if made.files then return files.attach(filled, made.files, config.ssh.max_file) end
   if not made.source then return true end
   local opened, err, tree = open(made.source)
   if not opened then return nil, err end

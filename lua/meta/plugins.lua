@@ -27,6 +27,7 @@
 ---@field stdin? string
 ---@field env? table<string, string>|string[]
 ---@field cwd? string an absolute path
+---@field files? exed.PlanFile[] sent before the command, which then runs behind the fence
 ---@field verdict table<integer|"default", exed.Status>
 ---@field stdout? "text"|"json"|"facts" json: an object, whose fields the record has
 ---@field timeout? exed.Duration
@@ -35,6 +36,13 @@
 ---@field fence? boolean false: what a crash left unsettled is not looked for
 ---@field repeatable? boolean it only looks, or may be done again
 ---@field per_host? fun(host: exed.PlanHost): exed.HostFields?, string? what differs; or why not run
+
+-- Either src or content.
+---@class exed.PlanFile
+---@field src? string a file of the node: absolute, or in executors/files/NAME/
+---@field content? string
+---@field dest string an absolute path
+---@field mode? string "0644"
 
 -- A host as per_host gets it.
 ---@class exed.PlanHost

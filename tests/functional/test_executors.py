@@ -40,13 +40,16 @@ local plans = {
   json = function() return { stdout = "json", command = [[case $EXED_TEST_HOST in
     web01) echo '{"disk": {"used": 5}, "note": "a"}'; echo e >&2;; web02) echo '{"status": 1}';;
     web03) echo usage;; web04) echo '{"why": "disk"}'; exit 4;; esac]] } end,
+  files = function(_, settings) return { command = "cat " .. settings.dir .. "/a; cat; echo {vars.word}", stdin = "in ",
+    files = { { content = "first ", dest = settings.dir .. "/a" }, { src = "b", dest = settings.dir .. "/b", mode = "0700" } },
+    per_host = function(host) return host.name == "web02" and { command = "cat; echo own" } or nil end } end,
   wrong = function() return { comand = "x" } end,
   no = function() return nil, "not on a Sunday" end,
   waits = function() require "exed.timer".sleep(0) end,
 }
 return {
   type = "executor", summary = "plans for tests",
-  settings = { word = { "string", required = true }, size = { "integer", default = 7 } },
+  settings = { word = { "string", required = true }, size = { "integer", default = 7 }, dir = { "path" } },
   check = function(settings)
     if settings.word == "bad" then return nil, "word is bad today" end
     return true
@@ -74,7 +77,9 @@ class Case(unittest.TestCase):
         cls.exed.conf["inventory"]["path"] = cls.exed.write("hosts.ini", "\n".join(lines) + "\n[some]\nweb01\nweb02\n")
         os.makedirs(cls.exed.path("modules", "executors"))
         cls.exed.conf["runner"] = {"modules": cls.exed.path("modules")}
-        cls.exed.conf["executor plans"] = {"word": "hello"}
+        cls.exed.conf["executor plans"] = {"word": "hello", "dir": cls.sshd.host["web01"].dir}
+        os.makedirs(cls.exed.path("modules", "executors", "files", "plans"))
+        cls.exed.write("modules/executors/files/plans/b", "second\n")
         cls.save("plans", PLANS)
         cls.exed.start()
 
@@ -141,6 +146,17 @@ class Plans(Case):
         self.has(found["web03"], status=FAILED, stdout="usage\n")
         self.assertIn("its stdout cannot be merged into the record: ", found["web03"]["error"])
         self.has(found["web04"], status=FAILED, rtc=4, why="disk", error=None)
+
+    def test_files_are_sent_before_the_command(self):
+        found, place = self.run_plan("files", "web01,web02,web04"), self.sshd.host["web01"]
+        self.has(found["web01"], status=CHANGED, stdout="first in plain\n")
+        self.has(found["web02"], status=CHANGED, stdout="in own\n")
+        self.has(found["web04"], status=FAILED, error="the host has no vars.word, which the command names")
+        self.assertEqual((place.read("a"), place.read("b")), ("first ", "second\n"))
+        self.assertEqual(os.stat(os.path.join(place.dir, "b")).st_mode & 0o777, 0o700)
+        self.assertEqual([name for name in os.listdir(place.dir) if name.startswith(".exed-")], [])
+        plan = self.exed.post("/execute", {"targets": "web01", "cmd": "files", "executor": "plans", "dry_run": True}).body["plan"]
+        self.assertTrue(plan["fence"])
 
     def test_a_task_sees_what_was_merged(self):
         os.makedirs(self.exed.path("modules", "tasks"), exist_ok=True)

@@ -13,7 +13,8 @@ local VERDICT <const> = { [0] = "CHANGED", [10] = "OK", default = "FAILED" }
 local function node_with(operation)
   return {
     config = {
-      runtime = { executor_budget = 1000000 }, runner = { executor = "mine" },
+      runtime = { executor_budget = 1000000 },
+      runner = { executor = "mine", modules = "/nonexistent" },
       store = { output_cap = 1000, ttl = 86400 },
       ssh = { connect_timeout = 10, window = 200, keep = 60, max_connections = 1000,
         command_timeout = { go = 70 } },
@@ -89,7 +90,29 @@ for _, line in ipairs {
   { "stdout of another form", with { stdout = "xml" },
     'stdout should be "text", "json" or "facts"' },
   { "an unknown field, with the nearest", with { comand = "x" }, "did you mean 'command'?" },
-  { "what is not there yet", with { files = {} }, "files is not there yet" },
+  { "no file", with { files = {} }, "files is empty" },
+  { "a file that is no table", with { files = { "x" } }, "files[1] must be a table" },
+  { "a file's field", with { files = { { dst = "/x" } } }, "did you mean 'dest'?" },
+  { "a file's type", with { files = { { dest = "/x", content = 5 } } },
+    "files[1].content must be a string" },
+  { "neither src nor content", with { files = { { dest = "/x" } } }, "either src or content" },
+  { "both", with { files = { { dest = "/x", src = "/y", content = "" } } },
+    "either src or content" },
+  { "a relative dest", with { files = { { dest = "x", content = "" } } }, "must be the absolute" },
+  { "a dest that is a directory", with { files = { { dest = "/x/", content = "" } } },
+    "must be the absolute path of a file" },
+  { "a mode that is a number", with { files = { { dest = "/x", content = "", mode = 644 } } },
+    "files[1].mode must be a string" },
+  { "a mode that is none", with { files = { { dest = "/x", content = "", mode = "rw" } } },
+    "must be octal digits in quotes" },
+  { "files without the fence", with { fence = false, files = { { dest = "/x", content = "" } } },
+    "files need the fence" },
+  { "a src that is not there", with { files = { { dest = "/x", src = "/nonexistent/y" } } },
+    "there is no file /nonexistent/y" },
+  { "a src outside", with { files = { { dest = "/x", src = "../mine.lua" } } },
+    "there is no file ../mine.lua" },
+  { "a src that is a directory", with { files = { { dest = "/x", src = "/tmp" } } },
+    "/tmp is no file" },
 } do
   t.test("a wrong plan: " .. line[1], function()
     local found, err = ask(line[2])

@@ -102,8 +102,6 @@ local function make_plan(given, what, hosts)
   filled.keep = false -- nobody comes back for it
   filled.connect_timeout = given["connect-timeout"] or filled.connect_timeout
   filled.stdin = what.stdin or filled.stdin
-  local sent, problem = sending.attach(filled, made)
-  if not sent then options.refuse("%s", problem.message) end
   return filled, made
 end
 
@@ -178,7 +176,9 @@ function operation.run(given, text, what)
   local out = output.new()
   local view = open_view(given, out, hosts, what)
   filled.lines, filled.output_cap = view.lines and not made.quiet_record, view.cap
-  if what.stdin_of then filled.stdin = what.stdin_of(out) end
+  if what.stdin_of then filled.stdin = what.stdin_of(out) or filled.stdin end
+  local sent, problem = sending.attach(filled, made)
+  if not sent then options.refuse("%s", problem.message) end
   local done = fleet.run {
     inventory = inventory, hosts = hosts, plan = filled, made = made, view = view, out = out,
   }

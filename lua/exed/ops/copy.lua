@@ -39,7 +39,7 @@ newline='
 no() {
   rm -rf "$t" "$t.tar"
   printf '%s\n' "$1" >&2
-  exit 1
+  exit "${bad:-1}"
 }
 trap 'no "it was ended while it was sent"' HUP INT TERM
 sum() {

@@ -2,6 +2,7 @@
 -- Checks the plan that an executor made, and puts it into the form that exed.plan fills in. What is
 -- wrong is a mistake of the executor's author: it is told with the field and what would be right.
 
+local files = require "exed.plan.files"
 local places = require "exed.plan.places"
 local schema = require "exed.schema"
 local words = require "exed.words"
@@ -11,8 +12,9 @@ local FIELDS <const> = {
   transport = "string", command = "string", argv = "table", stdin = "string", env = "table",
   cwd = "string", verdict = "table", stdout = "string", timeout = "any", window = "number",
   output_cap = "number", fence = "boolean", repeatable = "boolean", per_host = "function",
+  files = "table",
 }
-local NOT_YET <const> = { files = true, hosts_file = true, records = true }
+local NOT_YET <const> = { hosts_file = true, records = true }
 -- Executors that are shipped, which have more between them and the core.
 local SHIPPED <const> = { ssh = true, ["local"] = true, ansible = true }
 local TRANSPORTS <const> = { ssh = true, ["local"] = true }
@@ -118,6 +120,9 @@ local function read(made)
   check_number(made, "output_cap")
   local copy = read_fields(made)
   copy.shown = made.command or made.argv and table.concat(made.argv, " ")
+  if made.files and made.fence == false then wrong "files need the fence: fence is false" end
+  copy.files = made.files and files.read(made.files)
+  if made.files and not copy.command then copy.command = ":" end
   if made.per_host and not copy.command then copy.command, copy.no_command = ":", true end
   return copy
 end
