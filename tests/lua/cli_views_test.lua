@@ -174,6 +174,10 @@ t.test("reasons say what a person wants to know", function()
       survivors = 2 },
     ["failed: killed; what is left of it is not known"] = { status = 3, cancelled = true,
       killed = true },
+    ["failed: cancelled; whether it was killed is not known"] = { status = 3, cancelled = true,
+      killed = false },
+    ["failed: over its time limit; whether it was killed is not known"] = { status = 3,
+      timed_out = true, rtc = 124, killed = false },
     ["failed: not known how it ended: connection lost"] = { status = 3, unknown = true,
       error = "connection lost" },
     ["unreachable: no route"] = { status = 4, error = "no route" },
@@ -194,6 +198,7 @@ t.test("an interrupt's report has every host once", function()
   local lines = report.interrupted(HOSTS, {
     ok "", { status = 3, cancelled = true, killed = true, survivors = 0 },
     { status = 2, error = report.INTERRUPTED }, { status = 4, error = "x" },
+    { status = 3, cancelled = true, killed = false },
   })
   t.eq(lines, {
     "interrupted: 2 had finished, 1 were killed, 1 never started",

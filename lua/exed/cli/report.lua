@@ -19,24 +19,25 @@ function report.is_done(record) return record.status == 1 or record.status == 5 
 -- Whether nothing went wrong: a host that is out of service is skipped, and no failure.
 function report.is_good(record) return report.is_done(record) or record.disabled == true end
 
-local function survivors(record)
-  if not record.killed then return "" end
-  if not record.survivors then return "; what is left of it is not known" end
-  if record.survivors == 0 then return "" end
-  return ("; %d processes of it are left"):format(record.survivors)
+-- "killed", with what is wrong about it; `asked` is what was asked of a host that did not answer.
+local function kill(record, killed, asked)
+  if record.killed == false then return asked .. "; whether it was killed is not known" end
+  if not record.killed or record.survivors == 0 then return killed end
+  if not record.survivors then return killed .. "; what is left of it is not known" end
+  return ("%s; %d processes of it are left"):format(killed, record.survivors)
 end
 
 -- A record of a host that an interrupt ended as it should: the list at the end names it.
 function report.is_interrupted(record)
   if record.status == 2 then return record.error == report.INTERRUPTED end
-  return record.cancelled == true and survivors(record) == ""
+  return record.cancelled == true and kill(record, "killed", "") == "killed"
 end
 
 -- Why a host's record is not good, as text.
 function report.reason(record)
-  if record.cancelled then return "killed" .. survivors(record) end
+  if record.cancelled then return kill(record, "killed", "cancelled") end
   if record.timed_out and (record.rtc or not record.error) then
-    return "killed at its time limit" .. survivors(record)
+    return kill(record, "killed at its time limit", "over its time limit")
   end
   if record.signal then return "ended by signal " .. record.signal end
   if record.unknown then
@@ -97,7 +98,7 @@ function report.interrupted(hosts, records)
   local kinds = { finished = {}, killed = {}, unstarted = {}, unsettled = {} }
   for i, host in ipairs(hosts) do
     local record, kind = records[i], "finished"
-    if not record then
+    if not record or (record.cancelled and record.killed == false) then
       kind = "unsettled"
     elseif record.cancelled then
       kind = "killed"
