@@ -76,8 +76,10 @@ bool host_fence_end(struct host_fence *f, struct ssh_result *r, bool settles, fe
 		return false;
 	}
 	/* A broken connection, a limit and a cancel have told their own story. */
-	if (r->err.code || r->timed_out || r->cancelled)
+	if (r->err.code || r->timed_out || r->cancelled) {
+		r->exited = r->exited && !fence_said_why(said);
 		return true;
+	}
 	if (r->signal[0]) /* the fence's shell itself; what it started may run on */
 		return unknown(r, fence_said_why(FENCE_DIED));
 	if (said == FENCE_NOTHING && !settles) {

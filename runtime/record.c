@@ -417,14 +417,29 @@ static struct entry *finish(struct buf *b, unsigned index, int status, unsigned 
 	return e;
 }
 
-struct entry *record_end(struct record *r, const struct ssh_result *res)
+/* A cancel that came too late: while its host was asked to kill it, it ended well by itself, and nothing
+ * of it is left. Told as a failure it would be run again. Whoever was killed has a code of 128 and more. */
+static bool has_ended_well(const struct record_rules *rules, const struct ssh_result *res)
 {
-	int status = status_of(r->rules, res);
+	return res->cancelled && !res->timed_out && res->killed && res->survivors == 0 &&
+	       res->exited && !res->signal[0] && is_good(judge(rules, res->code));
+}
+
+struct entry *record_end(struct record *r, const struct ssh_result *result)
+{
+	struct ssh_result end = *result, *res = &end;
 	struct buf b = { 0 }, facts = { 0 }, fields = { 0 };
 	struct err no_facts = { 0 };
 	unsigned parts = 0;
+	int status;
 	bool told;
 
+	if (has_ended_well(r->rules, res)) {
+		res->cancelled = res->killed = false;
+		res->killed_by = NULL;
+		res->err.code = 0;
+	}
+	status = status_of(r->rules, res);
 	if (r->start_ms)
 		metric_observe(METRIC_TIME_EXEC, (loop_now_ms() - r->start_ms) * 1000);
 	if (r->rules->facts && res->sent)

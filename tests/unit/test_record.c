@@ -527,6 +527,35 @@ static void a_cancel_says_so(void **state)
 	reader_deinit(&r);
 }
 
+/* It ended by itself before the kill reached it: its record is that of its end, or it would be run again. */
+static void a_cancel_that_came_too_late_is_none(void **state)
+{
+	struct record_rules rules = rules_of(false);
+	const struct ssh_result late = { .sent = true, .cancelled = true, .killed = true, .exited = true,
+					 .killed_by = "session, tree, op id" };
+	struct ssh_result res = late;
+	struct reader r;
+
+	(void)state;
+	run(&r, &rules, "done\n", 5, 5, &res);
+	assert_int_equal(r.status, STATUS_OK);
+	assert_int_equal(number(&r, "rtc"), 0);
+	assert_false(has(&r, "cancelled") || has(&r, "killed") || has(&r, "survivors") ||
+		     has(&r, "killed_by") || has(&r, "error"));
+	reader_deinit(&r);
+	for (int i = 0; i < 4; i++) {
+		res = late;
+		res.survivors = i == 0; /* a part of it goes on */
+		res.killed = i != 1;
+		res.code = i == 2 ? 9 : 0;
+		res.timed_out = i == 3;
+		run(&r, &rules, "", 0, 1, &res);
+		assert_int_equal(r.status, STATUS_FAILED);
+		assert_true(is_true(&r, "cancelled") && has(&r, "killed"));
+		reader_deinit(&r);
+	}
+}
+
 static void a_connection_that_breaks_is_unknown_after_the_start_and_unreachable_before(void **state)
 {
 	struct record_rules rules = rules_of(false);
@@ -896,6 +925,7 @@ int main(void)
 		cmocka_unit_test(a_signal_is_128_and_its_number),
 		cmocka_unit_test(a_time_limit_is_124_and_says_what_was_killed),
 		cmocka_unit_test(a_cancel_says_so),
+		cmocka_unit_test(a_cancel_that_came_too_late_is_none),
 		cmocka_unit_test(a_connection_that_breaks_is_unknown_after_the_start_and_unreachable_before),
 		cmocka_unit_test(an_output_that_stayed_open_is_told),
 		cmocka_unit_test(a_look_counts_what_a_lost_op_left),
