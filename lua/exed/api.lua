@@ -147,8 +147,10 @@ local function serve(self, req, method, params, upgrade)
   local ok
   ok, err = read_fields(self, req, method, request)
   if not ok then return nil, err end
-  -- A HEAD only asks: what a GET would change stays as it is.
-  if req.method == "HEAD" and method.changes then return 200, function() return true end end
+  -- A HEAD only asks: what a GET would change stays as it is, and so its length is not known.
+  if req.method == "HEAD" and method.changes then
+    return 200, function(body) body:begin() return true end
+  end
   return run(self, req, method, request)
 end
 
@@ -213,6 +215,10 @@ local function stream(self, req, status, make, headers, call)
   if ok and made then return status end
   if not ok then err = made end
   if err == out.GONE then return nil end
+  if err == out.ENOUGH then
+    req:finish()
+    return status
+  end
   if is_cancelled(err) then
     body:cut()
     return not err:find("cancelled: client left", 1, true) and "cut" or nil
@@ -239,14 +245,10 @@ function api:handle(req)
   req:note(nil, headers["Exed-Jid"] or type(answer) == "table" and answer.jid or nil)
   if type(answer) == "function" then
     headers["Content-Type"] = headers["Content-Type"] or "application/json"
-    if req.method ~= "HEAD" then
-      call.status = stream(self, req, status, answer, headers, call) or call.status
-      return
-    end
-    if req:start(status, headers) then req:finish() end
-  else
-    req:respond(status, headers, answer and json.encode(answer) or "")
+    call.status = stream(self, req, status, answer, headers, call) or call.status
+    return
   end
+  req:respond(status, headers, answer and json.encode(answer) or "")
   call.status = status
 end
 

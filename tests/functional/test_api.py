@@ -190,6 +190,26 @@ class Jobs(unittest.TestCase):
         self.assertEqual(exed.get("/jobs?all=1").body, before)
         self.assertEqual(HOSTS.host["web01"].read("head"), "")
 
+    def test_a_head_has_the_head_of_its_get(self):
+        ended = exed.execute(["web01"], "true")
+        exed.wait_job(ended)
+        running = exed.execute(["web01"], "until [ -e $EXED_TEST_DIR/head_seen ]; do sleep 0.05; done")
+        for path in ("/target", "/hosts", "/tasks", "/jobs/" + ended, "/jobs/%s?outputs=1" % ended, "/nothing",
+                     "/jobs/%s?follow=1" % ended):
+            with self.subTest(path):
+                heads = [exed.request(method, path, headers={"Accept": "application/x-ndjson"})
+                         for method in ("HEAD", "GET")]
+                self.assertEqual([answer.status for answer in heads], [heads[1].status] * 2)
+                for name in ("content-type", "content-length", "transfer-encoding", "vary"):
+                    self.assertEqual(heads[0].headers.get(name), heads[1].headers.get(name), name)
+                self.assertEqual(heads[0].body, "")
+        answer = self.ask("HEAD", "/jobs/%s?follow=1" % running, 200)  # does not wait for the end
+        self.assertEqual(answer.headers.get("transfer-encoding"), "chunked")
+        self.assertEqual(exed.job(running)["state"], 1)
+        with open(os.path.join(HOSTS.host["web01"].dir, "head_seen"), "w", encoding="utf-8"):
+            pass
+        exed.wait_job(running)
+
     def test_the_local_executor_runs_on_the_node(self):
         answer = self.ask("GET", "/execute?target=web01,web02&executor=local&cmd=echo+$EXED_TEST_HOST+$PPID",
                           200)

@@ -12,9 +12,11 @@ local WHOLE <const> = 256 << 10 -- bytes up to which an answer is sent whole
 local PIECE <const> = 64 << 10 -- bytes in a chunk, when nobody flushes
 -- What is raised when the client has gone: no mistake of anybody.
 out.GONE = setmetatable({}, { __tostring = function() return "the client has gone" end })
+-- What is raised when a HEAD has all that it asks for: a stream has no length to be told.
+out.ENOUGH = setmetatable({}, { __tostring = function() return "a HEAD has its answer" end })
 
 -- req is the server's request; status and headers as for its respond; on_start (or nil) is called
--- when the first byte of a stream goes.
+-- when the first byte of a stream goes. The answer to a HEAD has the same head and no body.
 function out.new(req, status, headers, on_start)
   return setmetatable({
     req = req, status = status, headers = headers, started = false, parts = {}, size = 0,
@@ -46,6 +48,7 @@ function out:flush()
     self.started = true
     if self.on_start then self.on_start() end
     if not self.req:start(self.status, self.headers) then error(out.GONE, 0) end
+    if self.req.method == "HEAD" then error(out.ENOUGH, 0) end
   end
   if self.size == 0 then return end
   if not self.req:write(take(self)) then error(out.GONE, 0) end
