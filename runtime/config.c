@@ -274,8 +274,7 @@ bool config_is_loopback(const char *address)
 	return !strcasecmp(address, "localhost") || !strncmp(address, "unix:", 5);
 }
 
-/* As config_where, for one of the listeners. */
-static void where_listener(const struct config *c, size_t i, char *out, size_t cap)
+void config_where_listener(const struct config *c, size_t i, char *out, size_t cap)
 {
 	const struct config_value *v = setting_value(c, "api", "listen");
 
@@ -298,7 +297,7 @@ int config_check(const struct config *c, struct err *err)
 	for (size_t i = 0; i < c->listener_count; i++) {
 		if (config_is_loopback(c->listeners[i].address))
 			continue;
-		where_listener(c, i, where, sizeof(where));
+		config_where_listener(c, i, where, sizeof(where));
 		return err_set(err, ERR_INVALID,
 			       "%s: %.50s is not loopback: it needs [api] token_file, or "
 			       "tls_client_ca, or open = true to let anybody in", where,
@@ -324,52 +323,6 @@ static int load_defaults(struct config *c, struct err *err)
 	return 0;
 }
 
-/* What no single value shows. Strings that must have a form are looked at here, once for the file
- * and the environment; the store's address may hold a password, so it is not repeated. */
-static void check_forms(struct config *c)
-{
-	static const char *const stores[] = { "redis://", "rediss://", "unix:///" };
-	const char *url = config_str(c, "runner", "redis_url");
-	bool known = !strcmp(url, "embedded");
-	char where[160];
-
-	for (size_t i = 0; i < sizeof(stores) / sizeof(*stores); i++)
-		known = known || !strncmp(url, stores[i], strlen(stores[i]));
-	if (!known)
-		config_problem(c, "%s: want embedded, redis://host:port/db, unix:///path or "
-				  "rediss://host:port/db",
-			       config_where(c, "runner", "redis_url", where, sizeof(where)));
-}
-
-static void check_address(struct config *c)
-{
-	const char *address = config_str(c, "api", "listen_addr");
-	char where[160], bare[64];
-	struct in6_addr ip;
-
-	snprintf(bare, sizeof(bare), "%s", address + (*address == '['));
-	bare[strcspn(bare, "]")] = '\0';
-	if (inet_pton(AF_INET6, bare, &ip) != 1 && strpbrk(address, ":/[] \t"))
-		config_problem(c, "%s: \"%.40s\" will not do; want an address without a port, such "
-				  "as 127.0.0.1 or ::1",
-			       config_where(c, "api", "listen_addr", where, sizeof(where)),
-			       address);
-}
-
-static void check_tls(struct config *c)
-{
-	const char *cert = config_str(c, "api", "tls_cert"), *key = config_str(c, "api", "tls_key");
-	char where[160];
-
-	if (!cert != !key)
-		config_problem(c, "%s needs [api] %s beside it",
-			       config_where(c, "api", cert ? "tls_cert" : "tls_key", where,
-					    sizeof(where)), cert ? "tls_key" : "tls_cert");
-	else if (!cert && config_str(c, "api", "tls_client_ca"))
-		config_problem(c, "%s needs [api] tls_cert and tls_key",
-			       config_where(c, "api", "tls_client_ca", where, sizeof(where)));
-}
-
 static int warn_together(struct config *c)
 {
 	static const char *const addresses[] = { "listen_addr", "listen_port" };
@@ -392,10 +345,10 @@ static int warn_together(struct config *c)
 
 static int check_together(struct config *c, struct err *err)
 {
-	check_forms(c);
-	check_address(c);
-	check_tls(c);
-	return warn_together(c) || config_make_listeners(c) ? no_memory(err) : 0;
+	if (config_make_listeners(c))
+		return no_memory(err);
+	config_check_forms(c);
+	return warn_together(c) ? no_memory(err) : 0;
 }
 
 struct config *config_read(const char *path, config_report_fn *report, void *arg, struct err *err)

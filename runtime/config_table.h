@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* config_table: what the four sources of config share: config.c, config_read.c, config_value.c and
- * config_table.c. */
+/* config_table: what the five sources of config share: config.c, config_forms.c, config_read.c,
+ * config_value.c and config_table.c. */
 #ifndef EXED_CONFIG_TABLE_H
 #define EXED_CONFIG_TABLE_H
 
@@ -77,6 +77,11 @@ int config_warn(struct config *c, const char *fmt, ...) __attribute__((format(pr
 
 /* config.c: the listeners from the values, anew. 0 or -ERR_MEMORY. */
 int config_make_listeners(struct config *c);
+/* config.c: as config_where, for one of the listeners. */
+void config_where_listener(const struct config *c, size_t i, char *out, size_t cap);
+
+/* config_forms.c: tells of what no single value's kind shows. */
+void config_check_forms(struct config *c);
 
 /* Reads text (not NULL; "" is unset) into v, whose former contents are freed, but for what may be
  * given several times: that is added to. 0, -ERR_MEMORY, or -ERR_INVALID: config_value_want then

@@ -181,10 +181,11 @@ end
 function plugins:executor(name)
   local found = self.executors[name]
   if found then return found end
-  local file = self.known.executor[name]
+  local file, known = self.known.executor[name], words.keys(self.executors)
+  local hint = words.hint(name, known)
+  if hint == "" then hint = ("; there are %s"):format(table.concat(known, ", ")) end
   local message = file and ("executor %s does not load: %s"):format(name, file.error)
-    or ("there is no executor %s%s"):format(words.show(name),
-      words.hint(name, words.keys(self.executors)))
+    or ("there is no executor %s%s"):format(words.show(name), hint)
   return nil, { code = "bad_request", message = message }
 end
 

@@ -6,6 +6,7 @@
  *     lists are lists of texts
  *     config.api.listen is the listeners in force: { { address, port, dialects = {...} }, ... }
  *     config.ssh.command_timeout is { execute = seconds, facter = ..., ... }
+ *   config.where(SECTION, KEY) -> text      where it comes from, to begin a message with
  * A section or key that does not exist raises; so does an assignment. */
 #include <lauxlib.h>
 #include <string.h>
@@ -90,9 +91,23 @@ static int l_setting(lua_State *L)
 	return luaL_error(L, "there is no setting '%s'", luaL_tolstring(L, 2, NULL));
 }
 
+static int l_where(lua_State *L)
+{
+	const char *section = luaL_checkstring(L, 1), *key = luaL_checkstring(L, 2);
+	char where[512];
+
+	lua_pushstring(L, config_where(script_runtime(script_of(L))->config, section, key, where,
+				       sizeof(where)));
+	return 1;
+}
+
 static int l_section(lua_State *L)
 {
 	lua_settop(L, 2);
+	if (lua_type(L, 2) == LUA_TSTRING && !strcmp(lua_tostring(L, 2), "where")) {
+		lua_pushcfunction(L, l_where);
+		return 1;
+	}
 	lua_pushvalue(L, 2);
 	lua_rawget(L, lua_upvalueindex(1));
 	if (!lua_isnil(L, -1))

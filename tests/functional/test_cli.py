@@ -70,6 +70,21 @@ class Options(unittest.TestCase):
             self.assertEqual(err, "")
         self.assertFalse(os.path.exists(os.path.join(self.dir, "state")))
 
+    def test_t_names_the_line_of_what_a_setting_names_and_is_not_there(self):
+        for text, code, words in (
+                ("[runner]\n\nexecutor = foo\n", 2, (":3: [runner] executor: ", "'foo'", "local", "ssh")),
+                ("[store]\nredis_server = /nosuch/redis\n", 2, (":2: [store] redis_server: ", "/nosuch/redis")),
+                ("[store]\nredis_server = nosuchredis\n", 2, (":2: [store] redis_server: ", "PATH")),
+                ("[store]\ndir = /etc/passwd\n", 2, (":2: [store] dir: ", "not a directory")),
+                ("[inventory]\npath = /nosuch\n", 0, ("warning: ", ":2: [inventory] path: ", "/nosuch")),
+                ("[tasks]\nsecrets = /nosuch\n", 0, ("warning: ", ":2: [tasks] secrets: ", "/nosuch"))):
+            err = self.run_exed("-t", "-c", self.conf(text, "named.conf"), code=code)[1]
+            self.assertEqual(err.count("\n"), 1, err)
+            for word in words:
+                self.assertIn(word, err)
+        self.run_exed("-t", "-c", self.conf("[store]\nredis_server = /nosuch\n[runner]\n"
+                                            "redis_url = redis://127.0.0.1:1\n", "named.conf"))
+
     def test_without_a_file_the_defaults_hold(self):
         self.assertIn("defaults", self.run_exed("-t")[0])
 

@@ -100,7 +100,7 @@ class Check(unittest.TestCase):
                 ("hosts/state", "cannot make directory hosts/state"),
                 (self.dir + "/hosts/a/b", "cannot make directory %s/hosts/a/b" % self.dir)):
             said = self.check("[store]\ndir = %s\n" % path, 2)
-            self.assertTrue(said.startswith("exed: [store] dir: "), said)
+            self.assertTrue(said.startswith("exed: exed.conf:2: [store] dir: "), said)
             self.assertIn(words, said)
         os.mkdir(self.dir + "/there", 0o755)
         for path in ("there", "there/state", "new", self.dir + "/one/two/three"):
@@ -110,7 +110,7 @@ class Check(unittest.TestCase):
     def test_the_state_directory_of_another_user_is_a_warning(self):
         os.mkdir(self.dir + "/there")
         os.chown(self.dir + "/there", 12345, 12345)
-        self.assertIn("exed: warning: [store] dir: state directory there belongs to uid 12345",
+        self.assertIn("exed: warning: exed.conf:2: [store] dir: state directory there belongs to uid 12345",
                       self.check("[store]\ndir = there\n", 0))
 
     @unittest.skipIf(os.geteuid() == 0, "root may write everywhere")

@@ -423,6 +423,45 @@ static void mistakes_are_named_with_their_line(void **state)
 	       "per operation: `execute none, facter 60s, service 5m, deploy 1h`");
 }
 
+static void texts_without_their_form_are_refused(void **state)
+{
+	(void)state;
+	refuse("[api]\nserver_header = a\x01z\n",
+	       ":2: [api] server_header will not do; want letters, digits and signs of ASCII");
+	refuse("[api]\nserver_header = \xc3\xa9\n",
+	       ":2: [api] server_header will not do; want letters, digits and signs of ASCII");
+	refuse("[api]\nallowed_hosts = a.example, http://b\n",
+	       ":2: [api] allowed_hosts will not do; want names and addresses alone, as in "
+	       "`exed.example.net, 10.0.0.5, [::1]`");
+	refuse("[api]\nallowed_hosts = a b\n",
+	       ":2: [api] allowed_hosts will not do; want names and addresses alone, as in "
+	       "`exed.example.net, 10.0.0.5, [::1]`");
+	refuse("[ssh]\nuser = -oProxyCommand=x\n",
+	       ":2: [ssh] user will not do; want letters, digits and _ . @ + $ \\ -, and no - at its "
+	       "start");
+	refuse("[ssh]\nuser = a b\n",
+	       ":2: [ssh] user will not do; want letters, digits and _ . @ + $ \\ -, and no - at its "
+	       "start");
+	refuse("[ssh]\nfence_dir = ops\n",
+	       ":2: [ssh] fence_dir will not do; want an absolute path, ~/... or $HOME/... on the "
+	       "hosts");
+	refuse("[api]\nlisten = 127.0.0.1:80\nlisten = [::1]:80\nlisten = 127.0.0.1:80 exed\n",
+	       ":4: [api] listen: it is there already; give one line all its dialects");
+	refuse("[api]\nlisten = unix:/a\nlisten = unix:/a\n",
+	       ":3: [api] listen: it is there already; give one line all its dialects");
+}
+
+static void texts_with_their_form_are_taken(void **state)
+{
+	(void)state;
+	config_free(load("[api]\nserver_header = exed (any) 1.0, x\n"
+			 "allowed_hosts = a-b.example, 10.0.0.5:80, [::1]:80\n"
+			 "listen = 127.0.0.1:0\nlisten = 127.0.0.1:0\nlisten = 127.0.0.1:80\n"
+			 "[ssh]\nuser = AD\\me@x.y$\nfence_dir = ~/ops\n"));
+	config_free(load("[ssh]\nfence_dir = $HOME/ops\n"));
+	config_free(load("[ssh]\nfence_dir = /var/lib/ops\n"));
+}
+
 static void broken_lines_are_refused(void **state)
 {
 	struct err err;
@@ -474,14 +513,14 @@ static void long_lines_are_whole_or_refused(void **state)
 	struct config *c;
 
 	(void)state;
-	memcpy(text, "[ssh]\nuser = ", 13);
-	memset(text + 13, 'u', n);
+	memcpy(text, "[ssh]\nkey = /", 13);
+	memset(text + 13, 'k', n);
 	strcpy(text + 13 + n, "\nport = 23\n");
 	c = load(text);
-	assert_int_equal(strlen(config_str(c, "ssh", "user")), n);
+	assert_int_equal(strlen(config_list(c, "ssh", "key", NULL)[0]), n + 1);
 	assert_int_equal(config_int(c, "ssh", "port"), 23);
 	config_free(c);
-	memset(text + 13, 'u', 70000);
+	memset(text + 13, 'k', 70000);
 	write_bytes(text, 70000);
 	assert_null(config_load(file, &err));
 	assert_string_equal(err.message + strlen(file), ":2: this line is longer than 65533 bytes");
@@ -771,6 +810,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(what_needs_a_restart_is_kept_and_named),
 		cmocka_unit_test(lists_may_be_repeated),
 		cmocka_unit_test(mistakes_are_named_with_their_line),
+		cmocka_unit_test(texts_without_their_form_are_refused),
+		cmocka_unit_test(texts_with_their_form_are_taken),
 		cmocka_unit_test(broken_lines_are_refused),
 		cmocka_unit_test(bad_addresses_are_refused),
 		cmocka_unit_test(long_lines_are_whole_or_refused),
