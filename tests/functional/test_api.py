@@ -190,6 +190,11 @@ class Jobs(unittest.TestCase):
         self.assertEqual(exed.get("/jobs?all=1").body, before)
         self.assertEqual(HOSTS.host["web01"].read("head"), "")
 
+    def test_a_command_that_is_too_long_makes_no_job(self):
+        self.ask("POST", "/execute", 200, body={"targets": "web01", "cmd": "#" * 1000000, "dry_run": True})
+        answer = self.ask("POST", "/execute", 400, body={"targets": "web01", "cmd": "#" * 1000001, "dry_run": True})
+        self.assertIn("'cmd' must be at most 1000000 characters", answer.body["message"])
+
     def test_a_head_has_the_head_of_its_get(self):
         ended = exed.execute(["web01"], "true")
         exed.wait_job(ended)

@@ -3,8 +3,10 @@
 
 local operate = require "exed.operate"
 
+local MOST <const> = 1000000 -- characters; quoted, a command may have 1 MiB (ssh_quote.c)
+
 local FIELDS <const> = operate.fields {
-  cmd = { "command", required = true, help = "command, read by sh on each host" },
+  cmd = { "command", required = true, max = MOST, help = "command, read by sh on each host" },
 }
 
 return {
