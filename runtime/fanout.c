@@ -292,7 +292,7 @@ static bool copy_plan(struct fanout *f, const struct fanout_plan *plan)
 	f->plan.fence_dir = copy_text(&f->strings[4], plan->fence_dir, &ok);
 	f->plan.forbid = copy_text(&f->strings[5], plan->forbid, &ok);
 	f->plan.before = copy_text(&f->strings[6], plan->before, &ok);
-	f->plan.after_kill = copy_text(&f->strings[7], plan->after_kill, &ok);
+	f->plan.tidy = copy_text(&f->strings[7], plan->tidy, &ok);
 	f->plan.content = plan->content ? content_ref(plan->content) : NULL;
 	ok = copy_env(f, plan->env) && ok;
 	ok = copy_block(&f->input, plan->input, plan->input_len) && ok;

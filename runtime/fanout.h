@@ -78,8 +78,9 @@ struct fanout_plan { /* copied by fanout_start */
 	const char *before;     /* with a fence: text for sh that runs with that stdin before the op takes its
 				 * place, each time until it has: it must be safe to repeat. It ends the op
 				 * with its exit code when that is not 0. NULL: none */
-	const char *after_kill; /* text for sh that tidies up what a killed command has left; x_o is the op
-				 * id. NULL: none */
+	const char *tidy;       /* text for sh that takes away what a command has left that was killed, that
+				 * died behind its fence or may not start any more; x_o is the op id. It
+				 * must be safe to repeat. NULL: none */
 	const char *const *env; /* "NAME=value", NULL-terminated, or NULL */
 	const char *cwd;
 	int64_t limit_ms;         /* of the command; <= 0: none */

@@ -54,7 +54,7 @@ struct fanout {
 	struct group *group;
 	struct fanout_plan plan;
 	char *strings[8]; /* what the plan points to: command, cwd, group, op_id, fence_dir, forbid,
-			   * before, after_kill */
+			   * before, tidy */
 	char **env;
 	void *input;
 	struct verdict *verdicts;

@@ -64,6 +64,10 @@ static const char text_before[] =
 	"if ! [ -d \"$x_d\" ];then (exec /bin/sh -c \" $x_a\");x_r=$?;"
 	"[ $x_r = 0 ]||[ -d \"$x_d\" ]||x_end new;x_r=1;fi;";
 
+/* What takes away what the op has left has nothing to say, and changes nothing here. */
+static const char text_tidy[] = "x_tidy(){ (eval \" $x_z\") </dev/null >/dev/null 2>&1;};";
+static const char text_no_tidy[] = "x_tidy(){ :;};";
+
 /* An op that is there: its output as far as it goes, and on until it has ended. The shell's descriptors
  * keep the place in the files from one cat to the next. What writes the files ends a moment after the
  * command, or much later when a child of that keeps the output open: 2 s for it. */
@@ -72,7 +76,7 @@ static const char text_old[] =
 	"else exec 6</dev/null 7<&6;fi;x_w=.05;"
 	"while :;do if [ \"$x_f\" = end ]&&[ \"$x_i\" = \"$x_j\" ];then x_n=0;x_w=.05;"
 	"while [ $x_n -lt 6 ]&&{ x_st \"$x_k\"||x_st \"$x_m\";};do x_n=$((x_n+1));x_nap;done;fi;"
-	"cat <&6;cat <&7 >&2;[ \"$x_f\" ]&&x_end $x_f;x_nap;x_look;done;fi;";
+	"cat <&6;cat <&7 >&2;[ \"$x_f\" = died ]&&x_tidy;[ \"$x_f\" ]&&x_end $x_f;x_nap;x_look;done;fi;";
 
 static const char text_files[] =
 	"x_rc_put(){ true >\"$x_d/rc.$x_r\"||mv \"$x_d/pid\" \"$x_d/rc.$x_r\";};"
@@ -147,7 +151,7 @@ static bool op_id_good(const char *id)
 }
 
 static int put_head(struct buf *out, const char *op_id, const char *dir, const char *before,
-		    struct err *err)
+		    const char *tidy, struct err *err)
 {
 	int rc;
 
@@ -159,6 +163,12 @@ static int put_head(struct buf *out, const char *op_id, const char *dir, const c
 	if (rc)
 		return rc;
 	buf_puts(out, text_tools);
+	if (tidy) {
+		buf_puts(out, "x_z=");
+		ssh_quote_login(out, tidy);
+		buf_putc(out, ';');
+	}
+	buf_puts(out, tidy ? text_tidy : text_no_tidy);
 	if (before) {
 		buf_puts(out, "x_a=");
 		ssh_quote_login(out, before);
@@ -212,7 +222,7 @@ int fence_wrap(struct buf *out, const struct fence_command *c, struct err *err)
 	buf_puts(out, "x_c=");
 	ssh_quote_login(out, c->command);
 	buf_putc(out, ';');
-	rc = put_head(out, c->op_id, c->dir, c->before, err);
+	rc = put_head(out, c->op_id, c->dir, c->before, c->tidy, err);
 	if (rc)
 		return rc;
 	buf_puts(out, text_old);
@@ -220,13 +230,15 @@ int fence_wrap(struct buf *out, const struct fence_command *c, struct err *err)
 	return out->failed ? err_set(err, ERR_MEMORY, "out of memory") : 0;
 }
 
-int fence_forbid(struct buf *out, const char *op_id, const char *dir, struct err *err)
+int fence_forbid(struct buf *out, const char *op_id, const char *dir, const char *tidy,
+		 struct err *err)
 {
-	int rc = put_head(out, op_id, dir, NULL, err);
+	int rc = put_head(out, op_id, dir, NULL, tidy, err);
 
 	if (rc)
 		return rc;
-	buf_puts(out, "x_end ${x_f:-alive};fi;true >\"$x_d/no\";x_r=0;x_end new");
+	buf_puts(out, "[ \"$x_f\" = died ]&&x_tidy;x_end ${x_f:-alive};fi;"
+		      "true >\"$x_d/no\";x_tidy;x_r=0;x_end new");
 	return out->failed ? err_set(err, ERR_MEMORY, "out of memory") : 0;
 }
 

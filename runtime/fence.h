@@ -45,6 +45,8 @@ struct fence_command {
 			      * the stdin. When its exit code is not 0 no place is taken, and that is the
 			      * op's. What it says on stdout is lost. Like the command it is a child of the
 			      * text's shell, whose pid both know as PPID */
+	const char *tidy;    /* text for sh that takes away what the op has left when it died; x_o is its id, it
+			      * is silent and safe to repeat. NULL: none */
 	const char *dir;     /* of all fences: absolute, or below `~` or `$HOME`; NULL: FENCE_DIR */
 	bool quiet;          /* output into files only, shown after the end: for what starts daemons */
 	bool input;          /* quiet: the command gets the stdin; else /dev/null */
@@ -57,9 +59,11 @@ struct fence_command {
  * fence's too. A stdin that is there is left alone when the op is old. -ERR_INVALID: op_id or dir;
  * -ERR_MEMORY. */
 int fence_wrap(struct buf *out, const struct fence_command *c, struct err *err);
-/* Appends the text that takes the op's place, so that it never starts, or tells what it finds. Given to
- * ssh_exec without an op_id: what looks for the op must not find it. Errors as above. */
-int fence_forbid(struct buf *out, const char *op_id, const char *dir, struct err *err);
+/* Appends the text that takes the op's place, so that it never starts, or tells what it finds. What
+ * `before` may have left is taken away by tidy. Given to ssh_exec without an op_id: what looks for the op
+ * must not find it. Errors as above. */
+int fence_forbid(struct buf *out, const char *op_id, const char *dir, const char *tidy,
+		 struct err *err);
 
 enum fence_said {
 	FENCE_NOTHING,  /* no header: a profile, a login shell or cwd was in the way, or it was cut off */

@@ -208,11 +208,14 @@ static void end_forbidding(struct host_run *run, const struct ssh_result *result
 		host_end(run, record_unknown(run->index, "the host does not say whether it started"));
 }
 
-/* Whether the end of the command has to wait until what it left there is taken away: begins that. */
+/* Whether the end of the command has to wait until what it left there is taken away: begins that. Behind a
+ * fence a signal is the end of the fence's shell, and so nobody else has tidied up. */
 static bool tidies(struct host_run *run, const struct ssh_result *r)
 {
-	if (!r->sent || !r->killed_by || r->err.code || run->left || run->forbidding || run->let_go ||
-	    !fanout_run_plan(run)->plan->after_kill)
+	bool ended_badly = r->killed_by || (run->fence.on && r->signal[0]);
+
+	if (!r->sent || !ended_badly || r->err.code || run->left || run->forbidding || run->let_go ||
+	    !fanout_run_plan(run)->plan->tidy)
 		return false;
 	run->killed = *r;
 	run->tidying = true;

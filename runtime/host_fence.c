@@ -9,6 +9,7 @@ int host_fence_begin(struct host_fence *f, const struct fanout_plan *plan, const
 		.op_id = op_id,
 		.command = cmd->command,
 		.before = plan->before,
+		.tidy = plan->tidy,
 		.dir = ssh_host_fence_dir(h) ? ssh_host_fence_dir(h) : plan->fence_dir,
 		.quiet = plan->quiet,
 		.input = cmd->input_len > 0 || cmd->content,
@@ -21,7 +22,7 @@ int host_fence_begin(struct host_fence *f, const struct fanout_plan *plan, const
 		return err_set(err, ERR_INVALID, "there is no fence with exed_shell = raw");
 	fence_reader_init(&f->reader, op_id);
 	f->on = true;
-	if (forbid ? fence_forbid(&f->text, op_id, c.dir, err) : fence_wrap(&f->text, &c, err))
+	if (forbid ? fence_forbid(&f->text, op_id, c.dir, c.tidy, err) : fence_wrap(&f->text, &c, err))
 		return -err->code;
 	return buf_str(&f->text) ? 0 : err_set(err, ERR_MEMORY, "out of memory");
 }

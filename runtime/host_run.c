@@ -326,7 +326,7 @@ bool host_run_tidy(struct host_run *run)
 	struct err err = { 0 };
 
 	buf_clear(&run->tidy);
-	buf_printf(&run->tidy, "x_o=%s;%s", run->op_id, fanout_run_plan(run)->plan->after_kill);
+	buf_printf(&run->tidy, "x_o=%s;%s", run->op_id, fanout_run_plan(run)->plan->tidy);
 	run->command = (struct ssh_command){
 		.command = buf_str(&run->tidy),
 		.env = env,

@@ -126,6 +126,7 @@ function plan.fill(node, job, slice, made)
       or made.files ~= nil) or nil,
     settle = node.config.runner.settle_timeout,
     quiet = made.quiet,
+    tidy = made.tidy,
     sync = made.sync,
     fence_dir = ssh.fence_dir,
     fence_ttl = node.config.store.ttl,

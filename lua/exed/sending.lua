@@ -66,7 +66,7 @@ function sending.attach(filled, made)
   local sent = { sha256 = opened:sha256(), size = opened:size(), tree = tree }
   local before, wrong = made.before(sent)
   if not before then return fail("%s", wrong) end
-  filled.content, filled.before, filled.after_kill = opened, before, made.after_kill
+  filled.content, filled.before = opened, before
   return sent
 end
 

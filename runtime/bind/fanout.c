@@ -5,7 +5,7 @@
  *   start(plan, hosts [, indexes [, sink [, own]]]) -> run | nil, err
  *     own: by place in hosts what one has of its own, or false: values (texts, for "$x_h1" and so on in
  *       its command); command, stdin, env, cwd, timeout in place of the plan's
- *     plan: transport, command, stdin, content (of exed.content), before, after_kill, env (list of NAME=value), cwd, timeout, connect_timeout (seconds),
+ *     plan: transport, command, stdin, content (of exed.content), before, tidy, env (list of NAME=value), cwd, timeout, connect_timeout (seconds),
  *           window, group, group_window, urgent, keep, op, try, verdict { [code] = status, default },
  *           lines, look, quiet_record, tell_code, facts, json, output_cap, settle_until (timer.now's seconds),
  *           settle (seconds), fence, forbid (reason), quiet, sync, fence_dir, fence_ttl (seconds),
@@ -253,7 +253,7 @@ static void read_plan(lua_State *L, int t, struct fanout_plan *plan)
 	lua_getfield(L, t, "content");
 	plan->content = bind_content_opt(L, -1);
 	plan->before = field_string(L, t, "before");
-	plan->after_kill = field_string(L, t, "after_kill");
+	plan->tidy = field_string(L, t, "tidy");
 	plan->env = read_env(L, t);
 	plan->limit_ms = field_ms(L, t, "timeout", 0);
 	plan->connect_limit_ms = field_ms(L, t, "connect_timeout", 10000);

@@ -41,7 +41,7 @@ return {
 }"""
 
 TASKS = {
-    "once": ONCE, "many": ONCE,
+    "once": ONCE, "many": ONCE, "tree": ONCE,
     "sends": """
 return {
   summary = "sends files", args = { dir = { "path", required = true } },
@@ -121,6 +121,26 @@ def sparse(path, size):
 def left(directory):
     """Temporary files of copies."""
     return glob.glob(os.path.join(directory, ".exed-*"))
+
+
+# Ends what runs on the host before call number $EXED_TEST_DIR/die; calls are counted.
+DYING_MV = """#!/bin/sh
+echo "$*" >>"$EXED_TEST_DIR/mvs"
+n=$(grep -c . <"$EXED_TEST_DIR/mvs")
+if [ "$n" = "$(cat "$EXED_TEST_DIR/die" 2>/dev/null)" ]; then
+  while [ -e "$EXED_TEST_DIR/wait" ] && [ ! -e "$EXED_TEST_DIR/go" ]; do sleep .05; done
+  kill -9 0
+fi
+[ "$1" != --exchange ] || exit 1
+exec /bin/mv "$@"
+"""
+
+
+def dying_mv(case, host, call, **files):
+    """The host's mv is that, and dies before that call. files: others of the host's, by name."""
+    for name, data in {"die": str(call), "mvs": "", **files}.items():
+        case.addCleanup(os.remove, write(os.path.join(host.dir, name), data.encode()))
+    case.addCleanup(os.remove, write(os.path.join(host.dir, "bin", "mv"), DYING_MV.encode(), 0o755))
 
 
 class CommandLine(OnHosts):
@@ -230,6 +250,56 @@ class CommandLine(OnHosts):
         self.assertIn("cannot write it there: File too large", err)
         self.assertEqual((read(dest), os.listdir(self.target)), (b"old", ["a"]))
 
+    def test_a_directory_is_the_old_or_the_new_one_wherever_it_is_killed(self):
+        """Before each mv in turn everything on the host is killed: what is in place is whole, and the next one is good."""
+        host, dest = self.one(), os.path.join(self.target, "tree")
+        tree = self.path("tree")
+        write(os.path.join(dest, "a"), b"old")
+        whole = ((1, b"old"), (2, b"old"), (3, b"old"), (4, b"new"), (9, b"new"))
+        # The exchange that this mv has not; dest aside; the new one in; the old one away. Then the lot is done.
+        for backup, calls in (((), whole), (("--backup",), whole[2:])):
+            for call, there in calls:
+                write(os.path.join(dest, "a"), b"old")
+                write(os.path.join(tree, "a"), b"new")
+                write(os.path.join(host.dir, "mvs"), b"")
+                dying_mv(self, host, call) if call == 1 and not backup else write(
+                    os.path.join(host.dir, "die"), str(call).encode())
+                said = self.copy("-q", *backup, "web01", tree, dest, code=call < 9)[0]
+                self.assertEqual(read(os.path.join(dest, "a")), there, (call, said))
+                kept = [name for name in os.listdir(self.target) if name.startswith("tree.exed-")]
+                self.assertEqual(sorted(os.listdir(self.target)), sorted(["tree", *kept]), call)
+                self.assertEqual(len(kept), len(backup) if there == b"new" else 0, call)
+                for name in kept:
+                    self.assertEqual(read(os.path.join(self.target, name, "a")), b"old")
+                    shutil.rmtree(os.path.join(self.target, name))
+
+    def test_what_was_cut_off_between_two_renames_is_put_right_by_the_next_copy(self):
+        """Of whatever outcome: the old directory is back before anything else is looked at."""
+        dest, tree, op = os.path.join(self.target, "tree"), self.path("tree"), "%s.0.0.1" % uuid.uuid4()
+        number = subprocess.run(["cksum"], input=b"tree", capture_output=True, check=True).stdout.split()[0].decode()
+        other = os.path.join(self.target, ".exed-old-%s0.%s" % (number, op))
+        write(os.path.join(tree, "a"), b"x")
+        write(os.path.join(other, "a"), b"of another")
+        write(os.path.join(self.target, ".exed-old-%s.%s" % (number, op), "a"), b"x")
+        self.assertEqual(self.copy("web01", tree, dest)[0], ["web01: ok"])
+        self.assertEqual(sorted(os.listdir(self.target)), sorted(["tree", os.path.basename(other)]))
+        write(os.path.join(self.target, ".exed-keep-%s.%s" % (number, op), "a"), b"kept")
+        write(os.path.join(self.target, ".exed-old-%s.%s" % (number, op), "a"), b"trash")
+        self.assertEqual(self.copy("web01", tree, dest)[0], ["web01: ok"])
+        self.assertEqual(sorted(os.listdir(self.target)), sorted(["tree", "tree.exed-" + op, os.path.basename(other)]))
+        self.assertEqual(read(os.path.join(self.target, "tree.exed-" + op, "a")), b"kept")
+
+    def test_many_hosts_at_once_replace_one_directory(self):
+        """All of them are this machine, again and again: one after the other, and none is put into another."""
+        dest = os.path.join(self.target, "tree")
+        for i in range(4):
+            write(os.path.join(self.path("tree"), "a"), b"%d" % i)
+            write(os.path.join(dest, "a"), b"old")
+            out, _ = self.run_text("copy", "--json", "-q", "web*", self.path("tree"), dest)
+            self.assertLessEqual({json.loads(line)["status"] for line in out.splitlines()}, {OK, CHANGED})
+            self.assertEqual((os.listdir(dest), read(os.path.join(dest, "a"))), (["a"], b"%d" % i))
+            self.assertEqual(os.listdir(self.target), ["tree"])
+
     def slow(self, *hosts):
         for host in hosts:
             for name in ("slow", "summing", "go"):
@@ -337,6 +407,24 @@ class Tasks(unittest.TestCase):
         self.assertEqual(read(os.path.join(target, "tree", "sub", "x")), b"x")
         self.assertEqual(stat.S_IMODE(os.stat(os.path.join(target, "HOST")).st_mode), 0o640)
         self.assertEqual(sorted(os.listdir(target)), ["HOST", "t", "tree"])
+
+    def test_a_node_and_then_its_op_are_killed_between_two_renames_and_the_old_directory_is_back(self):
+        host, dest = self.sshd.hosts[1], self.exed.path("site")
+        write(os.path.join(dest, "a"), b"old")
+        write(os.path.join(self.modules, "tasks", "files", "tree", "big", "a"), b"new")
+        dying_mv(self, host, 3, wait="")
+        jid = self.run_task("tree", host.name, dest=dest)
+        wait_until(lambda: host.read("mvs").count("\n") == 3, 20, "it is between the two")
+        self.assertFalse(os.path.exists(dest))
+        self.exed.kill9()
+        write(os.path.join(host.dir, "go"), b"")
+        self.addCleanup(os.remove, os.path.join(host.dir, "go"))
+        self.exed.start(limit=30)
+        job = self.exed.wait_job(jid)
+        self.assertEqual(job["state"], FAILURE)
+        self.assertIn("left no exit code", job["error"])
+        self.assertEqual((os.listdir(dest), read(os.path.join(dest, "a"))), (["a"], b"old"))
+        self.assertEqual(left(os.path.dirname(dest)), [])
 
     def test_while_a_file_is_sent_the_job_tells_how_much_has_gone(self):
         host, size = self.sshd.hosts[0], 64 << 20

@@ -78,6 +78,13 @@ class Deploy(unittest.TestCase):
             job = self.run_job(targets="web01", role="nginx", extra_vars={"code": code})
             self.assertEqual((job["state"], job["return_data"]["web01"][0]["status"]), (state, status))
 
+    def test_a_variable_may_have_the_name_of_one_that_exed_uses(self):
+        names = ["dest", "dir", "e", "end", "n", "op", "p", "s", "sha256", "t", "x"]
+        write(os.path.join(self.roles, "names", "deploy.sh"), "printf '%%s|' %s\n" % " ".join('"$%s"' % n for n in names))
+        job = self.run_job(targets="web01", role="names", extra_vars={name: "my " + name for name in names})
+        record = job["return_data"]["web01"][0]
+        self.assertEqual((record["status"], record["return_data"]), (CHANGED, "".join("my %s|" % n for n in names)))
+
     def test_a_value_is_in_no_command_line_and_no_log(self):
         job = self.run_job(targets="web01", role="nginx", extra_vars={"secret": "hunter2zzz"})
         said = job["return_data"]["web01"][0]["return_data"]
@@ -96,6 +103,7 @@ class Deploy(unittest.TestCase):
                 ({"role": "nginx", "extra_vars": [1]}, "extra vars should be an json object or omitted"),
                 ({"role": "nginx", "extra_vars": {"a-b": 1}}, "'a-b' is no name of a variable"),
                 ({"role": "nginx", "extra_vars": {"LD_PRELOAD": "x"}}, "LD_PRELOAD"),
+                ({"role": "nginx", "extra_vars": {"x_r": "x"}}, "x_r"),
                 ({"role": "nginx", "lock": "none"}, "lock of deploy")):
             answer = self.post(**body)
             self.assertEqual(answer.status, 400, (body, answer.body))

@@ -97,16 +97,18 @@ class Host:
         return Said(op, p.returncode, out, err)
 
 
-def make(*args, data=""):
-    return subprocess.run([tool, *args], input=data.encode(), stdout=subprocess.PIPE, check=True).stdout.decode()
+def make(*args, data="", tidy=None):
+    env = dict(os.environ, FENCE_TIDY=tidy) if tidy else None
+    done = subprocess.run([tool, *args], input=data.encode(), stdout=subprocess.PIPE, check=True, env=env)
+    return done.stdout.decode()
 
 
-def wrap(op, command, flags="w", directory="", ttl=0):
-    return make("wrap", flags, op, directory, str(ttl), data=command)
+def wrap(op, command, flags="w", directory="", ttl=0, tidy=None):
+    return make("wrap", flags, op, directory, str(ttl), data=command, tidy=tidy)
 
 
-def forbid(op, directory=""):
-    return make("forbid", op, directory)
+def forbid(op, directory="", tidy=None):
+    return make("forbid", op, directory, tidy=tidy)
 
 
 def new_op():
@@ -510,6 +512,32 @@ class Place(Ops):
         os.unlink(os.path.join(host.op_dir(op), "rc.5"))
         self.assertEqual(host.run(op, forbid(op)).said, DIED)
         self.assertEqual(host.run(op, forbid(op, "/dev/null/x")).said, NO_PLACE)
+
+    @each_shell
+    def test_what_an_op_may_have_left_is_taken_away_when_it_died_or_may_not_start(self, host):
+        tidy = 'echo "$x_o" >>"$EXED_TEST_DIR/tidied"; echo noise; echo noise >&2; exit 3'
+
+        def tidied(op):
+            return host.read("tidied").decode().split().count(op)
+
+        op = self.op()
+        self.assertEqual(host.run(op, forbid(op, tidy=tidy)).all, (NEW, 0, b"", b""))
+        self.assertEqual(tidied(op), 1)
+        self.assertEqual(host.run(op, wrap(op, counted("true"), tidy=tidy)).said, NEVER)
+        op = self.op()
+        p = host.start(op, wrap(op, "echo out; while [ ! -e go ]; do sleep .02; done; exit 5", tidy=tidy))
+        self.pid_of(host, op)
+        self.assertEqual(host.run(op, forbid(op, tidy=tidy)).said, ALIVE)
+        with open(host.path("go"), "w", encoding="utf-8"):
+            pass
+        p.communicate(timeout=10)
+        for text in (wrap(op, "true", tidy=tidy), forbid(op, tidy=tidy)):
+            self.assertEqual(host.run(op, text).said, ENDED)
+        self.assertEqual(tidied(op), 0)
+        os.unlink(os.path.join(host.op_dir(op), "rc.5"))
+        self.assertEqual(host.run(op, wrap(op, "true", tidy=tidy)).all, (DIED, 1, b"out\n", b""))
+        self.assertEqual(host.run(op, forbid(op, tidy=tidy)).all, (DIED, 1, b"", b""))
+        self.assertEqual(tidied(op), 2)
 
     @each_shell
     def test_forbidding_and_starting_at_once_one_wins(self, host):

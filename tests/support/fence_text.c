@@ -8,7 +8,7 @@
  *                             goes to its stdin first
  *   fence_text read OP_ID     what a text said on stdin: the command's bytes on stdout, and on stderr one
  *                             line, the number of enum fence_said and the bytes of noise
- * An empty DIR is the default. */
+ * An empty DIR is the default. FENCE_TIDY in the environment is what tidies up. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -45,7 +45,7 @@ static int make_wrap(char **v)
 	struct err err = {0};
 	struct fence_command c = {
 		.op_id = v[1], .dir = v[2], .ttl_s = atoll(v[3]),
-		.quiet = strchr(v[0], 'q'), .input = strchr(v[0], 'i'), .sync = strchr(v[0], 's'),
+		.tidy = getenv("FENCE_TIDY"), .quiet = strchr(v[0], 'q'), .input = strchr(v[0], 'i'), .sync = strchr(v[0], 's'),
 	};
 	int rc;
 
@@ -100,7 +100,7 @@ int main(int argc, char **argv)
 	if (argc == 6 && !strcmp(argv[1], "wrap"))
 		return make_wrap(argv + 2);
 	if (argc == 4 && !strcmp(argv[1], "forbid"))
-		return fence_forbid(&b, argv[2], argv[3], &err) ? complain(&err) : show(&b);
+		return fence_forbid(&b, argv[2], argv[3], getenv("FENCE_TIDY"), &err) ? complain(&err) : show(&b);
 	if (argc == 3 && !strcmp(argv[1], "line"))
 		return make_line(argv[2]);
 	if (argc == 3 && !strcmp(argv[1], "read"))

@@ -170,7 +170,7 @@ static int wrap(const char *op_id, const char *dir)
 
 	assert_int_equal(err.code, -rc);
 	buf_deinit(&b);
-	rc = fence_forbid(&b, op_id, dir, &err);
+	rc = fence_forbid(&b, op_id, dir, NULL, &err);
 	assert_int_equal(err.code, -rc);
 	buf_deinit(&b);
 	return rc;

@@ -13,7 +13,7 @@
 -- settled by its op id. It works as another user (sudo), and where there is no SFTP server.
 
 local config = require "exed.config"
-local text = require "exed.text"
+local sh = require "exed.ops.copy_sh"
 
 local copy = {}
 
@@ -24,152 +24,6 @@ local SAME <const> = 10 -- it was so already
 local FRESH <const> = 11 -- there was nothing before, so that no backup was made
 local VERDICT <const> = { [0] = "CHANGED", [SAME] = "OK", [FRESH] = "CHANGED", default = "FAILED" }
 copy.SAME, copy.FRESH = SAME, FRESH
-
--- Of temporary names: of this op, whose id begins with a jid. PPID is the fence's shell.
-copy.TEMPORARY = [=[
-dir=${dest%/*}
-t=$dir/.exed-$EXED_OP.$PPID
-]=]
-
--- What every script that receives begins with. x is what it works on, s a checksum that was made.
-copy.RECEIVE = [=[
-umask 077
-newline='
-'
-no() {
-  rm -rf "$t" "$t.tar"
-  printf '%s\n' "$1" >&2
-  exit "${bad:-1}"
-}
-trap 'no "it was ended while it was sent"' HUP INT TERM
-sum() {
-  if command -v sha256sum >/dev/null 2>&1; then
-    s=$(sha256sum <"$1")
-  elif command -v shasum >/dev/null 2>&1; then
-    s=$(shasum -a 256 <"$1")
-  elif command -v openssl >/dev/null 2>&1; then
-    s=$(openssl dgst -sha256 -r <"$1")
-  elif command -v sha256 >/dev/null 2>&1; then
-    s=$(sha256 -q <"$1")
-  else
-    no 'the host has nothing to check it with: sha256sum, shasum, openssl or sha256'
-  fi || return 1
-  s=${s%% *}
-}
-receive() {
-  e=$( (set -C; : >"$1") 2>&1) || no "cannot write in $dir: ${e##*: }"
-  sync=conv=fsync
-  dd if=/dev/null of="$1" $sync 2>/dev/null || sync=
-  e=$(LC_ALL=C dd bs=65536 $sync of="$1" 2>&1) || {
-    e=${e%%"$newline"*}
-    no "cannot write it there: ${e##*: }"
-  }
-  sum "$1" || no 'what arrived cannot be read back'
-  [ "$s" = "$sha256" ] || no 'what arrived is not what was sent: it was cut off or has changed'
-}
-[ -d "$dir/" ] || no "there is no directory ${dir:-/}"
-for x in "$dir"/.exed-????????-????-????-????-????????????.*.*.*.*; do
-  [ ! -e "$x" ] || find "$x" -prune -mtime +0 -exec rm -rf {} \; 2>/dev/null
-done
-]=]
-
--- One file; find says in one go whether size, mode and owner are what they should be.
-local FILE <const> = [=[
-[ ! -d "$dest" ] || no "$dest is a directory"
-if [ -f "$dest" ] && [ ! -L "$dest" ]; then
-  if [ "$(find "$dest" -prune -size "${size}c" $wanted 2>/dev/null)" ] &&
-    sum "$dest" && [ "$s" = "$sha256" ]; then
-    exit 10
-  fi
-  : "${mode:=$(stat -c %a "$dest" 2>/dev/null || stat -f %Lp "$dest" 2>/dev/null)}"
-  was=$(stat -c %u:%g "$dest" 2>/dev/null || stat -f %u:%g "$dest" 2>/dev/null)
-fi
-receive "$t"
-[ -z "$was" ] || chown "$was" "$t" 2>/dev/null
-who=$owner${group:+:$group}
-if [ "$who" ]; then
-  e=$(chown "$who" "$t" 2>&1) || no "cannot give it to $who: ${e#chown: }"
-fi
-chmod "${mode:-644}" "$t" || no "cannot set mode $mode"
-]=]
-
--- A directory, which comes as a tar archive. Contents, modes and links tell whether it is the same.
-local TREE <const> = [=[
-[ ! -e "$dest" ] || [ -d "$dest" ] && [ ! -L "$dest" ] || no "$dest is no directory"
-receive "$t.tar"
-mkdir "$t" || no "cannot make a directory in $dir"
-e=$(tar -xof "$t.tar" -C "$t" 2>&1) || no "cannot unpack it there: ${e%%"$newline"*}"
-rm -f "$t.tar"
-who=$owner${group:+:$group}
-if [ "$who" ]; then
-  e=$(chown -R "$who" "$t" 2>&1) || no "cannot give it to $who: ${e#chown: }"
-fi
-list() {
-  (
-    cd "$1" || exit
-    find . -type f -exec sha256sum {} +
-    find . ! -type l -exec stat -c "%n %F %a ${owner:+%U} ${group:+%G}" {} +
-    find . -type l -exec sh -c 'for l; do echo "$l $(readlink "$l")"; done' sh {} +
-  ) 2>/dev/null | sort
-}
-if [ -d "$dest" ] && [ "$(list "$t" | cksum)" = "$(list "$dest" | cksum)" ]; then
-  rm -rf "$t"
-  exit 10
-fi
-]=]
-
--- The rename: what the fence runs at most once. A directory that is there is moved aside first.
-local RENAME <const> = [=[
-end=0
-if [ "$backup" ]; then
-  if [ -d "$dest" ] && [ ! -L "$dest" ]; then
-    :
-  elif [ -e "$dest" ] || [ -L "$dest" ]; then
-    ln "$dest" "$backup" 2>/dev/null || cp -p "$dest" "$backup" || end=1
-  else
-    end=11
-  fi
-fi
-old=
-if [ "$end" != 1 ] && [ -d "$dest" ] && [ ! -L "$dest" ]; then
-  old=${backup:-$dir/.exed-old-$EXED_OP}
-  mv "$dest" "$old" || end=1
-fi
-if [ "$end" != 1 ]; then
-  mv -f "$t" "$dest" || {
-    end=1
-    [ -z "$old" ] || mv "$old" "$dest"
-  }
-fi
-if [ "$end" = 1 ]; then
-  rm -rf "$t"
-elif [ "$old" ] && [ -z "$backup" ]; then
-  rm -rf "$old"
-fi
-exit "$end"
-]=]
-
-local RESTORE <const> = [=[
-if [ "$existed" ]; then
-  [ -e "$backup" ] || [ -L "$backup" ] || { echo "there is no backup $backup" >&2; exit 1; }
-  if [ -d "$dest" ] && [ ! -L "$dest" ]; then rm -rf "$dest" || exit 1; fi
-  mv -f "$backup" "$dest" || exit 1
-elif [ -e "$dest" ] || [ -L "$dest" ]; then
-  rm -rf "$dest" || exit 1
-else
-  exit 10
-fi
-]=]
-
--- Lines that set the variables of a script.
-local function assign(values)
-  local lines = {}
-  for name, value in pairs(values) do
-    lines[#lines + 1] = ("%s=%s\n"):format(name, text.quote { tostring(value) })
-  end
-  table.sort(lines)
-  return table.concat(lines)
-end
 
 -- What find is asked about a file that is there.
 local function wanted(args)
@@ -205,23 +59,23 @@ function copy.plan(transport, args)
   local wrong = check(args)
   if wrong then return nil, wrong end
   local base = { dest = args.dest }
-  local dir = args.dest:match "^(.*)/"
   return {
     transport = transport,
     source = { path = args.src, text = args.content, max = args.max or config.ssh.max_file },
     before = function(sent)
       local values = {
         dest = args.dest, sha256 = sent.sha256, size = sent.size, mode = args.mode or "",
-        owner = args.owner or "", group = args.group or "", wanted = wanted(args), was = "",
+        owner = args.owner or "", group = args.group or "", wanted = wanted(args), was = "", bad = 1,
       }
       if sent.tree and args.mode then
         return nil, "mode is for one file: what is in a directory keeps its own"
       end
-      return assign(values) .. copy.TEMPORARY .. copy.RECEIVE .. (sent.tree and TREE or FILE)
+      return sh.assign(values) .. sh.NAMES .. sh.RECEIVE
+        .. (sent.tree and sh.PLACE .. sh.TREE or sh.FILE)
     end,
-    command = assign(base) .. (args.backup and "backup=$dest.exed-$EXED_OP\n" or "backup=\n")
-      .. copy.TEMPORARY .. RENAME,
-    after_kill = ("rm -rf %s/.exed-\"$x_o\".*"):format(text.quote { dir }),
+    command = sh.assign(base) .. (args.backup and "backup=$dest.exed-$EXED_OP\n" or "backup=\n")
+      .. sh.NAMES .. sh.PLACE .. sh.RENAME,
+    tidy = sh.assign(base) .. sh.TIDY,
     verdict = VERDICT,
     timeout = TIMEOUT,
     fence = true,
@@ -236,9 +90,10 @@ function copy.restore(transport, args)
   if wrong then return nil, wrong end
   return {
     transport = transport,
-    command = assign {
+    command = sh.assign {
       dest = args.dest, backup = args.backup or "", existed = args.existed and "1" or "",
-    } .. RESTORE,
+    } .. sh.NAMES .. sh.PLACE .. sh.RESTORE,
+    tidy = sh.assign { dest = args.dest } .. sh.TIDY,
     verdict = VERDICT,
     timeout = TIMEOUT,
     fence = true,

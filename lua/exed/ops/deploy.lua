@@ -8,8 +8,8 @@
 -- Exit code 0: changed; 10: it was so already; any other: failed. The directory is gone afterwards.
 
 local config = require "exed.config"
-local copy = require "exed.ops.copy"
 local json = require "exed.json"
+local sh = require "exed.ops.copy_sh"
 local sys = require "exed.sys"
 local text = require "exed.text"
 local trust = require "exed.trust"
@@ -27,29 +27,22 @@ local OURS <const> = {
   TMPDIR = true,
 }
 
-local UNPACK <const> = [=[
-receive "$t.tar"
-mkdir "$t" || no "cannot make a directory in $dir"
-e=$(tar -xof "$t.tar" -C "$t" 2>&1) || no "cannot unpack it there: ${e%%"$newline"*}"
-rm -f "$t.tar"
-]=]
-
 -- A script that may not be executed where it lies is read by sh. What it starts and leaves running
--- does not hold the directory.
+-- does not hold the directory. Variables that are set here would be set for the role, too.
 local RUN <const> = [=[
-cd "$t" || exit 1
+cd "${TMPDIR:-/tmp}/.exed-$EXED_OP.$PPID" || exit 1
 if [ -x ./deploy.sh ]; then
   ./deploy.sh "$@"
 else
   sh ./deploy.sh "$@"
 fi
-end=$?
+x_r=$?
 cd /
-rm -rf "$t"
-exit "$end"
+rm -rf "${TMPDIR:-/tmp}/.exed-$EXED_OP".*
+exit "$x_r"
 ]=]
 
-local DEST <const> = "dest=${TMPDIR:-/tmp}/role\n"
+local DEST <const> = "bad=1 dest=${TMPDIR:-/tmp}/role\n"
 
 local function check_role(role)
   if type(role) ~= "string" then return nil, "role should be string types" end
@@ -92,7 +85,7 @@ local function environment(vars)
       return nil, ("extra_vars: %s is no name of a variable: letters, digits and _"):format(
         words.show(tostring(name)))
     end
-    if OURS[name] or name:find "^EXED_" or name:find "^LD_" then
+    if OURS[name] or name:find "^EXED_" or name:find "^LD_" or name:find "^x_%l%d*$" then
       return nil, ("extra_vars: %s is not for a role: it is what the run itself stands on")
         :format(name)
     end
@@ -127,11 +120,10 @@ function deploy.plan(transport, args)
     transport = transport,
     source = { path = dir, max = config.ssh.max_file },
     before = function(sent)
-      return DEST .. ("sha256=%s\n"):format(sent.sha256) .. copy.TEMPORARY .. copy.RECEIVE
-        .. UNPACK
+      return DEST .. ("sha256=%s\n"):format(sent.sha256) .. sh.NAMES .. sh.RECEIVE .. sh.UNPACK
     end,
-    command = ("set -- %s\n"):format(tags) .. DEST .. copy.TEMPORARY .. RUN,
-    after_kill = 'rm -rf "${TMPDIR:-/tmp}"/.exed-"$x_o".*',
+    command = ("set -- %s\n"):format(tags) .. RUN,
+    tidy = 'rm -rf "${TMPDIR:-/tmp}"/.exed-"$x_o".*',
     env = env,
     verdict = VERDICT,
     fence = true,

@@ -10,8 +10,8 @@
 -- What the command is to read on its stdin goes the same way.
 
 local content = require "exed.content"
-local copy = require "exed.ops.copy"
 local proc = require "exed.proc"
+local sh = require "exed.ops.copy_sh"
 local sys = require "exed.sys"
 local text = require "exed.text"
 local trust = require "exed.trust"
@@ -181,13 +181,13 @@ exec <"$t.in"
 ]=]
 local DONE <const> = [=[
 rm -f "$t" "$t.in"
-unset bad dest dir t newline n e
-unset -f no cut put
+unset bad dest dir op t newline n e
+unset -f no own all cut put
 ]=]
 
 -- What stands before the command. ends: of the parts; the last of them is stdin when has_stdin.
 local function head_of(list, ends, has_stdin)
-  local lines = { DEST, copy.TEMPORARY, PUT }
+  local lines = { DEST, sh.NAMES, PUT }
   local from = 1
   for i, file in ipairs(list) do
     lines[#lines + 1] = ("put %s %d %d %s\n"):format(text.quote { file.dest }, from,
@@ -217,9 +217,9 @@ function files.attach(filled, list, max)
   if not opened then return nil, ends end
   filled.head = head_of(list, ends, filled.stdin ~= nil)
   filled.content, filled.stdin = opened, nil
-  filled.before = DEST .. ("sha256=%s\n"):format(opened:sha256()) .. copy.TEMPORARY .. copy.RECEIVE
+  filled.before = DEST .. ("sha256=%s\n"):format(opened:sha256()) .. sh.NAMES .. sh.RECEIVE
     .. 'receive "$t"\n'
-  filled.command, filled.after_kill = filled.head .. filled.command, tidy_of(list)
+  filled.command, filled.tidy = filled.head .. filled.command, tidy_of(list)
   filled.verdict[BAD] = FAILED
   return true
 end
