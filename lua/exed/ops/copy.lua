@@ -65,7 +65,8 @@ function copy.plan(transport, args)
     before = function(sent)
       local values = {
         dest = args.dest, sha256 = sent.sha256, size = sent.size, mode = args.mode or "",
-        owner = args.owner or "", group = args.group or "", wanted = wanted(args), was = "", bad = 1,
+        owner = args.owner or "", group = args.group or "", wanted = wanted(args), was = "",
+        bad = 1,
       }
       if sent.tree and args.mode then
         return nil, "mode is for one file: what is in a directory keeps its own"

@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- What a host's sh does with what is sent to it: texts for exed.ops.copy, exed.ops.deploy and
--- exed.plan.files. They want dest, and of the environment EXED_OP (a tidy text: x_o). Names beside dest:
+-- exed.plan.files. They want dest, and of the environment EXED_OP (a tidy text: x_o). Names beside
+-- dest:
 --
 --   .exed-OP.PID      what try PID of op OP receives; with .tar, .was after it: its archive, and
 --                     what is to be thrown away
