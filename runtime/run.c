@@ -205,6 +205,15 @@ static bool wants_help(int argc, char *argv[])
 	return false;
 }
 
+/* What Lua's print wrote may still be in stdio's buffer, and be refused only now. */
+static int check_output(int code)
+{
+	if (!fflush(stdout) && !ferror(stdout))
+		return code;
+	fprintf(stderr, "exed-run: its output could not be written whole\n");
+	return code ? code : 1;
+}
+
 int main(int argc, char *argv[])
 {
 	struct process_options o = { .program = "exed-run" };
@@ -219,7 +228,7 @@ int main(int argc, char *argv[])
 		_exit(task_child_run(strtoull(argv[2], NULL, 10), strtoul(argv[3], NULL, 10)));
 	code = read_options(argc, argv, &o.config, &help);
 	if (code >= 0)
-		return code;
+		return check_output(code);
 	argv = help ? help_args : argv + optind;
 	argc = help ? 1 : argc - optind;
 	o.quiet = !is_script(argv[0]);
@@ -236,5 +245,5 @@ int main(int argc, char *argv[])
 		if (run.events[i])
 			event_free(run.events[i]);
 	process_close(&run.rt, run.script);
-	return code;
+	return check_output(code);
 }

@@ -212,6 +212,18 @@ class Exec(Hosts):
         self.assertIn(b"is not read any more", child.stderr.read())
         wait_until(lambda: not self.hosts.running("98765"), 20, "nothing of it runs")
 
+    def test_output_that_is_lost_is_no_success(self):
+        lost, not_whole = b"its output is lost: ", b"its output could not be written whole"
+        for said, *words in (
+                (lost, "exec", "all", "echo x"), (lost, "exec", "--fold", "all", "echo x"),
+                (lost, "exec", "--json", "all", "true"), (b"", "exec", "--dry-run", "all", "true"),
+                (not_whole, "hosts"), (not_whole, "exec", "--help")):
+            with self.subTest(words), open("/dev/full", "wb") as full:
+                done = subprocess.run(self.command(*words), stdin=subprocess.DEVNULL, stdout=full,
+                                      stderr=subprocess.PIPE, timeout=LIMIT, env=clean_env(), check=False)
+                self.assertEqual(done.returncode, 1, done.stderr)
+                self.assertIn(said, done.stderr)
+
     def test_a_reader_that_pauses_pauses_the_hosts(self):
         child = self.start("exec", "-N", "web01", "head -c 60000000 /dev/zero; echo done >$EXED_TEST_DIR/paused")
         os.read(child.stdout.fileno(), 1)

@@ -77,7 +77,7 @@ local function consume(self, run)
     for _, entry in ipairs(list) do take_entry(self, entry) end
     self.out:flush()
     if self.out.closed and not self.stopped then
-      self.stopped = "its output is not read any more"
+      self.stopped = self.out.closed
       self:cancel(self.stopped)
     end
   end

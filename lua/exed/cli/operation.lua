@@ -143,10 +143,14 @@ local function conclude(given, out, done, hosts, unknown, what)
   elseif not given.quiet then
     out:note("%s", report.summary(done.records, done.seconds, what.plain))
   end
-  if done.stopped then out:note("%s: the rest was cancelled", done.stopped) end
+  if done.stopped then
+    out:note("%s: the rest was cancelled", done.stopped)
+  elseif out.closed then
+    out:note("%s", out.closed)
+  end
   out:flush()
   if done.interrupted then return INTERRUPTED end
-  return all_good(done, #hosts) and #unknown == 0 and 0 or 1
+  return all_good(done, #hosts) and #unknown == 0 and not out.closed and 0 or 1
 end
 
 -- What would be done, printed; returns the exit code.

@@ -4,7 +4,8 @@
 -- What goes to a terminal is escaped: a host's output must not move the cursor, change the title
 -- or hide lines. What goes to a file or a pipe is as it came: a program wants the very bytes.
 -- Text waits here until flush, so that one batch of records costs one write, in the order in which
--- it was put.
+-- it was put. When standard output takes no more, `closed` says why: a verb whose output was lost
+-- does not end with 0.
 
 local fiber = require "exed.fiber"
 local stdio = require "exed.stdio"
@@ -28,7 +29,10 @@ end
 local function write(self, fd, bytes)
   if self.closed and fd == STDOUT then return end
   local ok, err = stdio.write(fd, bytes)
-  if not ok and fd == STDOUT then self.closed = err.message end
+  if not ok and fd == STDOUT then
+    self.closed = err.code == "closed" and "its output is not read any more"
+      or "its output is lost: " .. err.message
+  end
 end
 
 -- Writes what waits. A fiber that comes while another one writes leaves its text to that one.

@@ -102,5 +102,5 @@ return function(plan, given)
   out:note("dry run %s: %d steps, nothing was touched%s", plan.state == 0 and "done" or "failure",
     steps, plan.error ~= "" and (" (%s)"):format(plan.error) or "")
   out:flush()
-  return plan.state == 0 and 0 or 1
+  return plan.state == 0 and not out.closed and 0 or 1
 end
