@@ -359,7 +359,7 @@ struct config *config_read(const char *path, config_report_fn *report, void *arg
 		c->values = calloc(config_table_size, sizeof(*c->values));
 	if (!c || !c->values) {
 		no_memory(err);
-		goto fail;
+		goto fail_reading;
 	}
 	c->report = report;
 	c->report_arg = arg;
