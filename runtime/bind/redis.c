@@ -165,15 +165,13 @@ static void call_free(struct wait *wait)
 
 static const struct wait_ops call_ops = { call_push, call_cancel, call_free };
 
-static struct call_wait *new_wait(lua_State *L, struct redis_conn *conn, const char *operation,
-				  int64_t timeout_ms)
+static struct call_wait *make_wait(struct redis_conn *conn, const char *operation,
+				   int64_t timeout_ms)
 {
 	struct call_wait *w = calloc(1, sizeof(*w));
 
-	if (!w) {
-		luaL_error(L, "not enough memory");
+	if (!w)
 		return NULL;
-	}
 	wait_init(&w->wait, &call_ops, operation, timeout_ms);
 	w->conn = conn;
 	conn->refs++;
@@ -302,7 +300,6 @@ static void format_command(lua_State *L, int idx, struct buf *args, lua_Integer 
 {
 	int top = lua_gettop(L), bad = 0;
 
-	luaL_checkstack(L, 4, "too many arguments");
 	for (int i = idx; i <= top && !bad; i++) {
 		lua_Integer n = lua_istable(L, i) ? add_list(L, i, args)
 						  : (add_value(L, i, args) ? 1 : -1);
@@ -314,6 +311,8 @@ static void format_command(lua_State *L, int idx, struct buf *args, lua_Integer 
 	if (!bad) {
 		buf_printf(out, "*" LUA_INTEGER_FMT "\r\n", given);
 		buf_add(out, args->data, args->len);
+		/* Half a command would make Redis take the next ones for the rest of it. */
+		out->failed = out->failed || args->failed;
 	}
 	buf_deinit(args);
 	if (bad) {
@@ -343,10 +342,14 @@ static int64_t take_options(lua_State *L)
 static int start_call(lua_State *L, struct redis_conn *conn, struct buf *resp, bool again,
 		      const char *operation, int64_t ms)
 {
-	struct call_wait *w = new_wait(L, conn, operation, -1);
+	struct call_wait *w = make_wait(conn, operation, -1);
 	struct err err;
 	int rc;
 
+	if (!w) {
+		buf_deinit(resp);
+		return luaL_error(L, "not enough memory");
+	}
 	w->timeout_ms = ms;
 	rc = send_wait(w, resp, &err);
 	if (!rc && again)
@@ -366,6 +369,7 @@ static int l_call(lua_State *L)
 	struct buf args = { 0 }, resp = { 0 };
 
 	luaL_checkstring(L, 2);
+	luaL_checkstack(L, 4, "too many arguments");
 	format_command(L, 2, &args, 0, &resp);
 	return start_call(L, conn, &resp, false, "redis.call", ms);
 }
@@ -378,6 +382,7 @@ static int l_fcall(lua_State *L)
 	size_t n;
 	const char *name = luaL_checklstring(L, 2, &n);
 
+	luaL_checkstack(L, 4, "too many arguments");
 	add_bytes(&args, "FCALL", 5);
 	add_bytes(&args, name, n);
 	add_bytes(&args, "0", 1);
@@ -400,7 +405,9 @@ static int l_ready(lua_State *L)
 	}
 	if (why->code == ERR_REFUSED)
 		return fiber_push_err(L, why, "redis.ready");
-	w = new_wait(L, conn, "redis.ready", ms);
+	w = make_wait(conn, "redis.ready", ms);
+	if (!w)
+		return luaL_error(L, "not enough memory");
 	put_wait(&conn->ready, w);
 	return fiber_await(L, &w->wait);
 }
