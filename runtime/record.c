@@ -130,12 +130,17 @@ static struct entry *take_parts(struct record *r, enum ssh_stream stream, bool a
 /* Keeps what is within the cap. */
 static void keep_output(struct record_stream *s, const char *data, size_t n)
 {
-	uint64_t room = s->cap > s->kept ? s->cap - s->kept : 0;
+	uint64_t room = s->cap > s->kept && !s->lost ? s->cap - s->kept : 0;
 	size_t keep = n < room ? n : (size_t)room;
 
 	s->bytes += n;
-	s->kept += keep;
 	buf_add(&s->held, data, keep);
+	if (!s->held.failed) {
+		s->kept += keep;
+		return;
+	}
+	s->held.failed = false; /* what it holds is good */
+	s->lost = true;
 }
 
 static void keep_masked(struct record *r, struct record_stream *s, const char *data, size_t n, bool end)
@@ -144,7 +149,7 @@ static void keep_masked(struct record *r, struct record_stream *s, const char *d
 
 	mask_stream(r->rules->mask, &s->masked, data, n, end, &shown);
 	keep_output(s, shown.data, shown.len);
-	s->held.failed = s->held.failed || shown.failed;
+	s->lost = s->lost || shown.failed;
 	buf_deinit(&shown);
 }
 
@@ -319,6 +324,12 @@ static void put_killed(struct buf *b, const struct ssh_result *res)
 		buf_printf(b, ",\"killed_by\":\"%s\"", res->killed_by);
 }
 
+/* Whether some of it reaches nobody: it is over its cap, or memory was out. */
+static bool is_cut(const struct record_stream *s)
+{
+	return s->bytes > s->kept || s->lost || (s->parted && s->held.len);
+}
+
 static unsigned put_stream(struct buf *b, const char *name, struct record_stream *s,
 			   unsigned parts, unsigned binary)
 {
@@ -367,7 +378,9 @@ static int read_facts(struct record *r, int status, struct buf *facts, struct er
 {
 	struct record_stream *out = &r->out;
 
-	if (is_good(status) && out->bytes > out->kept)
+	if (is_good(status) && out->lost)
+		err_set(err, ERR_MEMORY, "not enough memory for its facts");
+	else if (is_good(status) && out->bytes > out->kept)
 		err_set(err, ERR_INVALID, "its facts are longer than %d bytes", FACTS_MAX);
 	else if (is_good(status) && !facts_parse(out->held.data, out->held.len, facts, err))
 		return status;
@@ -461,7 +474,7 @@ struct entry *record_end(struct record *r, const struct ssh_result *result)
 		buf_puts(&b, ",\"unknown\":true");
 	if (res->output_open)
 		buf_puts(&b, ",\"output_open\":true");
-	if (told && (r->out.bytes > r->out.kept || r->err.bytes > r->err.kept))
+	if (told && (is_cut(&r->out) || is_cut(&r->err)))
 		buf_puts(&b, ",\"truncated\":true");
 	if (status != STATUS_OK && res->err.message[0] && res->err.code)
 		put_error(&b, res->err.message);

@@ -84,6 +84,7 @@ struct record_stream {
 	uint64_t kept;     /* of them within the cap */
 	uint64_t offset;   /* of held in the stream */
 	bool parted;       /* some of it went out as a part */
+	bool lost;         /* memory was out: nothing is kept from there on */
 	bool binary;       /* some part of it was not UTF-8 */
 };
 

@@ -358,6 +358,27 @@ static void a_cap_that_is_lowered_on_the_way_keeps_what_was_taken(void **state)
 	reader_deinit(&r);
 }
 
+static void output_without_memory_is_told_and_nothing_follows_the_gap(void **state)
+{
+	struct record_rules rules = rules_of(false);
+	struct ssh_result res = exited(0);
+	struct reader r = { 0 };
+	struct record rec;
+
+	(void)state;
+	record_init(&rec, &rules, 7);
+	read_list(&r, record_output(&rec, SSH_STDOUT, "01234", 5, MIB));
+	rec.out.held.failed = true; /* as when it cannot grow */
+	read_list(&r, record_output(&rec, SSH_STDOUT, "56789", 5, MIB));
+	read_list(&r, record_output(&rec, SSH_STDOUT, "abcde", 5, MIB));
+	read_list(&r, record_end(&rec, &res));
+	record_deinit(&rec);
+	assert_string_equal(text(&r, "stdout"), "01234");
+	assert_int_equal(number(&r, "stdout_bytes"), 15);
+	assert_true(is_true(&r, "truncated"));
+	reader_deinit(&r);
+}
+
 static void lines_come_whole_and_at_once(void **state)
 {
 	struct record_rules rules = rules_of(true);
@@ -918,6 +939,7 @@ int main(void)
 		cmocka_unit_test(invalid_bytes_inside_a_record_are_readable_and_exact_beside),
 		cmocka_unit_test(output_over_the_cap_keeps_its_first_bytes_and_says_how_long_it_was),
 		cmocka_unit_test(a_cap_that_is_lowered_on_the_way_keeps_what_was_taken),
+		cmocka_unit_test(output_without_memory_is_told_and_nothing_follows_the_gap),
 		cmocka_unit_test(lines_come_whole_and_at_once),
 		cmocka_unit_test(lines_wait_while_a_part_is_under_way),
 		cmocka_unit_test(many_lines_in_one_chunk_are_still_cut_between_lines),
