@@ -62,6 +62,22 @@ void json_push_raw(lua_State *L, const char *text, size_t n)
 
 /* ---- reading ---- */
 
+/* Set when jansson was refused memory on this thread. */
+static _Thread_local bool refused;
+
+static void *allocate(size_t n)
+{
+	void *block = malloc(n);
+
+	refused = refused || !block;
+	return block;
+}
+
+void json_watch_memory(void)
+{
+	json_set_alloc_funcs(allocate, free);
+}
+
 /* What jansson says, in words for the one who sent it. Its `near '...'` repeats what was sent. */
 static const char *what_failed(const json_error_t *e, char *out, size_t cap)
 {
@@ -90,10 +106,11 @@ json_t *json_read_bounded(const char *text, size_t n, size_t max_values, struct 
 	/* jansson's own bound is deeper than a Lua C stack is safe for. */
 	if (json_scan_check(text, n, max_values, err))
 		return NULL;
+	refused = false;
 	v = json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL, &e);
 	if (v)
 		return v;
-	if (json_error_code(&e) == json_error_out_of_memory) {
+	if (refused || json_error_code(&e) == json_error_out_of_memory) {
 		err_set(err, ERR_MEMORY, "no memory to read JSON");
 		return NULL;
 	}

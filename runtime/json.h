@@ -23,6 +23,9 @@
  * or NULL with *err: ERR_INVALID with what and "line L column C (byte B), in 'FIELD'", or
  * ERR_MEMORY. */
 json_t *json_read(const char *text, size_t n, struct err *err);
+/* Before the first json_read, and before there are threads: without it memory that is refused may be told
+ * as ERR_INVALID, since jansson itself does not always tell them apart. */
+void json_watch_memory(void);
 /* The same, but text of more than max_values values (0: any number) is refused before any of it is
  * built: a value of three bytes may take 200. */
 json_t *json_read_bounded(const char *text, size_t n, size_t max_values, struct err *err);

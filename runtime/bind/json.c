@@ -107,6 +107,7 @@ int luaopen_exed_json(lua_State *L)
 {
 	const char *name = lua_tostring(L, 1);
 
+	json_watch_memory();
 	luaL_newlib(L, functions);
 	if (name && !strcmp(name, "cjson")) {
 		lua_pushcfunction(L, l_decode_or_raise);

@@ -131,6 +131,7 @@ function checks.body(req, checker, max)
     return fail(415, "the body's Content-Type must be application/json")
   end
   local document, err = json.decode(body, max)
+  if document == nil and err.code == "memory" then return nil, err end
   if document == nil then return fail(400, "Invalid JSON document: %s", err.message) end
   if type(document) ~= "table" or json.is_array(document) then
     return fail(400, "a JSON object is wanted as body")

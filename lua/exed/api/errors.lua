@@ -8,6 +8,7 @@ local STATUS <const> = {
   gone = 404, conflict = 409, ended = 409, running = 409, stopped = 409, trimmed = 410,
   mismatch = 422, full = 503, away = 503, unreachable = 503, timeout = 503, limit = 503,
   closed = 503, unavailable = 503, accepting = 503,
+  memory = 503,
   -- Redis's own words: full, read-only, cannot write to its disk, loading, busy with a function.
   oom = 503, readonly = 503, misconf = 503, loading = 503, busy = 503, masterdown = 503,
   noreplicas = 503,
