@@ -210,7 +210,11 @@ static void put_message(struct buf *b, const char *message)
 	buf_puts(b, "{\"message\": ");
 	buf_json_string(b, message, strlen(message));
 	buf_puts(b, "}");
+	if (b->failed)
+		buf_clear(b); /* a body that is not whole is worse than none */
 }
+
+static const struct http_pair later = { "Retry-After", "1" };
 
 int http_respond_message(struct http_request *req, int status, const char *message,
 			 struct err *err)
@@ -219,7 +223,7 @@ int http_respond_message(struct http_request *req, int status, const char *messa
 	int rc;
 
 	put_message(&b, message);
-	rc = http_respond(req, status, NULL, 0, b.data, b.len, err);
+	rc = http_respond(req, status, &later, status == 503, b.data, b.len, err);
 	buf_deinit(&b);
 	return rc;
 }
@@ -227,7 +231,6 @@ int http_respond_message(struct http_request *req, int status, const char *messa
 void http_reply_refuse(struct http_conn *c, int status, const char *message)
 {
 	static const struct http_pair coding = { "Accept-Encoding", "identity" };
-	static const struct http_pair later = { "Retry-After", "1" };
 	struct buf b = { 0 };
 
 	put_message(&b, message);
