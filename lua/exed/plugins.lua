@@ -36,7 +36,8 @@ end
 
 -- Whether it says that memory or descriptors are out: the same file may load later.
 local function is_passing(text)
-  return text:find("not enough memory", 1, true) or text:find("Too many open files", 1, true)
+  return text:find("not enough memory", 1, true) or text:find("Cannot allocate memory", 1, true)
+    or text:find("Too many open files", 1, true)
 end
 
 -- Loads and checks one file. Returns its table, or nil and a text that names the file. dialect is
