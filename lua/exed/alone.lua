@@ -305,7 +305,7 @@ function alone.new(options)
     ask = function(effect) return ask(self, effect) end,
     note = function(effect) note(self, effect) end,
     output = function() return "" end, -- records come whole
-    spawn = function(fn) fiber.spawn("task", fn) end,
+    spawn = function(fn) assert(fiber.spawn("task", fn)) end,
     event = new_event, print = self.show.print or print,
   }
   return self

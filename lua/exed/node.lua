@@ -53,12 +53,12 @@ end
 -- Runs fn(self) in a fiber; what goes wrong in it is logged and does not end it for good. Where
 -- even that fails, since memory is out, the node ends.
 local function keep_running(self, name, pause, fn)
-  fiber.vital(name, function()
+  assert(fiber.vital(name, function()
     while not self.ending do
       try(self, name, fn)
       if not self.ending then timer.sleep(pause) end
     end
-  end)
+  end))
 end
 
 -- ---- the store ----------------------------------------------------------------------------------
@@ -238,12 +238,12 @@ local function join(self)
     self.runner:reclaim()
     self.runner:loop()
   end
-  fiber.vital("runner", function()
+  assert(fiber.vital("runner", function()
     local steps = config.runner.role == "api" and { register } or { register, take }
     for _, step in ipairs(steps) do
       while not try(self, "runner", step) and not self.ending do timer.sleep(1) end
     end
-  end)
+  end))
 end
 
 -- A node whose store answers is healthy from its first answer on.

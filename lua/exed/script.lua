@@ -61,14 +61,14 @@ script.modules = {
 }
 
 -- Ctrl-C: what runs is killed, effects raise from then on, and deferred functions run.
-fiber.spawn("signals", function()
+assert(fiber.spawn("signals", function()
   local name = signal.wait()
   if not name then return end
   script.interrupted = true
   io.stderr:write "exed-run: interrupted, ending what runs (once more to leave at once)\n"
   rt:end_with(fail.new("cancelled", "interrupted"))
   here:stop "interrupted"
-end)
+end))
 
 -- Runs what the script has deferred; returns an exit code, 0 when there is nothing to say.
 function script.finish()

@@ -155,7 +155,8 @@ local function watch_limits(self)
       overdue[#overdue + 1] = host
     end
   end
-  if #overdue > 0 then fiber.spawn("ansible limit", end_overdue, self, overdue) end
+  if #overdue == 0 or fiber.spawn("ansible limit", end_overdue, self, overdue) then return end
+  for _, host in ipairs(overdue) do host.overdue = nil end -- at the next look
 end
 
 -- Seconds until something is to be done that no line announces.

@@ -171,7 +171,7 @@ function fleet.run(what)
     view = what.view, out = what.out, records = {}, runs = {}, active = 0, count = 0, bad = 0,
     event = fiber.event(), began = timer.now(),
   }, { __index = fleet })
-  local watching = fiber.spawn("signals", watch_signals, self)
+  local watching = assert(fiber.spawn("signals", watch_signals, self))
   local drawing = what.out.terminal[2] and fiber.spawn("progress", progress, self)
   for kind, group in pairs(sort_hosts(self)) do start_group(self, kind, group) end
   wait_for_all(self)

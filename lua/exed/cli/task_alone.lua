@@ -39,7 +39,7 @@ local function name_of(self, index) return index < 0 and "node" or self.hosts[in
 local function row(self, name, entry)
   self.shown:row { entry = { [name] = entry } }
   self.out:flush()
-  if self.out.closed then self:stop("cancelled", "its output is not read any more") end
+  if self.out.closed then self:stop("cancelled", self.out.closed) end
 end
 
 -- Offsets tell what of a record's output was shown already.
@@ -109,7 +109,7 @@ function run:stop(code, reason)
   self.stopped = reason
   self.rt:end_with(fail.new(code, reason))
   self.here:stop(reason)
-  table.insert(self.watching, fiber.spawn("cleanup limit", watch_cleanup, self))
+  table.insert(self.watching, (assert(fiber.spawn("cleanup limit", watch_cleanup, self))))
 end
 
 local function watch_signals(self)
@@ -187,7 +187,8 @@ end
 -- Runs it to its end; returns the exit code.
 local function go(self, start, unknown)
   self.watching = {
-    fiber.spawn("signals", watch_signals, self), fiber.spawn("time limit", watch_time, self),
+    assert(fiber.spawn("signals", watch_signals, self)),
+    assert(fiber.spawn("time limit", watch_time, self)),
   }
   local result = program.run(self.here.backend, start, self.task.file.sources, function(rt)
     self.rt = rt

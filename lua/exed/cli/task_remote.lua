@@ -13,7 +13,7 @@ local INTERRUPTED <const> = 130
 
 -- What a cancelled job's end may take is the task's cleanup_limit; a second Ctrl-C leaves at once.
 local function cancel_on_signal(self, node, path)
-  return fiber.spawn("signals", function()
+  return assert(fiber.spawn("signals", function()
     if not signal.wait() then return end
     self.interrupted = true
     self.out:note "interrupted, cancelling the job (once more to leave at once)"
@@ -23,7 +23,7 @@ local function cancel_on_signal(self, node, path)
       self.out:note("cannot cancel: %s", err.message)
       self.out:flush()
     end
-  end)
+  end))
 end
 
 -- Who holds the hosts that the task wants, when that is why it is refused.
