@@ -15,6 +15,8 @@ sys.path.insert(0, os.path.join(ROOT, "tests", "support"))
 from exedtest import BUILD, Fleet  # noqa: E402
 from exedtest.procs import SLOW, alive, children_of  # noqa: E402
 
+import stacks  # noqa: E402
+
 HOSTS = 20
 LIMIT = 30  # seconds for a run; the limits of connecting and of the command are below that
 DONE = (1, 5)  # status: ok, changed
@@ -57,6 +59,11 @@ def count_runs(fleet, first):
     for op, times in (fleet.stats()["ops"] or {}).items():
         runs[fleet.names[int(op.split(".")[2]) - first]] += times
     return runs
+
+
+def is_whole(record):
+    """Whether it has what the command said, or says that it has not."""
+    return record.get("stdout") == "hello\n" or record.get("truncated") is True
 
 
 class ExecRun:
@@ -103,16 +110,18 @@ class ExecRun:
         return calls, self.judge(self.start(self.environment(TORTURE_CALLS=calls)), must=True)
 
     def run(self, fault, show=False):
-        """A run with that fault; returns the problems."""
+        """A run with that fault; returns the problems, and the stack of the call with them."""
         self.fleet.reset()
-        env = self.environment(TORTURE_FAULT=fault, **({"TORTURE_SHOW": "1"} if show else {}))
-        result = self.start(env)
+        stack = self.fleet.path("stack")
+        result = self.start(self.environment(TORTURE_FAULT=fault, TORTURE_SHOW=stack))
+        where = stacks.read(stack, self.program)
         if show:
-            print(result[1], result[2], "exit code", result[0])
+            print(where, result[1], result[2], "exit code %s" % result[0], sep="\n")
         try:
-            return self.judge(result, fault=fault)
+            problems = self.judge(result, fault=fault)
         except OutOfMemory:
             return []
+        return problems + [str(where)] if problems else []
 
     # ---- what must hold ----
 
@@ -152,7 +161,7 @@ class ExecRun:
             ran = execs[name]
             if record["status"] in DONE:
                 good += 1
-                if ran != 1 or record["stdout"] != "hello\n":
+                if ran != 1 or not is_whole(record):
                     problems.append("%s ran %d times: %s" % (name, ran, line))
             elif not (record.get("error") or record.get("timed_out")):
                 problems.append("no reason: " + line)

@@ -3,6 +3,7 @@
  * while memory is refused. */
 #include "faults.h"
 
+#include <errno.h>
 #include <execinfo.h>
 #include <fcntl.h>
 #include <pwd.h>
@@ -12,9 +13,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-#pragma weak __sanitizer_print_stack_trace
-void __sanitizer_print_stack_trace(void);
 
 #define DEPTH 10	 /* return addresses that make a place */
 #define PLACES (1u << 16) /* more are not told apart */
@@ -29,8 +27,7 @@ static atomic_long counts[FAULT_COUNT];
 static int chosen = -1;
 static long from, times;
 static int chosen_error;
-static bool show;
-static char calls_path[512];
+static char show_path[512], calls_path[512];
 
 static _Atomic uint64_t places[PLACES];
 static atomic_int nfirst;
@@ -54,8 +51,7 @@ __attribute__((constructor(101))) static void read_environment(void)
 
 	/* glibc does not look whether it has memory for what it keeps of nsswitch.conf: before the first fault. */
 	getpwuid(getuid());
-	take("TORTURE_SHOW", text, sizeof(text));
-	show = *text != '\0';
+	take("TORTURE_SHOW", show_path, sizeof(show_path));
 	take("TORTURE_CALLS", calls_path, sizeof(calls_path));
 	take("TORTURE_FAULT", text, sizeof(text));
 	colon = strchr(text, ':');
@@ -109,14 +105,17 @@ static void note_place(enum fault_function f, long n)
 static void show_call(enum fault_function f, long n)
 {
 	void *stack[32];
+	int fd, error = errno;
 
 	busy = true;
-	fprintf(stderr, "torture: %s, call %ld fails\n", names[f], n);
-	if (__sanitizer_print_stack_trace)
-		__sanitizer_print_stack_trace();
-	else
-		backtrace_symbols_fd(stack, backtrace(stack, 32), 2);
+	fd = open(show_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+	if (fd >= 0) {
+		dprintf(fd, "%s, call %ld\n", names[f], n);
+		backtrace_symbols_fd(stack, backtrace(stack, 32), fd);
+		close(fd);
+	}
 	busy = false;
+	errno = error;
 }
 
 bool fault_watched(enum fault_function f)
@@ -135,7 +134,7 @@ bool fault_due(enum fault_function f, int *error)
 		note_place(f, n);
 	if ((int)f != chosen || n < from || n >= from + times)
 		return false;
-	if (show)
+	if (*show_path)
 		show_call(f, n);
 	*error = chosen_error;
 	return true;

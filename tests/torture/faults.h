@@ -8,7 +8,7 @@
  *                                      its own (negative) code, 0 for "only one byte goes".
  *   TORTURE_CALLS=FILE                 at the end of the program a line `NAME COUNT` per function, and a
  *                                      line `NAME @N` for each call that came from a new place.
- *   TORTURE_SHOW=1                     prints the stack of each call that is made to fail. */
+ *   TORTURE_SHOW=FILE                  the stack of each call that is made to fail, addresses only. */
 #ifndef TORTURE_FAULTS_H
 #define TORTURE_FAULTS_H
 

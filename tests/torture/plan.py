@@ -7,11 +7,12 @@ import itertools
 FIRST = 300  # each of the first calls of a function
 STEP = 97    # and then each 97th
 
-MANY = 50    # "again" and "one byte" for so many calls in a row
+MANY = 50    # "one byte" and the like for so many calls in a row
+AGAIN = 5    # "again": where edges are waited for, each of these holds a host up to its time limit
 SHORT = 0
 
 # What can become of a call: (error, how often). 0: only one byte goes. Each n takes the next one.
-BYTES = [(errno.ECONNRESET, 1), (errno.EAGAIN, MANY), (SHORT, MANY), (errno.EINTR, 1)]
+BYTES = [(errno.ECONNRESET, 1), (errno.EAGAIN, AGAIN), (SHORT, MANY), (errno.EINTR, 1)]
 ERRORS = {
     "memory": [(errno.ENOMEM, 1), (errno.ENOMEM, 1), (errno.ENOMEM, 2), (errno.ENOMEM, 20)],
     "openssl_memory": [(errno.ENOMEM, 1), (errno.ENOMEM, 2), (errno.ENOMEM, 20)],
