@@ -380,9 +380,10 @@ static void on_appended(void *arg, const struct redisReply *reply, const struct 
 	sink_unref(s);
 }
 
+/* Of entries that wait: there are some. */
 static bool make_batch(struct sink *s)
 {
-	struct batch *batch = s->waiting ? calloc(1, sizeof(*batch)) : NULL;
+	struct batch *batch = calloc(1, sizeof(*batch));
 	size_t bytes = 0;
 
 	if (!batch)
@@ -440,8 +441,8 @@ static void pump_batches(struct sink *s)
 		pump_later(s);
 		return;
 	}
-	while (s->under_way < UNDER_WAY_MAX && (s->unsent || (is_due(s) && make_batch(s)))) {
-		if (send_batch(s, s->unsent)) {
+	while (s->under_way < UNDER_WAY_MAX && (s->unsent || (s->waiting && is_due(s)))) {
+		if ((!s->unsent && !make_batch(s)) || send_batch(s, s->unsent)) {
 			pump_later(s);
 			return;
 		}

@@ -144,6 +144,8 @@ local function run_owned(self, slice)
       ok, err = run_targets(self, slice, job)
     end
   end
+  -- Its hosts must have records: handed back, it may fare better.
+  if not ok and err.code == "memory" then error(err.message, 0) end
   finish(self, slice, ok, err)
 end
 
