@@ -76,8 +76,9 @@ static void run_deferred(evutil_socket_t fd, short what, void *arg)
 		d->run(d);
 	}
 	loop->running = false;
-	if (loop->first)
-		event_add(loop->turn, &now);
+	/* The next turn; this one, when libevent has no memory for a timer. */
+	if (loop->first && event_add(loop->turn, &now))
+		event_active(loop->turn, EV_TIMEOUT, 0);
 }
 
 void loop_defer(struct loop *loop, struct deferred *d)
@@ -226,7 +227,9 @@ void timer_set(struct timer *t, int64_t ms)
 {
 	struct timeval tv = { ms > 0 ? ms / 1000 : 0, ms > 0 ? ms % 1000 * 1000 : 0 };
 
-	event_add(t->ev, &tv);
+	/* Without memory for it: early is better than never. */
+	if (event_add(t->ev, &tv))
+		event_active(t->ev, EV_TIMEOUT, 0);
 }
 
 void timer_stop(struct timer *t)

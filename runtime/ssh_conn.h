@@ -248,7 +248,9 @@ static inline void ssh_arm(struct event *ev, int64_t ms)
 {
 	const struct timeval tv = {ms / 1000, ms % 1000 * 1000};
 
-	event_add(ev, &tv);
+	/* Without memory for it: a limit that comes early is better than none. */
+	if (event_add(ev, &tv))
+		event_active(ev, EV_TIMEOUT, 0);
 }
 
 /* ---- ssh_conn.c ---- */
