@@ -19,8 +19,8 @@
 
 static void resume_reading(struct http_conn *c)
 {
-	if (c->paused)
-		bufferevent_enable(c->bev, EV_READ);
+	if (c->paused && bufferevent_enable(c->bev, EV_READ))
+		http_conn_drop_later(c, "out of memory");
 	c->paused = false;
 }
 
@@ -371,12 +371,14 @@ static void on_closed(evutil_socket_t fd, short what, void *arg)
 }
 
 /* So much waits that reading pauses; the end of the connection must then be told in another way.
- * The watermark alone will not do: while that much stays in the buffer, libevent calls on_read for
- * ever. */
+ * A watermark will not do: while that much stays in the buffer, libevent calls on_read for ever, and it
+ * crashes when it has no memory for one. */
 static void pause_reading(struct http_conn *c)
 {
 	struct event_base *base = loop_base(c->server->loop);
 
+	if (c->paused)
+		return;
 	c->paused = true;
 	bufferevent_disable(c->bev, EV_READ);
 	if (!c->closed)
@@ -422,9 +424,11 @@ void http_conn_advance(struct http_conn *c)
 	c->advancing = false;
 	if (c->state == CONN_LINGER)
 		http_wire_drop(c);
-	else if (c->state != CONN_READ && c->state != CONN_DEAD && http_wire_waiting(c) >= HTTP_READ_HIGH)
+	else if (c->state != CONN_DEAD && http_wire_waiting(c) >= HTTP_READ_HIGH)
 		pause_reading(c);
-	else if (c->state == CONN_READ && more)
+	else if (c->state == CONN_READ)
+		resume_reading(c);
+	if (c->state == CONN_READ && more)
 		loop_defer(c->server->loop, &c->again);
 	else if (c->state == CONN_READ && c->eof)
 		http_conn_close(c, "the client left");
@@ -566,10 +570,11 @@ bool http_conn_new(struct http_listener *l, int fd, const struct sockaddr *addr,
 	s->counts.connections++;
 	TAILQ_INSERT_TAIL(&s->conns, c, all);
 	bufferevent_setcb(c->bev, on_read, on_write, on_event, c);
-	bufferevent_setwatermark(c->bev, EV_READ, 0, HTTP_READ_HIGH);
-	bufferevent_enable(c->bev, EV_READ | EV_WRITE);
 	http_server_clock(c, CLOCK_HEADER);
-	return true;
+	if (!bufferevent_enable(c->bev, EV_READ | EV_WRITE))
+		return true;
+	http_conn_close(c, "out of memory");
+	return false;
 }
 
 /* ---- what the user asks about a request ---- */

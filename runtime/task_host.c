@@ -269,8 +269,11 @@ struct task_host *task_host_start(struct loop *loop, int program_fd,
 	if (fcntl(ends[0], F_SETFL, O_NONBLOCK) || watch(t, ends[0], err) ||
 	    spawn(t, program_fd, ends[1], err) || watch_exit(t, err))
 		goto fail;
+	if (bufferevent_enable(t->bev, EV_READ | EV_WRITE)) {
+		err_set(err, ERR_MEMORY, "no memory for a task's process");
+		goto fail;
+	}
 	close(ends[1]);
-	bufferevent_enable(t->bev, EV_READ | EV_WRITE);
 	return t;
 fail:
 	if (ends[1] >= 0)
