@@ -4,6 +4,8 @@
 
 #include <math.h>
 
+#include "buf.h"
+
 const luaL_Reg bind_modules[] = {
 	{ "exed.access", luaopen_exed_access },
 	{ "exed.config", luaopen_exed_config },
@@ -45,6 +47,31 @@ void bind_class(lua_State *L, const char *name, const luaL_Reg *methods, lua_CFu
 		lua_setfield(L, -2, "__close");
 	}
 	lua_pop(L, 1);
+}
+
+/* Copies the bytes at 1 into a Lua string; may raise for memory. */
+static int push_bytes(lua_State *L)
+{
+	const struct buf *b = lua_touserdata(L, 1);
+
+	lua_pushlstring(L, b->data ? b->data : "", b->len);
+	return 1;
+}
+
+void bind_push_buf(lua_State *L, struct buf *b)
+{
+	int status = LUA_ERRMEM;
+
+	if (!b->failed) {
+		lua_pushcfunction(L, push_bytes);
+		lua_pushlightuserdata(L, b);
+		status = lua_pcall(L, 1, 1, 0);
+	} else {
+		lua_pushliteral(L, "not enough memory");
+	}
+	buf_deinit(b);
+	if (status != LUA_OK)
+		lua_error(L);
 }
 
 int64_t bind_check_ms(lua_State *L, int arg, int64_t otherwise)

@@ -16,6 +16,10 @@ void bind_class(lua_State *L, const char *name, const luaL_Reg *methods, lua_CFu
 /* A time limit in seconds (may be a fraction) as milliseconds; `otherwise` when the argument is nil. */
 int64_t bind_check_ms(lua_State *L, int arg, int64_t otherwise);
 
+/* Pushes what is in b as a string and frees b, whatever happens; raises when memory is out. */
+struct buf;
+void bind_push_buf(lua_State *L, struct buf *b);
+
 /* sink.c: the sink at arg, borrowed; NULL when it is nil. */
 struct sink;
 struct sink *bind_sink_opt(lua_State *L, int arg);

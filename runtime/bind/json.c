@@ -40,31 +40,18 @@ static int l_decode_or_raise(lua_State *L)
 	return 1;
 }
 
-/* Copies the bytes into a Lua string; may raise for memory. */
-static int push_text(lua_State *L)
-{
-	const struct buf *b = lua_touserdata(L, 1);
-
-	lua_pushlstring(L, b->data, b->len);
-	return 1;
-}
-
 static int l_encode(lua_State *L)
 {
 	struct buf b = { 0 };
 	struct err err;
-	int status;
 
 	luaL_checkany(L, 1);
 	if (json_encode(L, 1, &b, &err)) {
 		buf_deinit(&b);
 		return luaL_error(L, "%s", err.message);
 	}
-	lua_pushcfunction(L, push_text);
-	lua_pushlightuserdata(L, &b);
-	status = lua_pcall(L, 1, 1, 0);
-	buf_deinit(&b);
-	return status == LUA_OK ? 1 : lua_error(L);
+	bind_push_buf(L, &b);
+	return 1;
 }
 
 static int l_array(lua_State *L)

@@ -36,32 +36,15 @@ static void put_own(struct buf *b, struct script *s)
 		   libssh2_version(0));
 }
 
-/* May raise for memory, so in a protected call. */
-static int push_text(lua_State *L)
-{
-	const struct buf *b = lua_touserdata(L, 1);
-
-	lua_pushlstring(L, b->data, b->len);
-	return 1;
-}
-
 static int l_text(lua_State *L)
 {
 	struct buf b = { 0 };
-	int status;
 
 	metrics_write(&b);
 	put_own(&b, script_of(L));
 	metrics_write_process(&b);
-	if (b.failed) {
-		buf_deinit(&b);
-		return luaL_error(L, "not enough memory");
-	}
-	lua_pushcfunction(L, push_text);
-	lua_pushlightuserdata(L, &b);
-	status = lua_pcall(L, 1, 1, 0);
-	buf_deinit(&b);
-	return status == LUA_OK ? 1 : lua_error(L);
+	bind_push_buf(L, &b);
+	return 1;
 }
 
 static int l_count(lua_State *L)

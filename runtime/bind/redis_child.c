@@ -165,15 +165,12 @@ static int l_url(lua_State *L)
 {
 	const struct redis_address *a = redis_child_address(check_child(L)->child);
 	struct buf b = { 0 };
-	const char *text;
 
 	buf_puts(&b, "unix://:");
 	put_encoded(&b, a->password ? a->password : "", "-_");
 	buf_putc(&b, '@');
 	put_encoded(&b, a->socket, "-_./");
-	text = buf_str(&b);
-	lua_pushstring(L, text ? text : "");
-	buf_deinit(&b);
+	bind_push_buf(L, &b);
 	return 1;
 }
 

@@ -18,32 +18,6 @@
 #include "seal.h"
 #include "ssh_quote.h"
 
-/* Copies the bytes at 1 into a Lua string; may raise for memory. */
-static int push_bytes(lua_State *L)
-{
-	const struct buf *b = lua_touserdata(L, 1);
-
-	lua_pushlstring(L, b->data ? b->data : "", b->len);
-	return 1;
-}
-
-/* Pushes what is in b as a string and frees b, whatever happens. */
-static void push_buf(lua_State *L, struct buf *b)
-{
-	int status = LUA_ERRMEM;
-
-	if (!b->failed) {
-		lua_pushcfunction(L, push_bytes);
-		lua_pushlightuserdata(L, b);
-		status = lua_pcall(L, 1, 1, 0);
-	} else {
-		lua_pushliteral(L, "not enough memory");
-	}
-	buf_deinit(b);
-	if (status != LUA_OK)
-		lua_error(L);
-}
-
 static int l_json(lua_State *L)
 {
 	size_t n;
@@ -51,7 +25,7 @@ static int l_json(lua_State *L)
 	struct buf b = { 0 };
 	bool whole = buf_json_text(&b, bytes, n);
 
-	push_buf(L, &b);
+	bind_push_buf(L, &b);
 	lua_pushboolean(L, whole);
 	return 2;
 }
@@ -63,7 +37,7 @@ static int l_base64(lua_State *L)
 	struct buf b = { 0 };
 
 	buf_base64(&b, bytes, n);
-	push_buf(L, &b);
+	bind_push_buf(L, &b);
 	return 1;
 }
 
@@ -99,7 +73,7 @@ static int l_escape(lua_State *L)
 	struct buf b = { 0 };
 
 	buf_escape(&b, bytes, n);
-	push_buf(L, &b);
+	bind_push_buf(L, &b);
 	return 1;
 }
 
@@ -123,7 +97,7 @@ static int l_quote(lua_State *L)
 		ssh_quote_word(&b, word);
 		lua_pop(L, 1);
 	}
-	push_buf(L, &b);
+	bind_push_buf(L, &b);
 	return 1;
 }
 
@@ -169,7 +143,7 @@ static int l_seal(lua_State *L)
 		buf_deinit(&b);
 		return luaL_error(L, "%s", err.message);
 	}
-	push_buf(L, &b);
+	bind_push_buf(L, &b);
 	return 1;
 }
 
@@ -187,7 +161,7 @@ static int l_unseal(lua_State *L)
 		lua_pushnil(L);
 		return 1;
 	}
-	push_buf(L, &b);
+	bind_push_buf(L, &b);
 	return 1;
 }
 
