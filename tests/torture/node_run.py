@@ -129,7 +129,7 @@ class NodeRun:
             node.jid = answer.body["jid"]
         elif answer.status == 404 and "cannot be read: not enough memory" in node.log():
             pass  # the inventory is read again in a second
-        elif answer.status not in (500, 503) or not answer.body:
+        elif answer.status not in (500, 503):
             problems.append("POST /execute: %d %s" % (answer.status, answer.body))
         return node.jid
 
@@ -147,7 +147,7 @@ class NodeRun:
 
         try:
             self.ask(node, ended, limit)
-            job = self.ask(node, whole, 10).body
+            job = self.ask(node, whole, START).body
         except AssertionError as e:
             return [str(e)]
         return self.judge_job(job)
@@ -189,8 +189,8 @@ class NodeRun:
     @staticmethod
     def terminate(node):
         """Ends it; returns its exit code. A signal may be lost: libevent's handler writes it to a pipe."""
-        node.child.popen.send_signal(signal.SIGTERM)
-        if node.extra_env.get("TORTURE_FAULT", "").startswith(("write:", "read:", "send:", "recv:")):
+        if node.extra_env.get("TORTURE_FAULT", "").startswith(("write:", "read:")):
+            node.child.popen.send_signal(signal.SIGTERM)
             try:
                 return node.child.popen.wait(3 * SLOW)
             except subprocess.TimeoutExpired:
