@@ -53,6 +53,15 @@ local function load_executor(self, name)
   return false, ("there is no executor %q"):format(name)
 end
 
+-- What the run has of the files that it sends: the first of a name counts.
+local function new_pins()
+  local pinned = {}
+  return function(key, sum)
+    pinned[key] = pinned[key] or sum
+    return pinned[key]
+  end
+end
+
 local function make_plan(self, effect)
   local name = self.executor or config.runner.executor
   local ok, wrong = load_executor(self, name)
@@ -72,8 +81,10 @@ local function make_plan(self, effect)
   filled.lines = self.show.part ~= nil and not made.quiet_record and not filled.facts
   request.apply(filled, args)
   local sent
-  sent, err = sending.attach(filled, made)
+  sent, err = sending.attach(filled, made, true)
   if not sent then return nil, err.message end
+  ok, wrong = enclosures.check(args, sent, self.enclosed)
+  if not ok then return nil, wrong end
   filled.hidden = effect.hidden
   return filled, made.repeatable, sent
 end
@@ -296,7 +307,7 @@ function alone.new(options)
     inventory = options.inventory, hosts = options.hosts, jid = options.jid,
     executor = options.executor, show = options.show or {}, executors = {},
     secrets = options.secrets or secrets.new(config.tasks.secrets, function() return {} end),
-    enclosed = { dirs = options.dirs or {} },
+    enclosed = { dirs = options.dirs or {}, pin = new_pins() },
     seen = {}, -- index -> the boot id that waits saw last
     tallies = {}, -- host and name -> times
     running = {}, -- effect -> what ends it

@@ -13,6 +13,7 @@ local sending = require "exed.sending"
 local store = require "exed.store"
 local targets = require "exed.targets"
 local tasks_run = require "exed.tasks.run"
+local quote = require("exed.text").quote
 local timer = require "exed.timer"
 
 local runner = {}
@@ -72,6 +73,19 @@ local function hosts_of(inventory, names)
   return hosts
 end
 
+-- Opens what the slice's hosts are sent. All slices send the same, whichever nodes run them.
+-- Returns nil, or an err.
+local function attach(self, slice, filled, made)
+  local sent, err = sending.attach(filled, made, true)
+  if not sent then return err end
+  if sent == true or not sent.sum then return nil end
+  local first
+  first, err = self.node.store:insist("pin", slice.jid, "file:source", sent.sum)
+  if not first then return err end
+  if first == sent.sum then return nil end
+  return { code = "failed", message = "what is sent has changed since this job first sent it" }
+end
+
 -- Everything of one slice up to its end in the store. Returns true, or nil, err.
 local function run_targets(self, slice, job)
   local names, marks, made, err
@@ -93,9 +107,13 @@ local function run_targets(self, slice, job)
     slice.name = job.request.args.role
   end
   local filled = plan.fill(self.node, job, slice, made)
-  local ready
-  ready, err = sending.attach(filled, made)
-  if not ready then return nil, err end
+  err = attach(self, slice, filled, made)
+  if err then
+    log.error("runner", "jid=%s slice=%d cannot run: %s", slice.jid, slice.k, err.message)
+    -- What a lost node had started is told as ever; what it had not come to is not sent.
+    slice.lack = err.message
+    filled.before = ("echo %s >&2\nexit 1\n"):format(quote { err.message })
+  end
   return targets.run(self.node, slice, filled, made.repeatable)
 end
 

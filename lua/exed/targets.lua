@@ -60,6 +60,7 @@ local function kind_of(work, host, mark, repeatable, fenced)
     return lost_kind_of(host, fenced)
   end
   if work.stop then return "skip" end
+  if work.lack then return "lacking", work.lack end
   if not host then return "gone" end
   if disabled then return "off", disabled end
   if work.ansible then
@@ -195,10 +196,11 @@ end
 
 -- Runs the work to its last record in the store. work: jid, k, epoch, effect (0 for an operation),
 -- names, indexes (or from, when they follow each other), marks (text, or nil when none was started
--- before), stop (why no more hosts may start, or nil), paused (none starts until run:pause(false)),
--- name (which its records bear, or nil). made: the plan, filled in. While it runs,
--- work.run is the fan-out, work.begun is true, work.lasts says that the next owner can go on with
--- it. Returns true, or nil, err (code "closed": the node ends).
+-- before), stop (why no more hosts may start, or nil), lack (why none can, or nil: then they are
+-- FAILED), paused (none starts until run:pause(false)), name (which its records bear, or nil).
+-- made: the plan, filled in. While it runs, work.run is the fan-out, work.begun is true, work.lasts
+-- says that the next owner can go on with it. Returns true, or nil, err (code "closed": the node
+-- ends).
 function targets.run(node, work, made, repeatable)
   work.ansible = made.ansible ~= nil
   local groups = sort_targets(node, work, repeatable, made)

@@ -82,9 +82,12 @@ return {
     end
     local one = fill "one"
     host:copy { src = "f", dest = dir .. "/f" }
-    host:execute { "sh", "-c", "echo new >" .. job.args.files .. "/f; echo new >" .. job.args.files .. "/t" }
+    host:copy { src = "d", dest = dir .. "/d" }
+    local same = host:copy({ src = "d", dest = dir .. "/d" }).status
+    host:execute { "sh", "-c", "cd " .. job.args.files .. " && echo new >f && echo new >t && chmod 700 d/sub/x" }
     local _, err = job:try(function() host:copy { src = "f", dest = dir .. "/f" } end)
-    return { one, fill "two", err.message, host:fetch({ src = dir .. "/f" }).content }
+    local _, wrong = job:try(function() host:copy { src = "d", dest = dir .. "/d" } end)
+    return { one, fill "two", err.message, host:fetch({ src = dir .. "/f" }).content, same, wrong.message }
   end,
 }""",
 }
@@ -376,6 +379,8 @@ class Tasks(unittest.TestCase):
         write(os.path.join(files, "once", "big"), os.urandom(1 << 20))
         write(os.path.join(files, "edited", "f"), b"old")
         write(os.path.join(files, "edited", "t"), b"old {{ n }}")
+        write(os.path.join(files, "edited", "d", "sub", "x"), b"x", 0o600)
+        write(os.path.join(files, "edited", "d", "a\n b"), b"x")
         write(os.path.join(cls.outside, "artifact"), b"artifact")
         cls.addClassCleanup(cls.exed.stop)
         cls.exed.start(limit=30)
@@ -453,9 +458,11 @@ class Tasks(unittest.TestCase):
         job = self.exed.wait_job(self.run_task(
             "edited", "web01", dir=target, files=os.path.join(self.modules, "tasks", "files", "edited")))
         self.assertEqual(job["error"], "")
-        one, two, said, now = job["value"]
-        self.assertEqual((one, two, now), ("old one", "old two", "old"))
-        self.assertIn("has changed since this job first sent it", said)
+        one, two, said, now, same, wrong = job["value"]
+        self.assertEqual((one, two, now, same), ("old one", "old two", "old", "OK"))
+        self.assertIn("edited/f' has changed since this job first sent it", said)
+        self.assertIn("edited/d' has changed since this job first sent it", wrong)
+        self.assertEqual(stat.S_IMODE(os.stat(os.path.join(target, "d", "sub", "x")).st_mode), 0o600)
 
     def test_executors_ansible_and_local_send_files_too(self):
         dest = self.exed.path("by")

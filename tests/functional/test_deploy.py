@@ -109,6 +109,25 @@ class Deploy(unittest.TestCase):
             self.assertEqual(answer.status, 400, (body, answer.body))
             self.assertIn(why, answer.body["message"])
 
+    def test_a_role_that_was_edited_is_not_sent_to_the_rest_of_a_job(self):
+        """A node dies while the first host runs it, and the next one finds another role."""
+        script = os.path.join(self.roles, "edited", "deploy.sh")
+        write(script, ONCE.replace("runs", "edits").replace("/go", "/on"))
+        first, *others = self.sshd.hosts
+        jid = self.post(role="edited", window=1).body["jid"]
+        wait_until(lambda: first.read("edits"), 20, "it runs")
+        self.exed.kill9()
+        write(script, "echo another >>$EXED_TEST_DIR/edits")
+        self.exed.start(limit=30)
+        write(os.path.join(first.dir, "on"), "")
+        job = self.exed.wait_job(jid)
+        self.assertEqual(job["state"], FAILURE)
+        self.assertEqual((job["return_data"][first.name][0]["status"], first.read("edits")), (CHANGED, "x\n"))
+        for host in others:
+            self.assertEqual(job["return_data"][host.name][0]["status"], FAILED)
+            self.assertIn("has changed since this job first sent it", job["return_data"][host.name][0]["error"])
+            self.assertEqual(host.read("edits"), "")
+
     def test_a_node_that_is_killed_finds_it_running_and_it_is_run_once(self):
         host = self.sshd.hosts[2]
         answer = self.post(targets=host.name, role="once")

@@ -98,7 +98,7 @@ local function make_plan(self, effect)
   filled.op = ("%s.%d"):format(self.slice.jid, effect.n)
   request.apply(filled, args)
   local sent
-  sent, err = sending.attach(filled, made)
+  sent, err = sending.attach(filled, made, true)
   if not sent then return nil, err.message end
   made, wrong = enclosures.check(args, sent, self.enclosed)
   if not made then return nil, wrong end

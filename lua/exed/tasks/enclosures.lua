@@ -8,7 +8,8 @@
 --     content. dirs: of tasks. pin(key, sha256) -> the checksum that the job has for it, or nil,
 --     err; keep(key, text) -> the text that the job has for it, or nil, err. Both may be left out.
 --   enclosures.check(args, sent, options) -> true | nil, message
---     Of what was opened: a file that has changed since the job first sent it is an error.
+--     Of what was opened, with sums: a file or directory that has changed since the job first
+--     sent it is an error.
 --   enclosures.render(text, vars) -> text | nil, message
 
 local config = require "exed.config"
@@ -112,13 +113,12 @@ function enclosures.prepare(args, options)
   return copy
 end
 
--- args: as prepare returned them. A directory's archive is not the same twice, so it has no
--- checksum that could be kept.
+-- args: as prepare returned them.
 function enclosures.check(args, sent, options)
-  if not args.key or not options.pin or sent == true or sent.tree then return true end
-  local first, err = options.pin(args.key, sent.sha256)
+  if not args.key or not options.pin or sent == true then return true end
+  local first, err = options.pin(args.key, sent.sum)
   if not first then return nil, err.message end
-  if first ~= sent.sha256 then
+  if first ~= sent.sum then
     return nil, ("%s has changed since this job first sent it"):format(words.show(args.key))
   end
   return true
