@@ -68,7 +68,7 @@ static void refuse_reached(struct fanout *f)
 /* Asks for all that were reached in this turn, in calls of a bounded size and of one kind. */
 static void flush_marks(struct fanout *f)
 {
-	unsigned indexes[MARK_BATCH];
+	struct fanout_mark marks[MARK_BATCH];
 	struct host_run *run = f->reached;
 
 	if (f->abandoned)
@@ -85,9 +85,9 @@ static void flush_marks(struct fanout *f)
 
 		for (; run && n < MARK_BATCH && run->again == again; run = run->next_marking) {
 			run->lapses = atomic_load(&f->all->lapses);
-			indexes[n++] = run->index;
+			marks[n++] = (struct fanout_mark){ run->index, run->effect };
 		}
-		f->sink->mark(f->sink_arg, indexes, n, again);
+		f->sink->mark(f->sink_arg, marks, n, again);
 	}
 }
 
@@ -146,7 +146,7 @@ static void flush(struct deferred *d)
 	else if (list)
 		f->sink->append(f->sink_arg, list);
 	else if (!f->running && !f->untaken && !f->marking && !f->nlater &&
-		 (f->next == f->ntargets || f->abandoned || f->draining))
+		 ((f->next == f->ntargets && !f->open) || f->abandoned || f->draining))
 		end_fanout(f);
 }
 
@@ -164,7 +164,7 @@ void fanout_taken(struct fanout *f, struct entry *list)
 		metric_add(METRIC_SINK_BYTES, -(int64_t)list->len);
 		if (list->kind == ENTRY_PART)
 			host_run_part_taken(list);
-		else
+		else if (f->abandoned || !f->ops || !f->ops->taken || !f->ops->taken(f->arg, list))
 			entry_free(list);
 		list = next;
 	}
@@ -200,6 +200,7 @@ void fanout_marked(struct fanout *f, size_t n, bool ok)
 
 void fanout_run_parts(struct host_run *run, struct entry *part)
 {
+	part->effect = run->effect;
 	fanout_queue(run->fanout, part);
 }
 
@@ -236,8 +237,10 @@ void fanout_run_finished(struct host_run *run)
 		fanout_wait_again(run);
 	else if (!run->refused)
 		complete(run);
-	for (struct entry *e = run->last; e; e = e->next)
+	for (struct entry *e = run->last; e; e = e->next) {
+		e->effect = run->effect;
 		e->run = e->kind == ENTRY_PART ? host_run_ref(run) : NULL;
+	}
 	fanout_queue(f, run->last);
 	fanouts_update(f);
 	fanouts_admit(f->all);
@@ -348,11 +351,10 @@ struct fanout *fanout_start(struct fanouts *fs, const struct fanout_plan *plan,
 		goto fail;
 	f->all = fs;
 	f->ntargets = ntargets;
-	for (size_t i = 0; i < ntargets; i++) {
-		f->targets[i].index = targets[i].index;
-		if (targets[i].host)
-			f->targets[i].host = ssh_host_ref(targets[i].host);
-	}
+	f->room = ntargets + 1;
+	f->open = plan->open;
+	for (size_t i = 0; i < ntargets; i++)
+		fanout_wait_set(&f->targets[i], &targets[i]);
 	f->runs_last = &f->runs;
 	f->reached_last = &f->reached;
 	f->marking_last = &f->marking;

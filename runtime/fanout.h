@@ -43,13 +43,15 @@ void fanouts_permit(struct fanouts *fs, int64_t until_ms);
 
 /* ---- where entries go ---- */
 
+struct fanout_mark { unsigned index, effect; }; /* of the target */
+
 /* What takes a fan-out's entries; made by sink.c or a binding. It answers on the loop thread by the
  * fanout_x functions below, later than the call. */
 struct sink_ops {
 	/* Set the started bits of these targets; then fanout_marked. Answers keep the order of the
 	 * calls. again: they are set, and it is only to be made sure that they are still ours.
 	 * NULL: nothing is marked. */
-	void (*mark)(void *sink, const unsigned *indexes, size_t n, bool again);
+	void (*mark)(void *sink, const struct fanout_mark *marks, size_t n, bool again);
 	/* Takes a list of entries (by next); then fanout_taken with the same list. */
 	void (*append)(void *sink, struct entry *list);
 };
@@ -96,8 +98,10 @@ struct fanout_plan { /* copied by fanout_start */
 	int64_t settle_ms;       /* the same for ops of this fan-out whose end was not seen: so long from
 				  * then on. Fenced ones are joined again; of others the host is asked
 				  * once what is left, and again while there is something. 0: never */
-	const char *op_id;      /* "jid.n": EXED_OP is this, the index and the try */
+	const char *op_id;      /* "jid.n": EXED_OP is this, the index and the try; "jid" when `open` is set */
 	unsigned try;
+	bool open;              /* targets are added later (fanout_add), each with its effect, which is the n
+				 * of its op id; it does not end before fanout_close */
 	bool fence;             /* the command starts once on a host, whoever asks: fence.h. A run with
 				 * settle_until_ms then joins or tells what was started before */
 	const char *forbid;     /* with settle_until_ms: decided not to run: hosts where a fence says that it
@@ -114,6 +118,7 @@ struct fanout_plan { /* copied by fanout_start */
 
 struct fanout_target {
 	unsigned index;        /* in the job */
+	unsigned effect;       /* with plan.open: > 0, at most 2^31 - 1 */
 	struct ssh_host *host; /* a reference is taken */
 	struct host_own *own;  /* what it has of its own, which is taken, also by a start that fails; or NULL */
 };
@@ -122,6 +127,9 @@ struct fanout_ops {
 	/* Every target has its record (but for `unstarted` ones after fanout_drain), and the sink has
 	 * taken all. The fan-out is freed after. */
 	void (*end)(void *arg, size_t unstarted);
+	/* The sink has taken this record, unless the fan-out was abandoned. True: the caller keeps it, and
+	 * frees it. May be NULL. */
+	bool (*taken)(void *arg, struct entry *record);
 };
 
 /* Starts it; hosts begin at the end of this turn. All data is copied; rules' verdicts too. */
@@ -129,6 +137,11 @@ struct fanout *fanout_start(struct fanouts *fs, const struct fanout_plan *plan,
 			    const struct ssh_settings *ssh, const struct fanout_target *targets,
 			    size_t ntargets, const struct sink_ops *sink, void *sink_arg,
 			    const struct fanout_ops *ops, void *arg, struct err *err);
+/* One target more, without `own`, for a fan-out that is open. -ERR_CLOSED: it was cancelled, drained,
+ * abandoned or closed. */
+int fanout_add(struct fanout *f, const struct fanout_target *target, struct err *err);
+/* None will be added any more. */
+void fanout_close(struct fanout *f);
 /* Running hosts are killed (records: FAILED, cancelled), the others get SKIPPED with the reason. What was
  * started before, by a lost node or here, is settled as plan.forbid says. */
 void fanout_cancel(struct fanout *f, const char *reason);

@@ -42,7 +42,8 @@ struct target_more {
 /* A target that waits to be started, or to be asked about again. There may be many: keep it small. */
 struct target {
 	unsigned index;
-	bool started; /* its op was, here */
+	unsigned effect : 31;
+	bool started : 1; /* its op was, here */
 	struct ssh_host *host;
 	struct target_more *more; /* NULL: nothing */
 };
@@ -62,6 +63,7 @@ struct fanout {
 	struct host_run_plan run_plan;
 	struct target *targets;
 	size_t ntargets, next; /* targets[next..] wait */
+	size_t room;           /* targets that there is memory for */
 	size_t nlater;         /* targets[..nlater] are to be asked again when the timer says so */
 	struct timer later;
 	struct host_run *runs, **runs_last;
@@ -80,6 +82,7 @@ struct fanout {
 	bool skipped; /* by the cancel: what waits now was started before, and is settled */
 	bool refused;
 	bool abandoned, draining, paused;
+	bool open; /* targets may be added */
 	int unrun_status; /* of hosts that a cancel kept from starting */
 };
 
@@ -95,6 +98,8 @@ void fanouts_admit(struct fanouts *fs); /* at the end of this turn */
 
 /* Whether the target is not to be skipped: it may run, or have run. */
 bool fanout_wait_is_started(const struct fanout *f, const struct target *t);
+/* Puts a target of the caller's into its place, which is free. */
+void fanout_wait_set(struct target *to, const struct fanout_target *from);
 /* Starts the next one. False: no memory. */
 bool fanout_wait_start(struct fanout *f);
 /* The cancel's SKIPPED records, some of them; what was started before is kept, to be settled. */

@@ -44,6 +44,56 @@ static void more_free(struct target *t)
 	t->more = NULL;
 }
 
+void fanout_wait_set(struct target *to, const struct fanout_target *from)
+{
+	to->index = from->index;
+	to->effect = from->effect;
+	to->host = from->host ? ssh_host_ref(from->host) : NULL;
+}
+
+/* Room for one target more. Places of those that have started are used again, but for one for each that
+ * runs: it may have to come back. */
+static bool make_room(struct fanout *f)
+{
+	size_t keep = f->nlater + f->running, more = f->room * 2;
+	struct target *targets;
+
+	if (f->ntargets < f->room)
+		return true;
+	if (f->next > keep + f->room / 2) {
+		memmove(&f->targets[keep], &f->targets[f->next],
+			(f->ntargets - f->next) * sizeof(*f->targets));
+		f->ntargets -= f->next - keep;
+		f->next = keep;
+		return true;
+	}
+	targets = realloc(f->targets, more * sizeof(*targets));
+	if (!targets)
+		return false;
+	f->targets = targets;
+	f->room = more;
+	return true;
+}
+
+int fanout_add(struct fanout *f, const struct fanout_target *target, struct err *err)
+{
+	if (!f->open || f->cancel || f->abandoned || f->draining)
+		return err_set(err, ERR_CLOSED, "the fan-out takes no more targets");
+	if (!make_room(f))
+		return err_set(err, ERR_MEMORY, "no memory for a target more");
+	f->targets[f->ntargets] = (struct target){ 0 };
+	fanout_wait_set(&f->targets[f->ntargets++], target);
+	fanouts_update(f);
+	fanouts_admit(f->all);
+	return 0;
+}
+
+void fanout_close(struct fanout *f)
+{
+	f->open = false;
+	fanout_flush_soon(f);
+}
+
 bool fanout_wait_start(struct fanout *f)
 {
 	struct host_run *run = calloc(1, sizeof(*run));
@@ -60,6 +110,7 @@ bool fanout_wait_start(struct fanout *f)
 	run->refs = 1;
 	run->fanout = f;
 	run->index = t->index;
+	run->effect = t->effect;
 	run->host = t->host;
 	run->again = fanout_wait_is_started(f, t);
 	run->settle_until_ms = f->plan.settle_until_ms;
@@ -102,7 +153,8 @@ static bool target_again(struct target *t, struct host_run *run)
 		run->own = NULL;
 		run->left = NULL;
 	}
-	*t = (struct target){ run->index, started, run->host ? ssh_host_ref(run->host) : NULL, more };
+	*t = (struct target){ run->index, run->effect, started,
+			      run->host ? ssh_host_ref(run->host) : NULL, more };
 	return true;
 }
 
@@ -162,6 +214,7 @@ void fanout_wait_skip(struct fanout *f)
 		e = fanout_unrun_record(f, t->index, f->cancel);
 		if (!e)
 			break;
+		e->effect = t->effect;
 		ssh_host_unref(t->host);
 		more_free(t);
 		t->host = NULL;

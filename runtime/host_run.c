@@ -422,7 +422,10 @@ static void run_started(struct io *io, struct work *w)
 	const struct fanout_plan *plan = fanout_run_plan(run)->plan;
 
 	record_init(&run->record, &plan->rules, run->index);
-	if (plan->op_id)
+	if (plan->op_id && run->effect)
+		snprintf(run->op_id, sizeof(run->op_id), "%s.%u.%u.%u", plan->op_id, run->effect,
+			 run->index, plan->try);
+	else if (plan->op_id)
 		snprintf(run->op_id, sizeof(run->op_id), "%s.%u.%u", plan->op_id, run->index,
 			 plan->try);
 	if (plan->rules.look)

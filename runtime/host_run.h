@@ -22,7 +22,7 @@ struct host_run {
 	struct fanout *fanout;
 	struct io *io; /* NULL: local, everything happens on the loop thread */
 	struct ssh_host *host;
-	unsigned index;
+	unsigned index, effect;
 	uint64_t lapses; /* of permission, when its started bit was asked for */
 	bool again;      /* its op was started before, by a lost node or by an earlier run of ours */
 

@@ -39,6 +39,7 @@ struct entry {
 	void *run;          /* fanout.c's */
 	enum entry_kind kind;
 	unsigned index;     /* of the target in its job */
+	unsigned effect;    /* fanout.c's: of a target that was added, else 0 */
 	int status;         /* record: enum record_status */
 	bool away;          /* record, STATUS_UNREACHABLE: nothing answers there, as against a host that is
 			     * there and does not let us in, or a way to it that is not known */

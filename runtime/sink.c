@@ -47,7 +47,7 @@ struct sink {
 	char *head; /* how its records begin, in place of their brace; "" when they bear no name */
 	size_t head_len;
 	int64_t k, epoch, effect, job_output;
-	bool marks;
+	bool marks, open;
 	struct batch *first, **last; /* not acknowledged, oldest first */
 	struct batch *unsent;        /* the first of them that is to be sent */
 	struct entry *waiting, **waiting_last; /* not in a batch yet */
@@ -69,7 +69,7 @@ struct mark_call {
 	bool sent, done, ok;
 	bool again; /* set already: only whether the slice is ours is asked */
 	struct sink *sink;
-	unsigned indexes[];
+	struct fanout_mark marks[];
 };
 
 static void pump(struct deferred *d);
@@ -121,6 +121,7 @@ struct sink *sink_new(struct loop *loop, struct redis *redis, const struct sink_
 	s->effect = slice->effect;
 	s->job_output = slice->job_output;
 	s->marks = slice->marks;
+	s->open = slice->open;
 	s->unnumbered = slice->unnumbered;
 	s->last = &s->first;
 	s->waiting_last = &s->waiting;
@@ -284,6 +285,8 @@ static void put_entry(const struct sink *s, struct buf *b, const struct entry *e
 	char head[64] = "";
 	int n = 0;
 
+	if (s->open)
+		put_number(b, e->effect);
 	put_number(b, e->index);
 	if (e->kind == ENTRY_PART) {
 		put_arg(b, "part", 4);
@@ -319,7 +322,8 @@ static int send_batch(struct sink *s, struct batch *batch)
 
 	if (!call)
 		return -ERR_MEMORY;
-	b = put_head(s, "exed_1_append", 2 + 5 * batch->n);
+	b = put_head(s, s->open ? "exed_1_append_ops" : "exed_1_append",
+		     2 + (s->open ? 6 : 5) * batch->n);
 	put_number(b, s->effect);
 	put_number(b, (int64_t)batch->seq);
 	for (const struct entry *e = batch->entries; e; e = e->next)
@@ -478,13 +482,16 @@ static void on_marked(void *arg, const struct redisReply *reply, const struct er
 
 static int send_mark(struct sink *s, struct mark_call *m)
 {
-	struct buf *b = put_head(s, m->again ? "exed_1_hold" : "exed_1_mark",
-				 m->again ? 0 : 1 + m->n);
+	const char *function = m->again ? "exed_1_hold" : s->open ? "exed_1_mark_ops" : "exed_1_mark";
+	struct buf *b = put_head(s, function, m->again ? 0 : s->open ? 2 * m->n : 1 + m->n);
 
-	if (!m->again)
+	if (!m->again && !s->open)
 		put_number(b, s->effect);
-	for (size_t i = 0; i < m->n && !m->again; i++)
-		put_number(b, m->indexes[i]);
+	for (size_t i = 0; i < m->n && !m->again; i++) {
+		if (s->open)
+			put_number(b, m->marks[i].effect);
+		put_number(b, m->marks[i].index);
+	}
 	if (redis_raw(s->redis, b, on_marked, m, 0, NULL))
 		return -ERR_AWAY;
 	m->sent = true;
@@ -533,7 +540,7 @@ static void mark_failed(struct sink *s, size_t n)
 	fanout_marked(s->fanout, n, false);
 }
 
-static void sink_mark(void *arg, const unsigned *indexes, size_t n, bool again)
+static void sink_mark(void *arg, const struct fanout_mark *marks, size_t n, bool again)
 {
 	struct sink *s = arg;
 	struct mark_call **at = &s->marks_first, *last = NULL, *m;
@@ -545,14 +552,14 @@ static void sink_mark(void *arg, const unsigned *indexes, size_t n, bool again)
 		at = &(*at)->next;
 	last = *at;
 	have = last ? last->n : 0;
-	m = realloc(last, sizeof(*m) + (have + n) * sizeof(*indexes));
+	m = realloc(last, sizeof(*m) + (have + n) * sizeof(*marks));
 	if (!m) {
 		mark_failed(s, n);
 		return;
 	}
 	if (!last)
 		*m = (struct mark_call){ .again = again, .sink = s };
-	memcpy(m->indexes + have, indexes, n * sizeof(*indexes));
+	memcpy(m->marks + have, marks, n * sizeof(*marks));
 	m->n = have + n;
 	*at = m;
 	pump_soon(s);

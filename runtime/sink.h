@@ -18,6 +18,8 @@ struct sink_slice { /* strings are copied */
 	const char *jid;
 	int64_t k, epoch;
 	int64_t effect;      /* 0: a plain operation */
+	bool open;           /* each target has its own effect; this one is the first, by which calls are
+			      * numbered */
 	int64_t job_output;  /* bytes of output of a job; over it outputs keep their first 4 KiB */
 	const char *name;    /* of the step, which its records bear; NULL: none */
 	bool marks;          /* started bits are needed: the operation is not safe to repeat */

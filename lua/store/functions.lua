@@ -36,10 +36,13 @@
 -- marks         jid k n [from to] -> {from, to, text}: a character for each target: 0 not started,
 --               1 started without a record, 2 done
 -- mark          jid k epoch n index... -> 1
+-- mark_ops      jid k epoch (n index)... -> 1: as mark, for effects that have one target each
 -- hold          jid k epoch -> why the job was stopped, or '': the slice is the caller's, and what
 --               was started of it may be settled by it
 -- append        jid k epoch n seq (index kind status bytes entry)... -> {added, last id, output
 --               bytes of the job, stop, tight}
+-- append_ops    jid k epoch first seq (n index kind status bytes entry)... -> as append, for
+--               effects with one target each; first: the effect by which these calls are numbered
 -- slice_end     jid k epoch now -> {slices left, result, more [, 1]}; 1: this call ended the job
 -- finish        jid k epoch now result error [value] -> {0, result, more [, 1]}: ends the job as
 --               its owner says
@@ -100,7 +103,7 @@
 -- nothing yet), GAP last (append with a number too high), INVALID why.
 
 local MAX_PINS = 10000 -- fields of a job's hash, files that its task sends among them
-local REVISION = 17 -- raised with every change: a node loads its file over an older one
+local REVISION = 18 -- raised with every change: a node loads its file over an older one
 local HOSTS = 2000 -- hosts that one call may walk
 local CHUNK = 500 -- names in a chunk of targets
 local BATCH = 100 -- slices in one answer
@@ -113,6 +116,8 @@ local TIGHT_LOOK = 16384 -- bytes of output in a call that are worth a look at t
 -- Redis keeps up to 512 short fields as one text, in which each new one is looked for from its
 -- start: 14 us a lease. One value this long makes it a table; so few hosts are not worth it.
 local WIDE, NARROW = ('-'):rep(100), 64
+local MAX_EFFECT = 1048576 -- number of an effect that has one target
+local OPS = 'ops' -- in place of a number of an effect: bits of effects with one target each
 local ROWS = 2 ^ 34 -- rows of a target; with it an index of 2^19 targets is exact as a score
 local PRIORITY = 1e12 -- one step of priority, in hosts of virtual time
 
@@ -404,18 +409,20 @@ local function note_row(jid, n, kind, index, id, entry)
   redis.call('ZADD', key, score, n .. ' ' .. letter .. ' ' .. whole_text(id))
 end
 
--- Adds the entries (flat from list[first] on: index, kind, status, bytes, entry) to the job's
--- results with the next dense ids, sets done bits and brings the counts up to date. Records that
--- are done already are left out. Two fields in the stream, not five: that is a tenth of the cost.
+-- Adds the entries (flat from list[first] on: index, kind, status, bytes, entry; each after its
+-- effect when n is OPS) to the job's results with the next dense ids, sets done bits and brings the
+-- counts up to date. Records that are done already are left out. Two fields in the stream, not
+-- five: that is a tenth of the cost.
 local function write_entries(jid, n, list, first, totals)
-  local indexes, kinds = {}, {}
-  for i = first, #list, 5 do
-    if list[i + 1] == 'record' then indexes[#indexes + 1] = list[i] end
+  local each = n == OPS and 1 or 0
+  local bits, kinds = {}, {}
+  for i = first + each, #list, 5 + each do
+    if list[i + 1] == 'record' then bits[#bits + 1] = list[i - each] end
   end
-  local old = #indexes > 0 and set_bits(bits_key(jid, n, 'done'), indexes) or indexes
+  local old = #bits > 0 and set_bits(bits_key(jid, n, 'done'), bits) or bits
   local results, last, bytes, added, seen = job_key(jid) .. ':results', totals.last, 0, 0, 0
-  for i = first, #list, 5 do
-    local kind = list[i + 1]
+  for i = first + each, #list, 5 + each do
+    local kind, effect = list[i + 1], each == 1 and list[i - 1] or n
     local is_record, fresh = kind == 'record', true
     if is_record then
       seen = seen + 1
@@ -423,12 +430,12 @@ local function write_entries(jid, n, list, first, totals)
     end
     if fresh then
       last, added, bytes = last + 1, added + 1, bytes + (tonumber(list[i + 3]) or 0)
-      local head = list[i] .. ' ' .. list[i + 1] .. ' ' .. n .. ' ' .. list[i + 2]
+      local head = list[i] .. ' ' .. list[i + 1] .. ' ' .. effect .. ' ' .. list[i + 2]
       redis.call('XADD', results, last .. '-0', 'h', head, 'e', list[i + 4])
       if kind == 'part' or kind == 'lines' then
-        note_part(jid, n, list[i], last, list[i + 4])
+        note_part(jid, effect, list[i], last, list[i + 4])
       elseif totals.is_task or n ~= '0' then
-        note_row(jid, n, kind, list[i], last, list[i + 4])
+        note_row(jid, effect, kind, list[i], last, list[i + 4])
       end
       if is_record and n == '0' then kinds[list[i + 2]] = (kinds[list[i + 2]] or 0) + 1 end
     end
@@ -940,11 +947,38 @@ local function marks(_, args)
   if to - from > HOSTS then return fail('INVALID more than 2,000 hosts') end
   local started = get_bits(bits_key(jid, n, 'started'), from, to)
   local done = get_bits(bits_key(jid, n, 'done'), from, to)
+  -- Of an effect with one target its number may say it: then of all that is asked for here.
+  local begun, over = '0', false
+  if n ~= '0' and tonumber(n) <= MAX_EFFECT then
+    begun = redis.call('GETBIT', bits_key(jid, OPS, 'started'), n) == 1 and '1' or '0'
+    over = redis.call('GETBIT', bits_key(jid, OPS, 'done'), n) == 1
+  end
   local text = {}
   for index = from, to - 1 do
-    text[#text + 1] = done[index] and '2' or started[index] and '1' or '0'
+    text[#text + 1] = (over or done[index]) and '2' or started[index] and '1' or begun
   end
   return { from, to, table.concat(text) }
+end
+
+local function mark_ops(_, args)
+  local jid, k, epoch = unpack(args, 1, 3)
+  local slice, refused = slice_own(jid, k, epoch)
+  if not slice then return refused end
+  if #args % 2 == 0 or #args > 2 * HOSTS + 3 then return fail('INVALID arguments') end
+  local effects = {}
+  for i = 4, #args, 2 do
+    local n, index = count(args[i]), count(args[i + 1])
+    if not n or n == 0 or n > MAX_EFFECT then return fail('INVALID effect ' .. args[i]) end
+    if not index or index < slice.from or index >= slice.to then
+      return fail('INVALID index ' .. args[i + 1])
+    end
+    effects[#effects + 1] = args[i]
+  end
+  if slice.state ~= 'taken' or redis.call('HGET', job_key(jid), 'state') ~= 'running' then
+    return fail('ENDED slice ' .. jid .. ':' .. k)
+  end
+  if #effects > 0 then set_bits(bits_key(jid, OPS, 'started'), effects) end
+  return 1
 end
 
 local function mark(_, args)
@@ -984,10 +1018,15 @@ end
 
 local KINDS = { record = true, part = true, lines = true, announce = true, outcome = true }
 
--- nil, or what is wrong with append's rows.
-local function check_entries(list, first, slice)
-  if (#list - first + 1) % 5 ~= 0 or #list > HOSTS * 5 then return 'number of arguments' end
-  for i = first, #list, 5 do
+-- nil, or what is wrong with append's rows; each: 1 when they begin with an effect.
+local function check_entries(list, first, slice, each)
+  local width = 5 + (each or 0)
+  if (#list - first + 1) % width ~= 0 or #list > HOSTS * width then return 'number of arguments' end
+  for i = first, each and #list or 0, width do
+    local n = count(list[i])
+    if not n or n == 0 or n > MAX_EFFECT then return 'effect ' .. list[i] end
+  end
+  for i = first + (each or 0), #list, width do
     local index = count(list[i])
     if not index or index < slice.from or index >= slice.to then return 'index ' .. list[i] end
     if not KINDS[list[i + 1]] then return 'kind ' .. list[i + 1] end
@@ -1003,13 +1042,17 @@ local function effect_seq(jid, k, epoch, field)
   return in_epoch == epoch and tonumber(seq) or 0
 end
 
-local function append(_, args)
+-- ops: each row begins with its effect, and n is only what the calls are numbered by.
+local function append_rows(args, ops)
   local jid, k, epoch, n, seq = unpack(args, 1, 5)
   local slice, refused = slice_own(jid, k, epoch)
   if not slice then return refused end
   seq = count(seq)
-  if not count(n) or not seq then return fail('INVALID arguments') end
-  if n ~= '0' then slice.seq = effect_seq(jid, k, epoch, 'seq:' .. n) end
+  if not count(n) or not seq or ops and (n == '0' or seq == 0) then
+    return fail('INVALID arguments')
+  end
+  local field = (ops and 'ops:' or 'seq:') .. n
+  if n ~= '0' then slice.seq = effect_seq(jid, k, epoch, field) end
   local totals = job_totals(jid)
   if not totals.state then return fail('GONE no job ' .. jid) end
   local before = totals.bytes
@@ -1025,18 +1068,22 @@ local function append(_, args)
   if slice.state ~= 'taken' or totals.state ~= 'running' then
     return fail('ENDED slice ' .. jid .. ':' .. k)
   end
-  local wrong = check_entries(args, 6, slice)
+  local wrong = check_entries(args, 6, slice, ops and 1)
   if wrong then return fail('INVALID ' .. wrong) end
-  local added = write_entries(jid, n, args, 6, totals)
-  if n ~= '0' then note_effect(jid, n, totals) end
+  local added = write_entries(jid, ops and OPS or n, args, 6, totals)
+  if n ~= '0' and not ops then note_effect(jid, n, totals) end
   local highest = whole_text(math.max(seq, slice.seq))
   if n == '0' then
     redis.call('HSET', slice_key(jid, k), 'seq', highest, 'new', '1')
   elseif seq > 0 then
-    redis.call('HSET', slice_key(jid, k), 'seq:' .. n, epoch .. ' ' .. highest, 'new', '1')
+    redis.call('HSET', slice_key(jid, k), field, epoch .. ' ' .. highest, 'new', '1')
   end
   return answer(added)
 end
+
+local function append(_, args) return append_rows(args, false) end
+
+local function append_ops(_, args) return append_rows(args, true) end
 
 -- ---- functions: tasks ---------------------------------------------------------------------------
 
@@ -1401,7 +1448,7 @@ remove_some = function(jid, budget)
     return cost + done, false
   end
   redis.call('UNLINK', key, chunks_key(jid), key .. ':results', key .. ':journal', parts_key(jid),
-    rows_key(jid))
+    rows_key(jid), bits_key(jid, OPS, 'started'), bits_key(jid, OPS, 'done'))
   redis.call('SREM', REMOVING, jid)
   return cost + done + 1, true
 end
@@ -1562,7 +1609,8 @@ publish(WRITES, {
   'register', register, 'beat', beat, 'forget', forget,
   'create_commit', create_commit, 'create_undo', create_undo,
   'take', take, 'reclaim', reclaim, 'take_over', take_over, 'hand_back', hand_back,
-  'hold', hold, 'mark', mark, 'append', append, 'slice_end', slice_end, 'finish', finish,
+  'hold', hold, 'mark', mark, 'mark_ops', mark_ops, 'append', append, 'append_ops', append_ops,
+  'slice_end', slice_end, 'finish', finish,
   'cancel', cancel,
   'release', release, 'remove', remove, 'sweep', sweep,
   'journal', journal, 'waiting', set_waiting, 'ask_task', ask_task,

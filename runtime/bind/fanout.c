@@ -9,12 +9,16 @@
  *           window, group, group_window, urgent, keep, op, try, verdict { [code] = status, default },
  *           lines, look, quiet_record, tell_code, facts, json, output_cap, settle_until (timer.now's seconds),
  *           settle (seconds), fence, forbid (reason), quiet, sync, fence_dir, fence_ttl (seconds),
- *           hidden (list of texts that output must not show)
+ *           hidden (list of texts that output must not show), open (targets are added)
  *     sink: of exed.sink; without one the entries come by run:next
  *   run:next([seconds]) -> list of { kind, index, status, data, stream, offset, parts, away } | nil at the end
  *   run:wait([seconds]) -> number of hosts that did not start (after drain) | nil, err (code closed: it
  *     was abandoned)
  *     without a sink it drops the entries that run:next has not given yet
+ *   run:add(host, index, effect) -> true | nil, err    one target more; with plan.open and a sink
+ *   run:taken([seconds]) -> { effect, index, parts, data, ... } | nil, err   records that the store
+ *     has, four values each; code closed at the end
+ *   run:close()          none is added any more
  *   run:cancel(reason)   run:refuse(reason [, status])   run:drain()   run:abandon()
  *   run:pause(boolean)   starts no more hosts, or goes on
  *   run:running(max) -> list of { index, phase, seconds }; while content is sent, sent and size, too: bytes
@@ -46,9 +50,10 @@ struct box {
 	struct script *script;
 	struct fanout *fanout; /* NULL once it ended */
 	struct sink *sink;     /* the store's, or NULL: entries wait in the list */
-	struct entry *first, **last;
+	struct entry *first, **last; /* with a sink: records that it has taken */
 	struct box_wait *waiting;
 	size_t unstarted;
+	bool open;      /* the plan was */
 	bool abandoned; /* by run:abandon */
 	bool left; /* nobody will ask for entries: the userdata is gone, or they did not want any */
 };
@@ -56,7 +61,7 @@ struct box {
 struct box_wait {
 	struct wait wait; /* first */
 	struct box *box;
-	bool entries; /* next, not wait */
+	bool entries; /* next or taken, not wait */
 };
 
 static void box_unref(struct box *b)
@@ -264,6 +269,7 @@ static void read_plan(lua_State *L, int t, struct fanout_plan *plan)
 	plan->try = (unsigned)field_integer(L, t, "try", 1);
 	plan->urgent = field_boolean(L, t, "urgent");
 	plan->keep = field_boolean(L, t, "keep");
+	plan->open = field_boolean(L, t, "open");
 	plan->fence = field_boolean(L, t, "fence");
 	plan->forbid = field_string(L, t, "forbid");
 	plan->quiet = field_boolean(L, t, "quiet");
@@ -317,7 +323,21 @@ static void on_end(void *arg, size_t unstarted)
 	box_unref(b);
 }
 
-static const struct fanout_ops run_ops = { on_end };
+/* Of a fan-out that is open: run:taken gives it. */
+static bool on_taken(void *arg, struct entry *record)
+{
+	struct box *b = arg;
+
+	if (!b->open || b->left)
+		return false;
+	record->next = NULL;
+	*b->last = record;
+	b->last = &record->next;
+	wake(b);
+	return true;
+}
+
+static const struct fanout_ops run_ops = { on_end, on_taken };
 
 /* Entries for Lua wait here until run:next takes them: that is its back-pressure. */
 static void box_append(void *arg, struct entry *list)
@@ -336,10 +356,23 @@ static void box_append(void *arg, struct entry *list)
 
 static const struct sink_ops box_sink = { NULL, box_append };
 
+static void free_entries(struct box *b)
+{
+	while (b->first) {
+		struct entry *next = b->first->next;
+
+		entry_free(b->first);
+		b->first = next;
+	}
+	b->last = &b->first;
+}
+
 static void drop_entries(struct box *b)
 {
 	b->left = true;
-	if (b->first)
+	if (b->sink)
+		free_entries(b);
+	else if (b->first)
 		fanout_taken(b->fanout, b->first);
 	b->first = NULL;
 	b->last = &b->first;
@@ -369,6 +402,7 @@ static int l_start(lua_State *L)
 	b->last = &b->first;
 	b->refs = 1;
 	b->sink = sink ? sink_ref(sink) : NULL;
+	b->open = plan.open;
 	*ud = b;
 	b->script = script_of(L);
 	anchor_sink(L, b, 4);
@@ -438,12 +472,34 @@ static int push_entries(lua_State *L, struct box *b)
 	return 1;
 }
 
+/* Flat, since there may be many of them in a second. */
+static int push_taken(lua_State *L, struct box *b)
+{
+	lua_Integer i = 0;
+
+	lua_newtable(L);
+	for (const struct entry *e = b->first; e; e = e->next) {
+		lua_pushinteger(L, e->effect);
+		lua_rawseti(L, -2, ++i);
+		lua_pushinteger(L, e->index);
+		lua_rawseti(L, -2, ++i);
+		lua_pushinteger(L, e->parts);
+		lua_rawseti(L, -2, ++i);
+		lua_pushlstring(L, e->data, e->len);
+		lua_rawseti(L, -2, ++i);
+	}
+	free_entries(b);
+	return 1;
+}
+
 static int wait_push(struct wait *w, lua_State *L)
 {
 	struct box_wait *bw = (struct box_wait *)w;
 	struct err err;
 
-	if (bw->entries)
+	if (bw->entries && bw->box->open && bw->box->first)
+		return push_taken(L, bw->box);
+	if (bw->entries && !bw->box->open)
 		return push_entries(L, bw->box);
 	if (bw->box->abandoned) {
 		err_set(&err, ERR_CLOSED, "abandoned");
@@ -451,6 +507,10 @@ static int wait_push(struct wait *w, lua_State *L)
 	}
 	if (bw->box->sink && sink_result(bw->box->sink, &err))
 		return fiber_push_err(L, &err, "fanout.wait");
+	if (bw->entries) {
+		err_set(&err, ERR_CLOSED, "the run has ended");
+		return fiber_push_err(L, &err, "fanout.taken");
+	}
 	lua_pushinteger(L, (lua_Integer)bw->box->unstarted);
 	return 1;
 }
@@ -498,6 +558,40 @@ static int l_next(lua_State *L)
 
 	luaL_argcheck(L, !b->sink, 1, "its entries go to the store");
 	return await(L, true);
+}
+
+static int l_taken(lua_State *L)
+{
+	luaL_argcheck(L, check_run(L)->open, 1, "its plan is not open");
+	return await(L, true);
+}
+
+static int l_add(lua_State *L)
+{
+	struct box *b = check_run(L);
+	struct ssh_host **host = luaL_checkudata(L, 2, HOST);
+	struct fanout_target target = { 0 };
+	struct err err;
+
+	luaL_argcheck(L, *host, 2, "the host is closed");
+	target.host = *host;
+	target.index = (unsigned)luaL_checkinteger(L, 3);
+	target.effect = (unsigned)luaL_checkinteger(L, 4);
+	if (!b->fanout)
+		err_set(&err, ERR_CLOSED, "the run has ended");
+	if (!b->fanout || fanout_add(b->fanout, &target, &err))
+		return fiber_push_err(L, &err, "fanout.add");
+	lua_pushboolean(L, 1);
+	return 1;
+}
+
+static int l_close(lua_State *L)
+{
+	struct box *b = check_run(L);
+
+	if (b->fanout)
+		fanout_close(b->fanout);
+	return 0;
 }
 
 static int l_wait(lua_State *L)
@@ -653,6 +747,7 @@ static int l_permit(lua_State *L)
 }
 
 static const luaL_Reg run_methods[] = {
+	{ "add", l_add },	  { "taken", l_taken },	    { "close", l_close },
 	{ "next", l_next },	  { "wait", l_wait },	    { "cancel", l_cancel },
 	{ "refuse", l_refuse },	  { "drain", l_drain },	    { "abandon", l_abandon }, { "running", l_running },
 	{ "waiting", l_waiting }, { "pause", l_pause },	    { "sent", l_sent },	      { NULL, NULL },

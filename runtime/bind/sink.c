@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* exed.sink: where a slice's records go when they go to the store.
- *   new(conn, { jid, k, epoch, effect, job_output, marks, unnumbered, name }) -> sink
- *     for fanout.start. name: of a task's step, which its records then bear. */
+ *   new(conn, { jid, k, epoch, effect, job_output, marks, unnumbered, name, open }) -> sink
+ *     for fanout.start. open: for a plan that is. name: of a task's step, which its records then bear. */
 #include "sink.h"
 
 #include <lauxlib.h>
@@ -45,6 +45,7 @@ static int l_new(lua_State *L)
 	slice.job_output = field(L, "job_output");
 	slice.marks = flag(L, "marks");
 	slice.unnumbered = flag(L, "unnumbered");
+	slice.open = flag(L, "open");
 	lua_getfield(L, 2, "jid");
 	slice.jid = luaL_checkstring(L, -1);
 	lua_getfield(L, 2, "name");

@@ -272,6 +272,39 @@ class LifeTest(StoreTest):
         job = self.store.job(jid)
         self.assertEqual((job["result"], job["records"], job["effects"]), ("0", "2", "7"))
 
+    def test_effects_of_one_target_each_share_calls_and_bits_by_their_number(self):
+        jid = self.create(["a", "b", "c"])
+        piece = self.store.take_one(self.node)
+        self.store.mark_ops(*piece.own, 5, 1, 9, 2, 70000, 1)
+        call = (*piece.own, 5, 1, 5, *rows([1], status=3), 9, *rows([2]))
+        self.assertEqual(self.store.append_ops(*call)[:2], [2, 2])
+        self.assertEqual(self.store.append_ops(*call)[:2], [0, 2])  # sent again
+        self.assertEqual(self.store.append_ops(*piece.own, 5, 2, 9, *rows([2]))[0], 0)  # it has its record
+        marks = {n: self.store.marks(jid, 0, n)[2] for n in (5, 9, 70000, 8)}
+        self.assertEqual(marks, {5: b"222", 9: b"222", 70000: b"111", 8: b"000"})
+        self.assertEqual([e[1:5] for e in self.store.entries(jid)], [[1, b"record", 5, 3], [2, b"record", 9, 1]])
+        self.assertEqual(self.store.found(jid, 5, 1)[:2], [1, 3])
+        # What one node did so another one settles for itself, and the other way round.
+        self.store.append(*piece.own, 70000, 1, *rows([1]))
+        self.assertEqual(self.store.marks(jid, 0, 70000)[2], b"121")
+        self.assertEqual(self.refused("GAP", self.store.append_ops, *piece.own, 5, 4, 9, *rows([2])), "2")
+        job = self.store.job(jid)
+        self.assertEqual((job["records"], job["effects"]), ("0", "70000"))
+
+    def test_wrong_arguments_for_effects_of_one_target_are_refused(self):
+        jid = self.create(["a", "b"])
+        piece = self.store.take_one(self.node)
+        for n, index in ((0, 0), (-1, 0), ("x", 0), (1 << 21, 0), (3, 2), (3, -1), (3, "x")):
+            self.refused("INVALID", self.store.mark_ops, *piece.own, 2, 1, n, index)
+            self.refused("INVALID", self.store.append_ops, *piece.own, 2, 1, 2, *rows([0]),
+                         n, index, RECORD, 1, 2, "{}")
+        self.refused("INVALID", self.store.mark_ops, *piece.own, 3)
+        self.refused("INVALID", self.store.append_ops, *piece.own, 2, 0, 2, *rows([0]))  # not numbered
+        self.refused("INVALID", self.store.append_ops, *piece.own, 0, 1, 2, *rows([0]))
+        self.refused("INVALID", self.store.append_ops, *piece.own, 2, 1, *rows([0]))
+        self.assertEqual(self.store.entries(jid), [])
+        self.assertEqual(self.store.marks(jid, 0, 2)[2], b"00")
+
     def test_a_large_job_is_made_in_pieces_each_of_which_may_be_sent_again(self):
         names = ["h%05d" % i for i in range(5200)]
         jid, head, chunks, slices = self.args(names, whole=False, lock="exclusive")
@@ -375,6 +408,8 @@ class OnceTest(StoreTest):
         new = Slice(self.store.reclaim(*again, 10)[0])
         self.assertEqual(new.epoch, old.epoch + 1)
         for call in ((self.store.mark, *old.own, 0, 1), (self.store.append, *old.own, 0, 1, *rows([1])),
+                     (self.store.mark_ops, *old.own, 2, 1),
+                     (self.store.append_ops, *old.own, 2, 1, 2, *rows([1])),
                      (self.store.slice_end, *old.own, self.now()), (self.store.hand_back, *old.own),
                      (self.store.finish, *old.own, self.now(), 0, "")):
             self.refused("STALE", *call)
@@ -655,6 +690,8 @@ class KeepTest(StoreTest):
         for row in self.store.take(*self.node, 10):
             piece = Slice(row)
             self.store.mark(*piece.own, 3, piece.start)
+            self.store.mark_ops(*piece.own, 4, piece.start)
+            self.store.append_ops(*piece.own, 4, 1, 4, *rows([piece.start]))
             self.store.append(*piece.own, 0, 1, piece.start, PART, 0, 3, "1 0\nabc")
             self.finish_slice(piece)
         self.assertEqual(self.store.remove(jid), 0)

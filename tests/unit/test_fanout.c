@@ -20,6 +20,8 @@
 #include "support.h"
 
 #define MAX_TARGETS 20000
+/* Of target 0 of an open fan-out; target i has the effect that is i more. */
+#define FIRST_EFFECT 1000
 
 /* ---- a sink ---- */
 
@@ -32,7 +34,7 @@ struct sink_of_ours {
 	size_t nasked, nanswered;
 	unsigned char records[MAX_TARGETS], parts[MAX_TARGETS];
 	int status[MAX_TARGETS];
-	int nrecords, ended;
+	int nrecords, ended, taken;
 	size_t bytes, unstarted;
 	char text[4096]; /* of the last record */
 	int order[MAX_TARGETS], norder;
@@ -63,13 +65,15 @@ static void answer(struct deferred *d)
 	}
 }
 
-static void on_mark(void *arg, const unsigned *indexes, size_t n, bool again)
+static void on_mark(void *arg, const struct fanout_mark *marks, size_t n, bool again)
 {
 	struct sink_of_ours *s = arg;
 
 	(void)again;
-	memcpy(s->asked + s->nasked, indexes, n * sizeof(*indexes));
-	s->nasked += n;
+	for (size_t i = 0; i < n; i++) {
+		assert_true(!marks[i].effect || marks[i].effect == FIRST_EFFECT + marks[i].index);
+		s->asked[s->nasked++] = marks[i].index;
+	}
 	loop_defer(loop, &s->answer);
 }
 
@@ -114,7 +118,21 @@ static void on_ended(void *arg, size_t unstarted)
 
 static const struct sink_ops sink_with_marks = { on_mark, on_append };
 static const struct sink_ops sink_without_marks = { NULL, on_append };
-static const struct fanout_ops end_ops = { on_ended };
+static const struct fanout_ops end_ops = { on_ended, NULL };
+
+static bool on_taken(void *arg, struct entry *record)
+{
+	struct sink_of_ours *s = arg;
+
+	assert_int_equal(record->effect, FIRST_EFFECT + record->index);
+	s->taken++;
+	if (record->index % 2)
+		return false; /* the fan-out frees it */
+	entry_free(record);
+	return true;
+}
+
+static const struct fanout_ops open_ops = { on_ended, on_taken };
 
 /* ---- helpers ---- */
 
@@ -299,6 +317,97 @@ static int teardown(void **state)
 	if (fake_ssh_left())
 		return -1;
 	return support_has_children() || support_count_fds() != fds;
+}
+
+/* ---- open fan-outs ---- */
+
+/* Succeeds when its op id has the effect of its target. */
+#define CHECK_EFFECT "x=${EXED_OP#j.}; e=${x%%.*}; x=${x#*.}; [ $e = $((1000 + ${x%%.*})) ]"
+
+static void start_open(struct sink_of_ours *s, const char *command, unsigned window)
+{
+	struct fanout_plan plan = local_plan(command);
+	struct err err;
+
+	plan.open = true;
+	plan.op_id = "j";
+	plan.try = 1;
+	plan.window = window;
+	s->fanout = fanout_start(fanouts, &plan, NULL, NULL, 0, &sink_with_marks, s, &open_ops, s, &err);
+	assert_non_null(s->fanout);
+}
+
+static int add(struct sink_of_ours *s, unsigned index)
+{
+	struct fanout_target target = { .index = index, .effect = FIRST_EFFECT + index };
+	struct err err;
+
+	return fanout_add(s->fanout, &target, &err);
+}
+
+static int wanted_taken;
+
+static bool as_many_were_taken(void *arg)
+{
+	return ((struct sink_of_ours *)arg)->taken >= wanted_taken;
+}
+
+static void targets_are_added_to_an_open_fan_out_which_ends_when_it_is_closed(void **state)
+{
+	struct sink_of_ours *s = new_sink();
+
+	(void)state;
+	start_open(s, CHECK_EFFECT, 3);
+	for (unsigned i = 0; i < 60; i++) {
+		assert_int_equal(add(s, i), 0);
+		/* Some wait for their turn, and at times none is left. */
+		wanted_taken = (int)i - (i % 20 ? 7 : 0);
+		assert_true(support_turn_until(loop, 10000, as_many_were_taken, s));
+		assert_int_equal(s->ended, 0);
+	}
+	fanout_close(s->fanout);
+	assert_int_equal(add(s, 60), -ERR_CLOSED);
+	finish(s);
+	expect_one_record_each(s, 60, STATUS_OK);
+	assert_int_equal(s->taken, 60);
+	assert_int_equal(s->unstarted, 0);
+	free_sink(s);
+}
+
+static void a_cancelled_open_fan_out_takes_no_more_and_gives_each_its_record(void **state)
+{
+	struct sink_of_ours *s = new_sink();
+
+	(void)state;
+	start_open(s, "sleep 100", 2);
+	for (unsigned i = 0; i < 10; i++)
+		assert_int_equal(add(s, i), 0);
+	wait_for_running(2);
+	fanout_cancel(s->fanout, "stop");
+	assert_int_equal(add(s, 10), -ERR_CLOSED);
+	fanout_close(s->fanout);
+	finish(s);
+	expect_one_record_each(s, 10, -1);
+	assert_int_equal(s->taken, 10);
+	assert_true(count_status(s, 10, STATUS_SKIPPED) >= 8);
+	assert_int_equal(count_status(s, 10, STATUS_OK), 0);
+	free_sink(s);
+}
+
+static void an_abandoned_open_fan_out_ends_and_tells_of_no_record(void **state)
+{
+	struct sink_of_ours *s = new_sink();
+
+	(void)state;
+	start_open(s, "sleep 100", 2);
+	for (unsigned i = 0; i < 4; i++)
+		assert_int_equal(add(s, i), 0);
+	wait_for_running(2);
+	fanout_abandon(s->fanout);
+	assert_int_equal(add(s, 4), -ERR_CLOSED);
+	finish(s);
+	assert_int_equal(s->taken, 0);
+	free_sink(s);
 }
 
 /* ---- one record each ---- */
@@ -1020,6 +1129,9 @@ static void output_of_many_hosts_waits_for_the_sink_on_the_threads_too(void **st
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		TEST(targets_are_added_to_an_open_fan_out_which_ends_when_it_is_closed),
+		TEST(a_cancelled_open_fan_out_takes_no_more_and_gives_each_its_record),
+		TEST(an_abandoned_open_fan_out_ends_and_tells_of_no_record),
 		TEST(each_target_gets_exactly_one_record),
 		TEST(no_target_at_all_ends_at_once),
 		TEST(input_environment_and_directory_reach_the_command),

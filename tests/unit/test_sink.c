@@ -170,7 +170,7 @@ static void on_end(void *arg, size_t unstarted)
 	r->unstarted = unstarted;
 }
 
-static const struct fanout_ops ops = { on_end };
+static const struct fanout_ops ops = { on_end, NULL };
 
 static void start(struct run *r, const char *command, int64_t epoch, unsigned window)
 {

@@ -4,18 +4,15 @@
 -- PROTOCOL says for operations: by its bits in the store and its fence on the host.
 
 local direct = require "exed.tasks.direct"
-local enclosures = require "exed.tasks.enclosures"
 local fiber = require "exed.fiber"
 local json = require "exed.json"
 local log = require "exed.log"
+local ops = require "exed.tasks.ops"
 local outputs = require "exed.tasks.outputs"
 local pins = require "exed.tasks.pins"
-local plan = require "exed.plan"
-local request = require "exed.tasks.request"
 local secrets = require "exed.tasks.secrets"
-local sending = require "exed.sending"
+local streams = require "exed.tasks.streams"
 local sys = require "exed.sys"
-local targets = require "exed.targets"
 local timer = require "exed.timer"
 local wait_effect = require "exed.tasks.wait_effect"
 local waits = require "exed.tasks.waits"
@@ -23,7 +20,6 @@ local waits = require "exed.tasks.waits"
 local effects = {}
 effects.__index = effects
 
-local MARKS <const> = 2000 -- hosts whose bits are asked for in one call
 local APPROVAL_POLL <const> = 1 -- seconds; a lost wake-up is covered so
 local LONG <const> = 60 -- seconds; for longer sleeps no process is held,
 local WORTH <const> = 10 -- unless only so many of them are left
@@ -45,92 +41,17 @@ end
 -- For a slice of a task's job. names: of its targets, by index + 1; known: exed.tasks.secrets of
 -- the job.
 function effects.new(node, slice, names, executor, known)
-  return setmetatable({
+  local self = setmetatable({
     node = node, secrets = known, slice = slice, names = names, executor = executor, running = {},
     cancelled = "cancelled", questions = {}, paused = slice.paused or false,
     seen = {}, -- index -> the boot id that waits saw last
     enclosed = enclosed(node, slice.jid),
   }, effects)
+  self.streams = streams.new(self)
+  return self
 end
 
 local failed = direct.failed
-
--- ---- operations ---------------------------------------------------------------------------------
-
--- The bits of these targets for an effect: a text with a character each, or nil, err.
-local function read_marks(self, n, indexes)
-  local pages, marks = {}, {}
-  for i, index in ipairs(indexes) do
-    local page = index // MARKS
-    if not pages[page] then
-      local to = math.min((page + 1) * MARKS, self.slice.to)
-      local answer, err = self.node.store:insist("marks", self.slice.jid, self.slice.k, n,
-        page * MARKS, to)
-      if not answer then return nil, err end
-      pages[page] = answer[3]
-    end
-    local at = index - page * MARKS + 1
-    marks[i] = pages[page]:sub(at, at)
-  end
-  return table.concat(marks)
-end
-
--- The plan for one effect: as for an operation of its own, but under its number.
-local function make_plan(self, effect)
-  local node = self.node
-  local args, hidden = self.secrets:reveal(effect.args)
-  if not args then return nil, hidden end
-  local wrong
-  args, wrong = enclosures.prepare(args, self.enclosed)
-  if not args then return nil, wrong end
-  local asked = request.of(args, self.executor)
-  local hosts = {}
-  for _, index in ipairs(args.hosts) do
-    hosts[#hosts + 1] = node.holder.inventory.by_name[self.names[index + 1]]
-  end
-  local made, err = plan.ask(node, asked, hosts)
-  if not made then return nil, err.message end
-  local repeatable = args.repeatable or made.repeatable or false
-  asked.fence = not repeatable
-  local filled = plan.fill(node, {
-    jid = self.slice.jid, request = asked, slices = 1, total = #args.hosts,
-  }, { k = 0 }, made)
-  filled.op = ("%s.%d"):format(self.slice.jid, effect.n)
-  request.apply(filled, args)
-  local sent
-  sent, err = sending.attach(filled, made, true)
-  if not sent then return nil, err.message end
-  made, wrong = enclosures.check(args, sent, self.enclosed)
-  if not made then return nil, wrong end
-  filled.hidden = #hidden > 0 and hidden or nil
-  return filled, repeatable, sent
-end
-
-local function run_op(self, effect, settle)
-  local indexes, marks = effect.args.hosts, nil
-  local filled, repeatable, sent = make_plan(self, effect)
-  if not filled then return failed("failed", repeatable) end
-  local names = {}
-  for i, index in ipairs(indexes) do names[i] = self.names[index + 1] end
-  if settle then
-    local err
-    marks, err = read_marks(self, effect.n, indexes)
-    if not marks then return nil, err end
-  end
-  local work = {
-    jid = self.slice.jid, k = self.slice.k, epoch = self.slice.epoch, effect = effect.n,
-    names = names, indexes = indexes, marks = marks, stop = effect.stop,
-    name = effect.args.step or effect.args.op, paused = self.paused and not effect.cleanup,
-  }
-  effect.work = work
-  local ok, err = targets.run(self.node, work, filled, repeatable)
-  if not ok then return nil, err end
-  local list
-  list, err = outputs.records(self.node, self.slice.jid, effect.n, indexes)
-  if not list then return nil, err end
-  sending.note(list, sent)
-  return { records = list }
-end
 
 -- ---- the node itself ----------------------------------------------------------------------------
 
@@ -156,7 +77,7 @@ function kinds.op(self, effect, settle)
     self:wait_while_paused(effect)
     return wait_effect.run(self, effect, settle)
   end
-  if effect.args.hosts[1] ~= -1 then return run_op(self, effect, settle) end
+  if effect.args.hosts[1] ~= -1 then return ops.run(self, effect, settle) end
   self:wait_while_paused(effect)
   return run_here(self, effect, settle)
 end
@@ -283,6 +204,7 @@ function effects:execute(effect, settle, done, lost)
   if not kinds[effect.kind] then
     return done(failed("failed", "there is no effect " .. tostring(effect.kind)))
   end
+  if effect.kind == "op" and not settle and self.streams:take(effect, done, lost) then return end
   effect.event = fiber.event()
   self.running[effect] = true
   local name = ("task %s #%d"):format(self.slice.jid, effect.n)
@@ -297,6 +219,7 @@ end
 function effects:cancel(effect)
   if effect.stop then return end
   effect.stop = self.cancelled
+  if effect.stream then self.streams:cancel(effect) end
   if effect.work then
     effect.work.stop = effect.stop
     if effect.work.run then effect.work.run:cancel(effect.stop) end
@@ -318,8 +241,9 @@ function effects:told(paused)
       work.paused = paused
       if work.run then work.run:pause(paused) end
     end
-    effect.event:notify()
+    if effect.event then effect.event:notify() end
   end
+  self.streams:pause(paused)
 end
 
 -- Whether a task that waits for this effect needs no process meanwhile.
@@ -361,6 +285,7 @@ function effects:hosts()
       for _, one in ipairs(effect.work.run:running(1000)) do list[#list + 1] = one end
     end
   end
+  self.streams:hosts(list)
   return list
 end
 
@@ -371,8 +296,9 @@ function effects:abandon()
     if effect.work and effect.work.run then effect.work.run:abandon() end
     effect.stop = effect.stop or "abandoned"
     if effect.probe then effect.probe:cancel(effect.stop) end
-    effect.event:notify()
+    if effect.event then effect.event:notify() end
   end
+  self.streams:abandon()
 end
 
 -- Whether nothing runs any more.

@@ -78,6 +78,7 @@ function journal:write(entries, task)
   local texts, rows = {}, {}
   for i, entry in ipairs(entries) do
     texts[i] = json.encode(entry)
+    if entry.ans then entry.text = texts[i] end -- the task gets the same
     add_rows(rows, entry, task)
   end
   -- Rows that do not fit into one call go before: after a crash between they are written again,

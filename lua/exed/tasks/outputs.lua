@@ -9,6 +9,7 @@ local outputs = {}
 local STEP <const> = 200 -- records asked for in one call
 local INLINE <const> = 64 << 10 -- bytes of output in one answer
 local MOST <const> = 64 << 10 -- bytes of a stream that a task sees
+local SHORT <const> = 4 << 10 -- bytes of a record with nothing in it that would have to be left out
 
 local STREAMS <const> = { stdout = 1, stderr = 2 }
 
@@ -19,9 +20,8 @@ local function split(entry)
 end
 
 -- Output goes into the answer while there is room; what is left out is fetched when it is read.
-local function to_record(index, status, entry, room)
-  local mask, record = split(entry)
-  record.i, record.status = index, status
+local function to_record(index, status, mask, record, room)
+  record.i, record.status, record.name = index, status, nil
   for name, stream in pairs(STREAMS) do
     local text = record[name]
     record[name .. "_b64"] = nil
@@ -47,10 +47,27 @@ function outputs.records(node, jid, n, indexes)
     local rows, err = node.store:insist("found", jid, n, some)
     if not rows then return nil, err end
     for i = 1, #rows, 3 do
-      list[#list + 1], room = to_record(rows[i], rows[i + 1], rows[i + 2], room)
+      local mask, record = split(rows[i + 2])
+      list[#list + 1], room = to_record(rows[i], rows[i + 1], mask, record, room)
     end
   end
   return list
+end
+
+-- The record of one host as its fan-out gave it (mask: which streams lie in parts), for an answer.
+-- A short one is not read to be written again.
+function outputs.record(index, mask, data)
+  if mask ~= 0 or #data > SHORT or data:find('_bytes":', 1, true) then
+    local record = json.decode(data) or {}
+    return (to_record(index, record.status, mask, record, INLINE))
+  end
+  local more = ""
+  if data:find('"rtc":', 1, true) then
+    for name in pairs(STREAMS) do
+      if not data:find('"' .. name .. '":', 1, true) then more = more .. '"' .. name .. '":"",' end
+    end
+  end
+  return json.raw(('{"i":%d,%s%s'):format(index, more, data:sub(2)))
 end
 
 local function from_parts(node, jid, n, index, stream)

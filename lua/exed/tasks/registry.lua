@@ -87,6 +87,15 @@ end
 
 -- ---- checking -----------------------------------------------------------------------------------
 
+-- What is quoted in a file that was read: looked for once.
+local function quoted_in(found)
+  if not found.quoted then
+    found.quoted = {}
+    for quoted in found.text:gmatch "[\"']([%w_.-]+)[\"']" do found.quoted[quoted] = true end
+  end
+  return found.quoted
+end
+
 -- The sources that a task may need: itself, what it can require, and other tasks that it names.
 local function sources_of(texts, key)
   local sources, waiting = {}, { key }
@@ -95,7 +104,7 @@ local function sources_of(texts, key)
     local found = texts[name]
     if found and not sources[name] then
       sources[name] = { found.path, found.text, refused = found.refused }
-      for quoted in found.text:gmatch "[\"']([%w_.-]+)[\"']" do
+      for quoted in pairs(quoted_in(found)) do
         for _, other in ipairs { quoted, "task." .. quoted } do
           if texts[other] then waiting[#waiting + 1] = other end
         end
