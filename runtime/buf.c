@@ -86,6 +86,29 @@ void buf_printf(struct buf *b, const char *fmt, ...)
 		b->len += (size_t)n;
 }
 
+size_t buf_digits(char *text, long long v)
+{
+	char backwards[BUF_DIGITS];
+	unsigned long long u = v < 0 ? 0 - (unsigned long long)v : (unsigned long long)v;
+	size_t n = 0, at = 0;
+
+	do
+		backwards[n++] = (char)('0' + u % 10);
+	while (u /= 10);
+	if (v < 0)
+		text[at++] = '-';
+	while (n)
+		text[at++] = backwards[--n];
+	return at;
+}
+
+void buf_integer(struct buf *b, long long v)
+{
+	char text[BUF_DIGITS];
+
+	buf_add(b, text, buf_digits(text, v));
+}
+
 void buf_drop(struct buf *b, size_t n)
 {
 	if (n >= b->len) {

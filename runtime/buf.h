@@ -22,6 +22,10 @@ void buf_add(struct buf *b, const void *data, size_t n); /* copies */
 void buf_puts(struct buf *b, const char *s);
 void buf_putc(struct buf *b, char c);
 void buf_printf(struct buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void buf_integer(struct buf *b, long long v); /* in decimal digits; a tenth of what buf_printf costs */
+/* The same into text, without a NUL; returns how many bytes, at most BUF_DIGITS. */
+#define BUF_DIGITS 20
+size_t buf_digits(char *text, long long v);
 void buf_drop(struct buf *b, size_t n); /* forgets the first n bytes */
 /* The bytes as a C string, valid until the next change; NULL when the buf has failed. */
 const char *buf_str(struct buf *b);

@@ -143,7 +143,9 @@ static void put_head(struct http_conn *c, int status, const struct http_pair *he
 		c->keep = false;
 	c->bodiless = c->bodiless || status == 204 || status == 304;
 	buf_clear(b);
-	buf_printf(b, "HTTP/1.1 %d ", status);
+	buf_puts(b, "HTTP/1.1 ");
+	buf_integer(b, status);
+	buf_putc(b, ' ');
 	buf_puts(b, http_reason(status));
 	buf_puts(b, "\r\n");
 	put_field(b, "Date", http_server_date(s));
@@ -175,8 +177,11 @@ static int answer(struct http_conn *c, int status, const struct http_pair *heade
 	struct iovec iov[2];
 
 	put_head(c, status, headers, n, len > 0);
-	if (status != 204 && status != 304)
-		buf_printf(b, "Content-Length: %zu\r\n", len);
+	if (status != 204 && status != 304) {
+		buf_puts(b, "Content-Length: ");
+		buf_integer(b, (long long)len);
+		buf_add(b, "\r\n", 2);
+	}
 	end_head(c);
 	if (b->failed) {
 		buf_deinit(b);

@@ -259,19 +259,6 @@ static void write_float(struct writer *w, lua_Number v)
 	buf_puts(w->b, text);
 }
 
-static void write_integer(struct writer *w, lua_Integer v)
-{
-	char text[24], *p = text + sizeof(text);
-	uint64_t u = v < 0 ? 0 - (uint64_t)v : (uint64_t)v;
-
-	do
-		*--p = (char)('0' + u % 10);
-	while (u /= 10);
-	if (v < 0)
-		*--p = '-';
-	buf_add(w->b, p, (size_t)(text + sizeof(text) - p));
-}
-
 /* The array at the top of the stack, of n items. */
 static void write_array(struct writer *w, lua_State *L, lua_Integer n)
 {
@@ -446,7 +433,7 @@ static void write_value(struct writer *w, lua_State *L)
 		return;
 	case LUA_TNUMBER:
 		if (lua_isinteger(L, -1))
-			write_integer(w, lua_tointeger(L, -1));
+			buf_integer(w->b, lua_tointeger(L, -1));
 		else
 			write_float(w, lua_tonumber(L, -1));
 		return;

@@ -14,6 +14,13 @@ local STATUS <const> = {
   [1] = "OK", [2] = "SKIPED", [3] = "FAILED", [4] = "UNREACHABLE", [5] = "CHANGED",
   [-1] = "NO MATCH",
 }
+-- The fields of a job's hash that its object is made of; `names` are the targets of a small one.
+local SHOWN <const> = {
+  "state", "result", "phase", "stop", "paused", "waiting", "last", "targets", "names", "operation",
+  "args", "startat", "error", "value", "parent",
+}
+local DETAILED <const> = table.move(SHOWN, 1, #SHOWN, 1, { [#SHOWN + 1] = "ended" })
+for status in pairs(STATUS) do DETAILED[#DETAILED + 1] = "c:" .. status end
 
 -- Writes show(item) of each item of a list as a JSON array.
 function answer.items(out, list, show)
@@ -45,29 +52,56 @@ local function phase_of(fields)
   return fields.phase
 end
 
--- The job as answers need it: jid, state (0 done, 1 running, 2 failure), phase, last (position of
--- its last row), lines, total and fields (its hash). nil, err: code "gone", or the store's.
-function answer.load(node, jid)
-  if not jid:find "^[%x-]+$" then return nil, { code = "gone", message = "no job " .. jid } end
-  local fields, err = node.store:get(jid, true)
-  if not fields then return nil, err end
+local function new_job(jid, fields)
   return {
     jid = jid, fields = fields, phase = phase_of(fields), last = tonumber(fields.last) or 0,
     state = fields.state == "ended" and tonumber(fields.result) or RUNNING,
-    total = tonumber(fields.targets) or 0, lines = wants_lines(fields.request),
+    total = tonumber(fields.targets) or 0,
   }
+end
+
+-- With a colon it would be another key of the store.
+local function check_jid(jid)
+  if not jid:find(":", 1, true) then return true end
+  return nil, { code = "gone", message = "no job " .. jid }
+end
+
+-- The job as answers need it: jid, state (0 done, 1 running, 2 failure), phase, last (position of
+-- its last row), lines, total and fields (its hash). nil, err: code "gone", or the store's.
+function answer.load(node, jid)
+  local ok, err = check_jid(jid)
+  if not ok then return nil, err end
+  local fields
+  fields, err = node.store:get(jid)
+  if not fields then return nil, err end
+  local job = new_job(jid, fields)
+  job.lines = wants_lines(fields.request)
+  return job
+end
+
+-- The same with what answer.object shows alone, which costs the store little. detail: as there.
+function answer.look(node, jid, detail)
+  local ok, err = check_jid(jid)
+  if not ok then return nil, err end
+  local fields
+  fields, err = node.store:look(jid, detail and DETAILED or SHOWN)
+  if not fields then return nil, err end
+  return new_job(jid, fields)
 end
 
 -- A follower's reader has the names in common with the other followers of the job.
 local function write_targets(node, job, out, reader)
+  if job.fields.names then
+    out:write('{"targets":', job.fields.names)
+    return true
+  end
   out:write '{"targets":['
   for from = 0, job.total - 1, STEP do
     local text, err
     if reader then
       text, err = reader:names(from, math.min(STEP, job.total - from))
     else
-      text, err = node.store:targets_text(job.jid, from, math.min(from + STEP, job.total),
-        job.fields.target_chunks)
+      text, err = node.store:targets_text(job.jid, from, math.min(from + STEP, job.total))
     end
     if not text then return nil, err end
     out:write(from > 0 and text ~= "" and "," or "", text)
@@ -174,12 +208,12 @@ function answer.object(node, job, out, options)
   local fields = job.fields
   local ok, err = write_targets(node, job, out, options.reader)
   if not ok then return nil, err end
-  out:write(',"operate":', json.encode(fields.operation or ""),
-    ',"operate_args":', fields.args or "{}",
-    ',"startat":', tostring(number_or_zero(fields.startat)),
-    ',"state":', tostring(job.state),
-    ',"taskid":', json.encode(job.jid),
-    ',"error":', json.encode(fields.error or ""))
+  out:write(',"operate":' .. json.encode(fields.operation or "")
+    .. ',"operate_args":' .. (fields.args or "{}")
+    .. ',"startat":' .. number_or_zero(fields.startat)
+    .. ',"state":' .. job.state
+    .. ',"taskid":' .. json.encode(job.jid)
+    .. ',"error":' .. json.encode(fields.error or ""))
   if options.detail then
     out:write(',"counts":', counts_of(fields))
     if fields.ended then out:write(',"endat":', tostring(number_or_zero(fields.ended) // US)) end

@@ -97,13 +97,16 @@ local function makes_job(method) return method.answers and method.answers[201] =
 
 local function read_fields(self, req, method, request)
   local query, body = method.checks.query, method.checks.body
-  local ok, err = checks.targets(self.node.holder.inventory, body or query,
-    body and request.document or req.query, body and "json" or "text")
-  if not ok then return nil, err end
-  request.query, err = query:check(req.query, "text")
+  local given = req.query
+  local targets, err = checks.targets(self.node.holder.inventory, body or query,
+    body and request.document or given, body and "json" or "text")
+  if not targets then return nil, err end
+  local ready
+  if targets ~= true then ready, request.resolved = { targets = targets }, err end
+  request.query, err = query:check(given, "text", not body and ready or nil)
   if not request.query then return nil, err end
   if body then
-    request.body, err = body:check(request.document, "json")
+    request.body, err = body:check(request.document, "json", ready)
     if not request.body then return nil, err end
   end
   return true

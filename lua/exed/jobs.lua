@@ -45,8 +45,13 @@ end
 
 -- Names of the targets, those of the inventory first, how many these are, and their hosts.
 local function resolve(node, request)
-  local inventory = node.holder.inventory
-  local found, unknown = inventory:resolve(request.targets)
+  local inventory, resolved = node.holder.inventory, request.resolved
+  local found, unknown
+  if resolved and resolved.inventory == inventory and resolved.targets == request.targets then
+    found, unknown = resolved.found, resolved.unknown
+  else
+    found, unknown = inventory:resolve(request.targets)
+  end
   if not found then return bad(unknown.message) end
   if #found == 0 then
     return nil, { code = "not_found", message = "no hosts match that target" }
@@ -179,8 +184,8 @@ end
 
 -- Makes a job of a request: operation, targets (text or list), args, and optionally executor, lock,
 -- priority, timeout (seconds), window, lines, max_hosts, listed (false: a sync GET), parent (the
--- jid of the job that is run again), who, idem_key, idem_hash. Returns { jid, replay }, or nil,
--- err.
+-- jid of the job that is run again), who, idem_key, idem_hash, resolved (what exed.api.checks found
+-- the targets to be). Returns { jid, replay }, or nil, err.
 function jobs.submit(node, request)
   if not node.incarnation then
     return nil, { code = "away", message = "the node has not reached its store yet" }

@@ -36,7 +36,7 @@ end
 
 -- values: the checked query or body; args: what the operation itself gets.
 local function to_request(req, values, operation, args)
-  local request = { operation = operation, args = args, who = req.who }
+  local request = { operation = operation, args = args, who = req.who, resolved = req.resolved }
   for name in pairs(OPTIONS) do request[name] = values[name] end
   return request
 end

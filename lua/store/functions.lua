@@ -49,8 +49,7 @@
 -- cancel        jid now reason node incarnation -> {phase, SLICE, ...}; call until no SLICE comes
 -- release       jid -> 1 when leases are left to free (call again), else 0
 -- remove        jid -> 1 when there is more to do (call again), else 0
--- get           jid [targets] -> {field, value, ...}; with targets = 1 `target_chunks` has the
---               first 2,000
+-- get           jid -> {field, value, ...}
 -- list          listed|all from count -> {jid, ...} by start, newest last; from counts the oldest
 -- targets       jid first last -> {chunk, ...}
 -- page          jid after count max_bytes [bare] -> {state, last id, {id, index, kind, n, status,
@@ -84,8 +83,8 @@
 --
 -- create is idempotent by its jid. With whole = 0 it leaves the job `accepting`, takes no lease
 -- and ignores slices; add, claim and commit follow. A chunk is a JSON list of 500 names, the last
--- one of fewer. (index entry) are the targets that are NO MATCH, with their records; no slice
--- needs them.
+-- one of fewer; a job of one chunk has it in its hash, as `names`. (index entry) are the targets
+-- that are NO MATCH, with their records; no slice needs them.
 -- append: kind is record, part, lines, announce or outcome. A record whose done bit is set is
 -- skipped. seq
 -- numbers the calls of one (slice, epoch) from 1 without a gap; a number that was seen is answered
@@ -112,6 +111,7 @@ local STEP = 16 -- entries read at once while a page fills
 local IDEM_SECONDS = 86400
 local TALLIED = 1000 -- times in a tally of a host
 local TALLY_SECONDS = 2592000 -- that a tally is kept after its last addition
+local MEMORY_AGE = 1000000 -- microseconds for which a look at the memory holds
 local TIGHT_LOOK = 16384 -- bytes of output in a call that are worth a look at the memory
 -- Redis keeps up to 512 short fields as one text, in which each new one is looked for from its
 -- start: 14 us a lease. One value this long makes it a table; so few hosts are not worth it.
@@ -164,6 +164,13 @@ end
 
 local function chunks_key(jid)
   return 'exed:job:' .. jid .. ':targets'
+end
+
+-- The chunks first..last of the job's targets.
+local function read_chunks(jid, first, last)
+  local only = first == 0 and redis.call('HGET', job_key(jid), 'names')
+  if only then return { only } end
+  return redis.call('LRANGE', chunks_key(jid), first, last)
 end
 
 -- A cursor over the arguments: each call gives the next one.
@@ -314,7 +321,7 @@ local function release_some(jid)
   released, chunks = tonumber(released or 0), tonumber(chunks or 0)
   if not lock or lock == 'none' or released >= chunks then return 0, 0 end
   local last = math.min(released + HOSTS / CHUNK, chunks) - 1
-  for _, chunk in ipairs(redis.call('LRANGE', chunks_key(jid), released, last)) do
+  for _, chunk in ipairs(read_chunks(jid, released, last)) do
     unclaim(jid, cjson.decode(chunk))
   end
   redis.call('HSET', key, 'released', last + 1)
@@ -637,11 +644,22 @@ local function is_tight(max_memory, added)
   return used_memory() > max_memory * 9 / 8 and 1 or 0
 end
 
+local memory_seen, memory_seen_at = 0, 0
+
+-- The memory in use, at most a second old unless it is `most` or more: INFO costs as much as all
+-- else that create does.
+local function recent_memory(now, most)
+  if memory_seen >= most or math.abs(now - memory_seen_at) > MEMORY_AGE then
+    memory_seen, memory_seen_at = used_memory(), now
+  end
+  return memory_seen
+end
+
 local remove_some -- below: an old job may have to make room
 
 -- nil, or the error reply that says which bound is reached.
-local function check_bounds(max_jobs, max_memory)
-  if max_memory > 0 and used_memory() >= max_memory then
+local function check_bounds(now, max_jobs, max_memory)
+  if max_memory > 0 and recent_memory(now, max_memory) >= max_memory then
     return fail('FULL the store holds ' .. whole_text(used_memory()) .. ' bytes, and may hold '
       .. whole_text(max_memory))
   end
@@ -653,12 +671,19 @@ local function check_bounds(max_jobs, max_memory)
   end
 end
 
--- The job becomes visible and its slices can be taken; with nothing to run it ends at once.
-local function start_job(jid, now, slices)
-  local key = job_key(jid)
-  local listed, priority = unpack(redis.call('HMGET', key, 'listed', 'priority'))
-  redis.call('HSET', key, 'state', 'running', 'phase', 'running', 'slices', #slices / 2,
-    'slices_left', #slices / 2)
+-- Adds the fields of a job that runs to a flat list.
+local function add_running(fields, slices)
+  local size = #fields
+  fields[size + 1], fields[size + 2] = 'state', 'running'
+  fields[size + 3], fields[size + 4] = 'phase', 'running'
+  fields[size + 5], fields[size + 6] = 'slices', #slices / 2
+  fields[size + 7], fields[size + 8] = 'slices_left', #slices / 2
+  return fields
+end
+
+-- The job, whose hash says that it runs, becomes visible and its slices can be taken; with nothing
+-- to run it ends at once.
+local function start_job(jid, now, slices, listed, priority)
   redis.call('ZADD', JOBS_ALL, now, jid)
   if listed == '1' then redis.call('ZADD', JOBS, now, jid) end
   if #slices == 0 then
@@ -666,7 +691,7 @@ local function start_job(jid, now, slices)
     finish_job(jid, now, result, text)
     return { 'CREATED', jid, 'ended' }
   end
-  slices_make(jid, slices, tonumber(priority))
+  slices_make(jid, slices, priority)
   return { 'CREATED', jid, 'running' }
 end
 
@@ -723,30 +748,48 @@ local function replayed(_, args)
   return fail('ACCEPTING ' .. jid)
 end
 
+-- All that the job's hash begins with, in one list: a field costs little, a command much.
+local function create_fields(h, epoch)
+  local fields = h.fields
+  local function add(name, value) fields[#fields + 1], fields[#fields + 2] = name, value end
+  add('result', '1')
+  add('targets', h.total)
+  add('lock', h.lock)
+  add('listed', h.listed)
+  add('priority', h.priority)
+  add('created', h.now)
+  add('node', h.node)
+  add('incarnation', h.incarnation)
+  add('chunks', #h.chunks)
+  add('max_memory', whole_text(h.max_memory))
+  if epoch then add('epoch', epoch) end
+  if h.idem ~= '' then add('idem', h.idem) end
+  if #h.chunks == 1 then add('names', h.chunks[1]) end
+  if h.whole then return add_running(fields, h.slices) end
+  add('state', 'accepting')
+  add('phase', 'accepting')
+  return fields
+end
+
 local function create(_, args)
   local h, why = create_head(reader(args))
   if not h then return fail('INVALID ' .. why) end
-  local refused = create_again(h) or check_bounds(h.max_jobs, h.max_memory)
+  local refused = create_again(h) or check_bounds(tonumber(h.now), h.max_jobs, h.max_memory)
   if refused then return refused end
   if not is_current(h.node, h.incarnation) then return fail('STALE node ' .. h.node) end
-  local epoch = whole_text(redis.call('INCR', 'exed:epoch'))
-  if h.whole and h.lock ~= 'none' then
+  local epoch
+  if h.lock ~= 'none' then epoch = whole_text(redis.call('INCR', 'exed:epoch')) end
+  if h.whole and epoch then
     refused = claim(h.jid, h.lock, epoch, runnable_names(h.chunks, 0, h.no_match))
     if refused then return refused end
   end
-  local key = job_key(h.jid)
-  if #h.fields > 0 then redis.call('HSET', key, unpack(h.fields)) end
-  redis.call('HSET', key, 'state', 'accepting', 'phase', 'accepting', 'result', '1',
-    'targets', h.total, 'lock', h.lock, 'listed', h.listed, 'priority', h.priority,
-    'created', h.now, 'epoch', epoch, 'node', h.node, 'incarnation', h.incarnation,
-    'idem', h.idem, 'chunks', #h.chunks, 'last', '0', 'bytes', '0', 'records', '0',
-    'max_memory', whole_text(h.max_memory))
-  if #h.chunks > 0 then redis.call('RPUSH', chunks_key(h.jid), unpack(h.chunks)) end
+  redis.call('HSET', job_key(h.jid), unpack(create_fields(h, epoch)))
+  if #h.chunks > 1 then redis.call('RPUSH', chunks_key(h.jid), unpack(h.chunks)) end
   if h.idem ~= '' then
     redis.call('SET', 'exed:idem:' .. h.idem, h.hash .. ' ' .. h.jid, 'EX', IDEM_SECONDS)
   end
-  write_no_match(h.jid, h.no_match)
-  if h.whole then return start_job(h.jid, h.now, h.slices) end
+  if #h.no_match > 0 then write_no_match(h.jid, h.no_match) end
+  if h.whole then return start_job(h.jid, h.now, h.slices, h.listed, h.priority) end
   redis.call('SADD', ACCEPTING, h.jid)
   return { 'CREATED', h.jid, 'accepting' }
 end
@@ -793,8 +836,8 @@ end
 local function create_commit(_, args)
   local jid, now = args[1], args[2]
   local slices = read_rows(reader(args, 2), 2)
-  local state, total, chunks, operation = unpack(redis.call('HMGET', job_key(jid),
-    'state', 'targets', 'chunks', 'operation'))
+  local state, total, chunks, operation, listed, priority = unpack(redis.call('HMGET',
+    job_key(jid), 'state', 'targets', 'chunks', 'operation', 'listed', 'priority'))
   if state == 'running' or state == 'ended' then return { 'CREATED', jid, state } end
   local refused = not_accepting(jid)
   if refused then return refused end
@@ -804,7 +847,8 @@ local function create_commit(_, args)
   end
   if tonumber(chunks) ~= math.ceil(total / CHUNK) then return fail('INVALID chunks are missing') end
   redis.call('SREM', ACCEPTING, jid)
-  return start_job(jid, now, slices)
+  redis.call('HSET', job_key(jid), unpack(add_running({}, slices)))
+  return start_job(jid, now, slices, listed, tonumber(priority))
 end
 
 local function create_undo(_, args)
@@ -1467,10 +1511,6 @@ local function get(_, args)
   local fields = redis.call('HGETALL', job_key(args[1]))
   for i = 1, #fields, 2 do
     if fields[i] == 'state' and (fields[i + 1] == 'running' or fields[i + 1] == 'ended') then
-      if args[2] == '1' then
-        fields[#fields + 1] = 'target_chunks'
-        fields[#fields + 1] = redis.call('LRANGE', chunks_key(args[1]), 0, HOSTS / CHUNK - 1)
-      end
       return fields
     end
   end
@@ -1489,7 +1529,7 @@ end
 local function targets(_, args)
   local first, last = count(args[2]), count(args[3])
   if not first or not last or last - first >= HOSTS / CHUNK then return fail('INVALID chunks') end
-  return redis.call('LRANGE', chunks_key(args[1]), first, last)
+  return read_chunks(args[1], first, last)
 end
 
 local function page(_, args)
@@ -1498,7 +1538,7 @@ local function page(_, args)
   if not after or not size or not room then return fail('INVALID arguments') end
   local state, last = unpack(redis.call('HMGET', job_key(jid), 'state', 'last'))
   if state ~= 'running' and state ~= 'ended' then return fail('GONE no job ' .. jid) end
-  local answer = { state, tonumber(last) }
+  local answer = { state, tonumber(last or 0) }
   while size > 0 and room > 0 do
     local entries = redis.call('XRANGE', job_key(jid) .. ':results',
       '(' .. whole_text(after) .. '-0', '+', 'COUNT', math.min(size, STEP))

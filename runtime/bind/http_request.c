@@ -34,6 +34,8 @@
 /* What a request's userdata holds; query and headers from when they are first asked for. */
 enum held { HELD_METHOD = 1, HELD_PATH, HELD_QUERY, HELD_HEADERS, HELD = HELD_HEADERS };
 
+static const char class_key; /* its address is the class's place in the registry */
+
 struct write_wait {
 	struct wait wait; /* first */
 	struct request_box *box; /* NULL once complete */
@@ -254,9 +256,17 @@ void bind_http_request(struct http_request *req, void *arg)
 
 /* ---- answering ---- */
 
+/* As luaL_checkudata, which looks for the class by its name: that is asked a dozen times a request. */
 struct request_box *bind_http_check(lua_State *L)
 {
-	return luaL_checkudata(L, 1, REQUEST);
+	bool same = lua_isuserdata(L, 1) && lua_getmetatable(L, 1);
+
+	if (same) {
+		lua_rawgetp(L, LUA_REGISTRYINDEX, &class_key);
+		same = lua_rawequal(L, -1, -2);
+		lua_pop(L, 2);
+	}
+	return same ? lua_touserdata(L, 1) : luaL_checkudata(L, 1, REQUEST);
 }
 
 int bind_http_not_open(lua_State *L, const struct request_box *box, const char *operation)
@@ -579,6 +589,8 @@ static const luaL_Reg request_methods[] = {
 void bind_http_request_class(lua_State *L)
 {
 	luaL_newmetatable(L, REQUEST);
+	lua_pushvalue(L, -1);
+	lua_rawsetp(L, LUA_REGISTRYINDEX, &class_key);
 	luaL_newlib(L, request_methods);
 	lua_pushcclosure(L, l_index, 1);
 	lua_setfield(L, -2, "__index");

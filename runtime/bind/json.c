@@ -16,6 +16,8 @@
 #include "bind.h"
 #include "fiber.h"
 
+#define PLAIN_MAX 64
+
 static int l_decode(lua_State *L)
 {
 	size_t n;
@@ -40,12 +42,40 @@ static int l_decode_or_raise(lua_State *L)
 	return 1;
 }
 
+/* Nearly every text that is encoded alone is a name, a word or an id. */
+static bool is_plain(const char *text, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (text[i] < 0x20 || text[i] > 0x7e || text[i] == '"' || text[i] == '\\')
+			return false;
+	return true;
+}
+
+static bool encode_plain(lua_State *L)
+{
+	char quoted[PLAIN_MAX + 2];
+	size_t n;
+	const char *text;
+
+	if (lua_type(L, 1) != LUA_TSTRING)
+		return false;
+	text = lua_tolstring(L, 1, &n);
+	if (n > PLAIN_MAX || !is_plain(text, n))
+		return false;
+	quoted[0] = quoted[n + 1] = '"';
+	memcpy(quoted + 1, text, n);
+	lua_pushlstring(L, quoted, n + 2);
+	return true;
+}
+
 static int l_encode(lua_State *L)
 {
 	struct buf b = { 0 };
 	struct err err;
 
 	luaL_checkany(L, 1);
+	if (encode_plain(L))
+		return 1;
 	if (json_encode(L, 1, &b, &err)) {
 		buf_deinit(&b);
 		return luaL_error(L, "%s", err.message);

@@ -7,6 +7,7 @@
  *   conn:call([{timeout = s},] command, ...) -> reply | nil, err
  *   conn:fcall([{timeout = s},] name, ...) -> reply | nil, err       FCALL name 0 ...; sent once
  *     more when the server had lost the functions
+ *   conn:fields(key, names) -> table | nil, err    HMGET: { name = text } of the fields that there are
  *   conn:subscribe(channel) -> sub       (redis_sub.c)
  *   conn:up() -> true | false, reason    conn:info() -> table     conn:close()
  * Arguments are strings and integers; a table is a list of such, put in its place. Replies:
@@ -41,6 +42,7 @@ struct call_wait {
 	struct redisReply *reply;
 	struct err err;                   /* code 0: there is a reply (or ready is true) */
 	struct buf resp;                  /* fcall: the command, to send it again */
+	bool named;                       /* the reply's values belong to the names at index 3 */
 	int64_t timeout_ms;
 };
 
@@ -108,6 +110,19 @@ static void push_reply(lua_State *L, const struct redisReply *r)
 	}
 }
 
+/* A table of those values that there are, by the names in the list at index 3. */
+static void push_named(lua_State *L, const struct redisReply *r)
+{
+	lua_createtable(L, 0, (int)r->elements);
+	for (size_t i = 0; i < r->elements; i++) {
+		if (r->element[i]->type == REDIS_REPLY_NIL)
+			continue;
+		lua_rawgeti(L, 3, (lua_Integer)i + 1);
+		push_reply(L, r->element[i]);
+		lua_rawset(L, -3);
+	}
+}
+
 static int push_error_reply(lua_State *L, const struct redisReply *r, const char *operation)
 {
 	const struct err err = { .code = ERR_REFUSED };
@@ -138,6 +153,8 @@ static int call_push(struct wait *wait, lua_State *L)
 		return push_error_reply(L, w->reply, wait->operation);
 	else if (w->reply->type == REDIS_REPLY_NIL)
 		lua_pushnil(L);
+	else if (w->named)
+		push_named(L, w->reply);
 	else
 		push_reply(L, w->reply);
 	return 1;
@@ -255,15 +272,17 @@ static void on_state(void *arg, bool up, const struct err *why)
 
 static void add_bytes(struct buf *resp, const char *s, size_t n)
 {
-	buf_printf(resp, "$%zu\r\n", n);
+	buf_putc(resp, '$');
+	buf_integer(resp, (long long)n);
+	buf_add(resp, "\r\n", 2);
 	buf_add(resp, s, n);
-	buf_puts(resp, "\r\n");
+	buf_add(resp, "\r\n", 2);
 }
 
 /* Appends the value at idx; false when it is none that redis takes. */
 static bool add_value(lua_State *L, int idx, struct buf *resp)
 {
-	char number[32];
+	char number[BUF_DIGITS];
 	const char *s;
 	size_t n;
 
@@ -274,13 +293,12 @@ static bool add_value(lua_State *L, int idx, struct buf *resp)
 	}
 	if (!lua_isinteger(L, idx))
 		return false;
-	n = (size_t)snprintf(number, sizeof(number), LUA_INTEGER_FMT, lua_tointeger(L, idx));
-	add_bytes(resp, number, n);
+	add_bytes(resp, number, buf_digits(number, lua_tointeger(L, idx)));
 	return true;
 }
 
-/* Appends the list at idx; its length, or -1 when something in it will not do. */
-static lua_Integer add_list(lua_State *L, int idx, struct buf *resp)
+/* Appends the list at idx; false when something in it will not do. */
+static bool add_list(lua_State *L, int idx, struct buf *resp)
 {
 	lua_Integer n = (lua_Integer)lua_rawlen(L, idx);
 	bool good = true;
@@ -290,39 +308,34 @@ static lua_Integer add_list(lua_State *L, int idx, struct buf *resp)
 		good = add_value(L, lua_gettop(L), resp);
 		lua_pop(L, 1);
 	}
-	return good ? n : -1;
+	return good;
 }
 
-/* The arguments from idx on after `given` that are in resp already, as one command in out. Raises
- * for an argument that will not do. */
-static void format_command(lua_State *L, int idx, struct buf *args, lua_Integer given,
+/* The arguments from idx on as a command; `first` are words before them. Raises for an argument that
+ * will not do. */
+static void format_command(lua_State *L, int idx, const char *const *first, int nfirst,
 			   struct buf *out)
 {
 	int top = lua_gettop(L), bad = 0;
+	long long count = nfirst;
 
-	for (int i = idx; i <= top && !bad; i++) {
-		lua_Integer n = lua_istable(L, i) ? add_list(L, i, args)
-						  : (add_value(L, i, args) ? 1 : -1);
-
-		if (n < 0)
+	luaL_checkstack(L, 4, "too many arguments");
+	for (int i = idx; i <= top; i++)
+		count += lua_istable(L, i) ? (long long)lua_rawlen(L, i) : 1;
+	buf_putc(out, '*');
+	buf_integer(out, count);
+	buf_add(out, "\r\n", 2);
+	for (int i = 0; i < nfirst; i++)
+		add_bytes(out, first[i], strlen(first[i]));
+	for (int i = idx; i <= top && !bad; i++)
+		if (!(lua_istable(L, i) ? add_list(L, i, out) : add_value(L, i, out)))
 			bad = i;
-		given += n;
-	}
-	if (!bad) {
-		buf_printf(out, "*" LUA_INTEGER_FMT "\r\n", given);
-		buf_add(out, args->data, args->len);
-		/* Half a command would make Redis take the next ones for the rest of it. */
-		out->failed = out->failed || args->failed;
-	}
-	buf_deinit(args);
-	if (bad) {
+	if (bad || out->failed)
 		buf_deinit(out);
+	if (bad)
 		luaL_argerror(L, bad, "a string, an integer or a list of them");
-	}
-	if (out->failed) {
-		buf_deinit(out);
+	if (!out->len)
 		luaL_error(L, "not enough memory");
-	}
 }
 
 /* The {timeout = s} table at 2, taken away; 0 when there is none. */
@@ -339,7 +352,9 @@ static int64_t take_options(lua_State *L)
 	return ms;
 }
 
-static int start_call(lua_State *L, struct redis_conn *conn, struct buf *resp, bool again,
+enum kind { AS_CALL, AS_FUNCTION, AS_FIELDS };
+
+static int start_call(lua_State *L, struct redis_conn *conn, struct buf *resp, enum kind kind,
 		      const char *operation, int64_t ms)
 {
 	struct call_wait *w = make_wait(conn, operation, -1);
@@ -351,8 +366,9 @@ static int start_call(lua_State *L, struct redis_conn *conn, struct buf *resp, b
 		return luaL_error(L, "not enough memory");
 	}
 	w->timeout_ms = ms;
+	w->named = kind == AS_FIELDS;
 	rc = send_wait(w, resp, &err);
-	if (!rc && again)
+	if (!rc && kind == AS_FUNCTION)
 		w->resp = *resp;
 	else
 		buf_deinit(resp);
@@ -366,28 +382,35 @@ static int l_call(lua_State *L)
 {
 	struct redis_conn *conn = bind_check_conn(L, 1);
 	int64_t ms = take_options(L);
-	struct buf args = { 0 }, resp = { 0 };
+	struct buf resp = { 0 };
 
 	luaL_checkstring(L, 2);
-	luaL_checkstack(L, 4, "too many arguments");
-	format_command(L, 2, &args, 0, &resp);
-	return start_call(L, conn, &resp, false, "redis.call", ms);
+	format_command(L, 2, NULL, 0, &resp);
+	return start_call(L, conn, &resp, AS_CALL, "redis.call", ms);
+}
+
+static int l_fields(lua_State *L)
+{
+	static const char *const first[] = { "HMGET" };
+	struct redis_conn *conn = bind_check_conn(L, 1);
+	struct buf resp = { 0 };
+
+	luaL_checkstring(L, 2);
+	luaL_checktype(L, 3, LUA_TTABLE);
+	lua_settop(L, 3);
+	format_command(L, 2, first, 1, &resp);
+	return start_call(L, conn, &resp, AS_FIELDS, "redis.fields", 0);
 }
 
 static int l_fcall(lua_State *L)
 {
 	struct redis_conn *conn = bind_check_conn(L, 1);
 	int64_t ms = take_options(L);
-	struct buf args = { 0 }, resp = { 0 };
-	size_t n;
-	const char *name = luaL_checklstring(L, 2, &n);
+	const char *const first[] = { "FCALL", luaL_checkstring(L, 2), "0" };
+	struct buf resp = { 0 };
 
-	luaL_checkstack(L, 4, "too many arguments");
-	add_bytes(&args, "FCALL", 5);
-	add_bytes(&args, name, n);
-	add_bytes(&args, "0", 1);
-	format_command(L, 3, &args, 3, &resp);
-	return start_call(L, conn, &resp, true, "redis.fcall", ms);
+	format_command(L, 3, first, 3, &resp);
+	return start_call(L, conn, &resp, AS_FUNCTION, "redis.fcall", ms);
 }
 
 /* ---- connection ---- */
@@ -552,6 +575,7 @@ static const luaL_Reg methods[] = {
 	{ "ready", l_ready },
 	{ "call", l_call },
 	{ "fcall", l_fcall },
+	{ "fields", l_fields },
 	{ "subscribe", bind_redis_subscribe },
 	{ "up", l_up },
 	{ "info", l_info },

@@ -45,6 +45,7 @@ local function new_store()
     if not self.jobs[jid] then return nil, { code = "gone", message = "no job " .. jid } end
     return self.jobs[jid]
   end
+  store.look = store.get
   function store.targets(_, _, from, to)
     return table.move({ "web01", "web02" }, from + 1, math.min(to, 2), 1, {})
   end
@@ -82,7 +83,7 @@ end
 local function new_node(settings)
   local config = {
     runner = { modules = "/nonexistent", executor = "local", role = "both" },
-    store = { max_jobs = 10, memory = 1000 },
+    store = { max_jobs = 10, memory = 1000 }, runtime = { executor_budget = 1000000 },
     api = {
       dialects = { "exed" }, listen = { { address = "127.0.0.1", port = 1, dialects = {} } },
       handler_timeout = 1, state_alias = false, max_hosts = 1000,

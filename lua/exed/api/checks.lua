@@ -143,7 +143,8 @@ function checks.body(req, checker, max)
   return document
 end
 
--- The targets of a request are judged before its other fields: given, then known.
+-- The targets of a request are judged before its other fields: given, then known. Returns them and
+-- what they name ({ inventory, targets, found, unknown }), or true when it has none; or nil, err.
 function checks.targets(inventory, checker, input, kind)
   local field = checker.by_name.targets
   if not field or not field.first or field.type ~= "hosts" then return true end
@@ -152,7 +153,7 @@ function checks.targets(inventory, checker, input, kind)
   local found, wrong = inventory:resolve(targets)
   if not found then return nil, wrong end
   if #found == 0 then return fail("not_found", "no hosts match that target") end
-  return true
+  return targets, { inventory = inventory, targets = targets, found = found, unknown = wrong }
 end
 
 return checks

@@ -25,7 +25,8 @@ function out.new(req, status, headers, on_start)
 end
 
 local function take(self)
-  local text = table.concat(self.parts)
+  local parts = self.parts
+  local text = #parts == 1 and parts[1] or table.concat(parts)
   self.parts, self.size = {}, 0
   return text
 end

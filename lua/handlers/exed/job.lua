@@ -40,15 +40,16 @@ return {
       run = function(req)
         local node, query = req.node, req.query
         local jid = req.params.jid
-        local function load() return answer.load(node, jid) end
         if query.follow or req.socket then
-          local status, made, headers = stream.answer(req, load)
+          local status, made, headers = stream.answer(req, function()
+            return answer.load(node, jid)
+          end)
           if not status then return nil, explain(made, jid) end
           return status, made, headers
         elseif query.from then
           return nil, { code = "bad_request", message = "from: only with follow=1" }
         end
-        local job, err = load()
+        local job, err = answer.look(node, jid, query.detail)
         if not job then return nil, explain(err, jid) end
         return 200, function(out) return answer.object(node, job, out, query) end
       end,
