@@ -79,7 +79,6 @@ static void retry_due(void *arg)
 	struct sink *s = arg;
 
 	loop_defer(s->loop, &s->pump);
-	sink_unref(s);
 }
 
 /* {"name":"...", to begin a record with; false when memory is out. */
@@ -167,10 +166,8 @@ static void pump_soon(struct sink *s)
 
 static void pump_later(struct sink *s)
 {
-	if (event_pending(s->retry.ev, EV_TIMEOUT, NULL))
-		return;
-	sink_ref(s);
-	timer_set(&s->retry, RETRY_MS);
+	if (!event_pending(s->retry.ev, EV_TIMEOUT, NULL))
+		timer_set(&s->retry, RETRY_MS);
 }
 
 /* The node ends: what could not be written will not be, and nobody has to wait for it. */
