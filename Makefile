@@ -247,10 +247,10 @@ $(BUILD)/torture-exed-run: $(BUILD)/obj/run.o
 $(BUILD)/torture-exed $(BUILD)/torture-exed-run: $(TORTURE_OBJ) $(LIB) $(OWN_SSH2)
 	$(if $(V),,@echo "link $@")
 	$(Q)$(CC) $(ALL_LDFLAGS) $(TORTURE_WRAP) -o $@ $(filter %.o,$^) $(LIB) $(ALL_LIBS)
-torture: ## fail each call in turn, under the address sanitizer (hours); SCENARIO=exec,node FUNCTION=recv SEED=N SECONDS=60
+torture: ## fail each call in turn, under the address sanitizer (an hour); SCENARIO=exec,node FUNCTION=recv SEED=N SECONDS=60 JOBS=6
 	$(Q)$(SUB) torture-build gc
-	$(Q)EXED_BUILD=build/asan $(PYTHON) tests/torture/torture.py --scenario '$(SCENARIO)' \
-		--function '$(FUNCTION)' --seed '$(SEED)' --seconds '$(or $(SECONDS),0)'
+	$(Q)EXED_BUILD=build/asan $(PYTHON) tests/torture/torture.py --scenario '$(SCENARIO)' --confirm \
+		--function '$(FUNCTION)' --seed '$(SEED)' --seconds '$(or $(SECONDS),0)' --jobs '$(or $(JOBS),6)'
 # A full collection at each GC_EVERY-th object that Lua makes.
 GC_EVERY ?= 200
 gc: ## the Lua suites with a collector that never rests, under the address sanitizer; T=name, GC_EVERY=200

@@ -21,7 +21,7 @@ HOSTS = 20
 LIMIT = 30  # seconds for a run; the limits of connecting and of the command are below that
 DONE = (1, 5)  # status: ok, changed
 WRITES = ("send:", "write:", "writev:", "poll:")  # where writing its own output can fail
-SANITIZER_ENDED = "__asan::AsanThread::ThreadStart"
+SANITIZER_ENDED = ("__asan::AsanThread::ThreadStart", "AddressSanitizer: CHECK failed")
 
 
 def sanitizer_options(where, fault=""):
@@ -46,7 +46,7 @@ def take_reports(where):
         with open(path, encoding="utf-8", errors="replace") as f:
             text = f.read()[:6000]
         os.unlink(path)
-        if SANITIZER_ENDED in text:
+        if any(sign in text for sign in SANITIZER_ENDED):
             raise OutOfMemory()
         found.append(text)
     return found
