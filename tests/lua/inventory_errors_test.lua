@@ -119,6 +119,10 @@ t.test("what is left out is warned of, with file and line", function()
   warned("f.yml", "all:\n  host: {a: }\n  hosts: {b: }\n",
     "f.yml:2: 'host' in the group 'all' is left out, did you mean 'hosts'?")
   warned("f", "[web]\nweb\n", "f:2: 'web' names a host and a group")
+  warned("f", "a\nb exed_disbled=repair\n",
+    "f:2: exed_disbled: not a variable of exed, did you mean 'exed_disabled'?")
+  warned("f", "[web]\na\n[web:vars]\nexed_x=1\n", "f:4: exed_x: not a variable of exed: these are "
+    .. "exed_disabled, exed_fence_dir, exed_jump, exed_shell")
   warned("f.yml", "'my group': {hosts: {a: }}\n", "patterns cannot name")
 end)
 

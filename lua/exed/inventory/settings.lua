@@ -151,6 +151,10 @@ local CHECKS = {
 }
 
 local NAMES = words.keys(CHECKS)
+local OWN = {} -- exed's own among them
+for _, name in ipairs(NAMES) do
+  if name:find "^exed_" then OWN[#OWN + 1] = name end
+end
 local LOCAL = { ansible_connection = true, exed_disabled = true } -- where commands run right here
 
 local SSH_KINDS = { ssh = true, smart = true, paramiko = true, paramiko_ssh = true }
@@ -164,11 +168,20 @@ function settings.is_template(found)
   return type(found) == "string" and (found:find("{{", 1, true) or found:find("{%", 1, true)) ~= nil
 end
 
+-- A mistyped exed_disabled must not go unseen: what it is for would be done to the host.
+local function odd_name(name)
+  if not name:find "^exed_" then return nil end
+  local hint = words.hint(name, OWN)
+  return "not a variable of exed"
+    .. (hint ~= "" and hint or ": these are " .. table.concat(OWN, ", "))
+end
+
 -- Checks a variable. Returns the value to keep, or nil and what is wrong; a third result is what is
 -- odd about a value that is kept.
 function settings.check(name, found, home)
   local check = CHECKS[name]
-  if not check or found == value.null then return found end
+  if not check then return found, nil, odd_name(name) end
+  if found == value.null then return found end
   return check(found, home)
 end
 
