@@ -20,8 +20,19 @@
 #define EVICT_OLD_MS 1000
 #define EVICT_YOUNG_MS 25
 
+static rlim_t descriptors(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) || limit.rlim_cur == RLIM_INFINITY)
+		return 1024;
+	return limit.rlim_cur;
+}
+
 void http_options_init(struct http_options *o)
 {
+	rlim_t eighth = descriptors() / 8; /* where there are few, somebody must be let in all the same */
+
 	memset(o, 0, sizeof(*o));
 	http_limits_init(&o->limits);
 	o->header_ms = 10000;
@@ -31,7 +42,7 @@ void http_options_init(struct http_options *o)
 	o->stall_ms = 60000;
 	o->send_rate = 1024;
 	o->peer_connections = 64;
-	o->reserve = 32;
+	o->reserve = eighth < 32 ? (unsigned)eighth : 32;
 	o->body_memory = 256 << 20;
 	o->high_water = 256 << 10;
 	o->max_unsent = 8 << 20;
@@ -144,11 +155,8 @@ static void retry(void *arg)
 /* Connections get at most half of the descriptors: SSH and the rest need theirs. */
 static void set_room(struct http_server *s)
 {
-	struct rlimit limit;
-	rlim_t fds = 1024;
+	rlim_t fds = descriptors();
 
-	if (!getrlimit(RLIMIT_NOFILE, &limit) && limit.rlim_cur != RLIM_INFINITY)
-		fds = limit.rlim_cur;
 	s->fd_limit = fds > s->options.reserve ? (int)(fds - s->options.reserve) : 0;
 	if (!s->options.max_connections)
 		s->options.max_connections =

@@ -28,7 +28,7 @@ struct http_options {
 	unsigned peer_connections; /* of one address (IPv6: one /64), loopback excepted: 64 */
 	bool limit_loopback;       /* loopback has that limit too: false */
 	unsigned max_connections;  /* in all; 0: what descriptors allow, at most 10,000 */
-	unsigned reserve;          /* descriptors that are left to the rest of the process: 32 */
+	unsigned reserve;          /* descriptors left to the rest of the process: 32, or an eighth */
 	size_t body_memory;        /* bytes of all bodies held at once: 256 MiB; more is 503 */
 	size_t high_water;         /* unsent bytes from which http_write says wait: 256 KiB */
 	size_t max_unsent;         /* unsent bytes of a stream that end it: 8 MiB */

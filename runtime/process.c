@@ -21,8 +21,14 @@
 #include "setup.h"
 #include "task_host.h"
 
-/* Descriptors that are not connections to hosts: listeners, clients, Redis, logs, threads. */
+/* Descriptors that are not connections to hosts: listeners, clients, Redis, logs, threads. Where there
+ * are few, hosts get half of what there is, but no more than leaves room for what a node itself and each
+ * of its I/O threads need, for a few clients, and for what HTTP leaves free (an eighth). */
 #define DESCRIPTORS_KEPT 200
+#define DESCRIPTORS_NODE 24
+#define DESCRIPTORS_THREAD 4
+#define DESCRIPTORS_CLIENTS 16
+#define CONNECTIONS_LEAST 4
 
 static char share_dir[4096];
 
@@ -41,11 +47,15 @@ static rlim_t raise_descriptors(void)
 
 static unsigned fit_connections(const struct config *c, rlim_t descriptors)
 {
-	int64_t wanted = config_int(c, "ssh", "max_connections");
-	int64_t room = descriptors > 2 * DESCRIPTORS_KEPT
-			       ? (int64_t)descriptors - DESCRIPTORS_KEPT
-			       : (int64_t)descriptors / 2;
+	int64_t wanted = config_int(c, "ssh", "max_connections"), n = (int64_t)descriptors;
+	int64_t own = DESCRIPTORS_NODE + DESCRIPTORS_CLIENTS +
+		      DESCRIPTORS_THREAD * config_int(c, "runtime", "io_threads");
+	int64_t room = n > 2 * DESCRIPTORS_KEPT ? n - DESCRIPTORS_KEPT : n / 2;
 
+	if (room > n - n / 8 - own)
+		room = n - n / 8 - own;
+	if (room < CONNECTIONS_LEAST)
+		room = CONNECTIONS_LEAST;
 	return (unsigned)(wanted <= room ? wanted : room);
 }
 

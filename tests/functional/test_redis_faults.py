@@ -447,6 +447,18 @@ class Descriptors(unittest.TestCase):
                     self.assertEqual(len(exed.job(jid)["return_data"]), 500)
                 self.assertEqual([n for n in fleet.stats()["ops"].values() if n > 1], [])
 
+    def test_clients_are_answered_however_few_there_are(self):
+        """Warm connections to hosts take none of the descriptors that clients need."""
+        for limit in (48, 100):
+            with self.subTest(limit), Fleet(100) as fleet:
+                limited = fleet.write("limited", "#!/bin/sh\nulimit -n %d\nexec %s \"$@\"\n"
+                                      % (limit, os.path.join(BUILD, "exed")), 0o755)
+                with Exed(fleet, {"runtime": {"io_threads": 2}}, program=limited) as exed:
+                    self.assertIn("max_connections is lowered", exed.log(1 << 20))
+                    for _ in range(3):
+                        job = exed.wait_job(exed.execute(["all"], "echo done"), 60)
+                        self.assertEqual((job["state"], len(job["return_data"])), (0, 100))
+
 
 if __name__ == "__main__":
     unittest.main()
