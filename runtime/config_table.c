@@ -93,6 +93,8 @@ const struct setting config_table[] = {
 	{ "runner", "concurrency", CONFIG_INTEGER, "0", 0, 10000, NULL, SETTING_CORES,
 	  "processes; 0: one per core",
 	  "Parallelism of the executor's own tool (Ansible's forks)." },
+	{ "runner", "processes", CONFIG_INTEGER, "16", 1, 1000, NULL, 0, "processes",
+	  "Of executors whose plans have one process for many hosts, at once on a node; others wait." },
 	{ "runner", "modules", CONFIG_PATH, "./modules", 0, 0, NULL, RESTART, "directory",
 	  "Your tasks/, executors/ and handlers/. They come before those of the same name that "
 	  "are shipped. It may be missing." },

@@ -26,6 +26,7 @@ struct program {
 	struct event *rd, *wr;
 	struct buf in, out, said;
 	size_t whole; /* bytes of `in` up to its last newline */
+	size_t line;  /* bytes behind that, those that were left out, too */
 	struct ssh_result result;
 };
 
@@ -53,13 +54,28 @@ static void destroy(struct program *p)
 
 /* ---- what it sends ---- */
 
+/* The next bytes of a line, of which there is no end yet. */
+static void take_piece(struct program *p, const char *data, size_t n)
+{
+	size_t room = p->o.line_max > p->line ? p->o.line_max - p->line : 0;
+
+	buf_add(&p->in, data, p->o.line_max && n > room ? room : n);
+	p->line += n;
+}
+
 static void take_in(struct program *p, const char *data, size_t n)
 {
-	const char *last = memrchr(data, '\n', n);
+	const char *end;
 
-	if (last)
-		p->whole = p->in.len + (size_t)(last - data) + 1;
-	buf_add(&p->in, data, n);
+	while ((end = memchr(data, '\n', n))) {
+		take_piece(p, data, (size_t)(end - data));
+		buf_putc(&p->in, '\n');
+		p->whole = p->in.len;
+		p->line = 0;
+		n -= (size_t)(end + 1 - data);
+		data = end + 1;
+	}
+	take_piece(p, data, n);
 }
 
 /* False when there is nothing more now, or ever. */

@@ -17,6 +17,7 @@ struct program_options { /* borrowed during program_start */
 	const char *const *env;  /* "NAME=value", added to the environment; or NULL */
 	const char *cwd;         /* or NULL */
 	const char *op_id;       /* its EXED_OP */
+	size_t line_max;         /* of longer lines only so many bytes come; 0: they end it */
 	/* There are lines to be taken. */
 	void (*on_lines)(void *arg);
 	/* It has ended; the last call. All its lines came before, and can still be taken. */
@@ -34,7 +35,8 @@ int program_send(struct program *p, const char *text, size_t n, struct err *err)
  * program_taken, which forgets the first n bytes and lets it send more. */
 size_t program_lines(struct program *p, const char **text);
 void program_taken(struct program *p, size_t n);
-/* How it ended; NULL while it runs. One that sent a line of more than 16 MiB was killed for it. */
+/* How it ended; NULL while it runs. One that sent a line of more than 16 MiB was killed for it, unless it had
+ * a line_max. */
 const struct ssh_result *program_result(const struct program *p);
 /* The end of what it printed, at most 16 KiB; valid until the next turn. */
 size_t program_said(const struct program *p, const char **text);

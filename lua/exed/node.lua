@@ -2,7 +2,6 @@
 -- A node: one exed process with its store, inventory, plugins, runner and API. It starts in the
 -- order in which things need each other and ends in the reverse.
 
-local ansible_files = require "exed.ansible.files"
 local api = require "exed.api"
 local asking = require "exed.asking"
 local child = require "exed.redis_child"
@@ -16,6 +15,7 @@ local json = require "exed.json"
 local log = require "exed.log"
 local membership = require "exed.membership"
 local plugins = require "exed.plugins"
+local process_dir = require "exed.process.dir"
 local programs = require "exed.inventory.programs"
 local redis = require "exed.redis"
 local runner = require "exed.runner"
@@ -215,7 +215,7 @@ end
 local function open(self)
   local ok, err = open_state(self)
   if not ok then return nil, err end
-  ansible_files.sweep(self.dir:path())
+  for _, kind in ipairs { "ansible", "process" } do process_dir.sweep(self.dir:path(), kind) end
   self.plugins = plugins.open(self)
   self.tasks = tasks.open(self)
   open_inventory(self)

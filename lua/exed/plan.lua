@@ -71,10 +71,11 @@ function plan.ask(node, request, hosts)
   end
   if not checked then return bad("the plan of executor %s: %s", name, problem) end
   made = checked
-  if made.ansible and not node.runner then
+  local whole = made.ansible or made.process
+  if whole and not node.runner then
     return bad("executor %s works in a running exed only: ask its API", name)
   end
-  if made.ansible and request.fence then
+  if whole and request.fence then
     return bad("executor %s has no fence: what a lost node had started is unknown", name)
   end
   return made
@@ -92,10 +93,14 @@ function plan.fill(node, job, slice, made)
   local facts = made.stdout == "facts"
   local quiet_record = made.quiet_record or facts
   local window = request.window or made.window
+  local whole = made.ansible or made.process
   return {
     -- What Ansible has left on hosts is looked for over SSH.
-    transport = made.ansible and "ssh" or made.transport,
+    transport = made.ansible and "ssh" or made.process and "local" or made.transport,
     ansible = made.ansible,
+    process = made.process and {
+      hosts_file = made.process.hosts_file, judges = made.process.judges, calm = false,
+    },
     command = made.command,
     places = made.places,
     per_host = made.per_host,
@@ -122,7 +127,7 @@ function plan.fill(node, job, slice, made)
     json = made.stdout == "json",
     output_cap = made.output_cap or node.config.store.output_cap,
     -- What is sent has its place in the fence.
-    fence = not made.ansible and made.fence ~= false and (request.fence or made.source ~= nil
+    fence = not whole and made.fence ~= false and (request.fence or made.source ~= nil
       or made.files ~= nil) or nil,
     settle = node.config.runner.settle_timeout,
     quiet = made.quiet,

@@ -7,6 +7,7 @@ local ansible_run = require "exed.ansible.run"
 local config = require "exed.config"
 local fanout = require "exed.fanout"
 local own = require "exed.plan.own"
+local process_run = require "exed.process.run"
 local reach = require "exed.reach"
 local sink = require "exed.sink"
 local timer = require "exed.timer"
@@ -49,23 +50,27 @@ end
 -- What is to become of a target: nil when it is done, else the name of a group: run, here (by a
 -- local process), one of lost_kind_of (it is not known how it ended), skip (the job was stopped),
 -- gone (not in the inventory any more), odd (a connection that we do not know), other (so is its
--- way to become another user); or of a table of groups by reason, and the reason: off (out of
+-- way to become another user), orphan (it is not known how it ended; it was one of many hosts of a
+-- process that is gone); or of a table of groups by reason, and the reason: off (out of
 -- service), halted (so, and it is not known how it ended), astray (the inventory does not say how
--- it is reached). Of the ansible executor all that run are one group, however they are reached.
+-- it is reached). Of the ansible executor, and of plans with one process, all
+-- that run are one group, whole, however they are reached.
 local function kind_of(work, host, mark, repeatable, fenced)
   if mark == "2" then return nil end
   local disabled = host and reach.disabled(host)
   if mark == "1" and not repeatable then
     if disabled then return "halted", disabled end
+    if work.whole == process_run then return "orphan" end
     return lost_kind_of(host, fenced)
   end
   if work.stop then return "skip" end
   if work.lack then return "lacking", work.lack end
   if not host then return "gone" end
   if disabled then return "off", disabled end
-  if work.ansible then
+  if work.whole == process_run then return "whole" end
+  if work.whole then
     if host.problem then return "astray", host.problem end
-    return "ansible"
+    return "whole"
   end
   if host.become_other and not repeatable then return "other" end
   if host.problem then return "astray", host.problem end
@@ -119,8 +124,8 @@ end
 local function run_group(node, work, group, made, options)
   if not group then return true end
   local run, err
-  if options.ansible then
-    run = ansible_run.start(node, work, made, group, not options.marks)
+  if options.whole then
+    run = work.whole.start(node, work, made, group, not options.marks)
   else
     run, err = fanout.start(made, group.hosts, group.indexes, sink_of(node, work, options),
       group.own)
@@ -170,7 +175,8 @@ local function steps(work, groups, made, repeatable)
     { groups.other, made, { refuse = "ansible_become is done by sudo, over ssh, only" } },
     { groups.skip, made, { skip = work.stop } },
     { groups.lost, look, { refuse = "node lost while running, not in the inventory any more" } },
-    { groups.ansible, made, { marks = marked.marks, ansible = true } },
+    { groups.orphan, look, { refuse = "node lost while running" } },
+    { groups.whole, made, { marks = marked.marks, whole = true } },
     { groups.here, with(made, { transport = "local" }), marked },
     { groups.run, made, marked },
     -- Last: what still runs is waited for, and nobody else should wait for that.
@@ -202,7 +208,8 @@ end
 -- says that the next owner can go on with it. Returns true, or nil, err (code "closed": the node
 -- ends).
 function targets.run(node, work, made, repeatable)
-  work.ansible = made.ansible ~= nil
+  work.whole = made.ansible and ansible_run or made.process and process_run or nil
+  if made.process and work.marks then process_run.sweep(work, made) end
   local groups = sort_targets(node, work, repeatable, made)
   for _, step in ipairs(steps(work, groups, made, repeatable)) do
     if step[2].settles then step[2].settle_until = timer.now() + config.runner.settle_timeout end

@@ -21,20 +21,22 @@
 
 -- How an operation is done.
 ---@class exed.Plan
----@field transport "ssh"|"local"
+---@field transport "ssh"|"local"|"process" process: one local process for all hosts
 ---@field command? string for sh; {host.X} and {vars.X} are each one word
 ---@field argv? string[] words, in place of command; {host.X} and {vars.X} in them are filled in
 ---@field stdin? string
 ---@field env? table<string, string>|string[]
 ---@field cwd? string an absolute path
 ---@field files? exed.PlanFile[] sent before the command, which then runs behind the fence
----@field verdict table<integer|"default", exed.Status>
+---@field verdict? table<integer|"default", exed.Status> only a process may leave it out
 ---@field stdout? "text"|"json"|"facts" json: an object, whose fields the record has
 ---@field timeout? exed.Duration
 ---@field window? integer
 ---@field output_cap? integer bytes of each stream that are kept
 ---@field fence? boolean false: what a crash left unsettled is not looked for
 ---@field repeatable? boolean it only looks, or may be done again
+---@field hosts_file? "names"|"json-lines" of a process: what is in the file {hosts_file}
+---@field records? "json-lines" of a process: { host, status, ... } on each line of descriptor 3
 ---@field per_host? fun(host: exed.PlanHost): exed.HostFields?, string? what differs; or why not run
 
 -- Either src or content.

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* exed.program: programs on this machine that are talked with in lines, over their descriptor 3.
- *   start{ argv = {...}, env = { "NAME=value", ... }, cwd = directory, op = EXED_OP }
- *     -> program | nil, err
- *   program:lines([seconds]) -> list | nil, err   all that there are, at least one; code "closed"
- *     when it has ended, "timeout"
+ *   start{ argv = {...}, env = { "NAME=value", ... }, cwd = directory, op = EXED_OP, line_max = bytes }
+ *     -> program | nil, err                        line_max: of longer lines only so much comes
+ *   program:lines([seconds]) -> list | nil, err   what there is, one to 1,000; code "closed" when it has
+ *     ended, "timeout"
  *   program:send(text) -> true | nil, err
  *   program:kill()     it and all that it started; it ends soon
- *   program:ended() -> { code, signal, error, said } | nil   said: the end of what it printed
+ *   program:ended() -> { code, signal, error, said, killed, survivors, killed_by } | nil
+ *     said: the end of what it printed; killed_by: nil when it ended by itself
  * A program that is collected or closed is killed. */
 #include "program.h"
 
@@ -19,6 +20,8 @@
 #include "script.h"
 
 #define PROGRAM "exed.program"
+/* Lines given at once: a program may send millions of empty ones. */
+#define LINES 1000
 
 /* Shared by the userdata and a wait. */
 struct box {
@@ -65,12 +68,12 @@ static int push_lines(struct wait *w, lua_State *L)
 		return fiber_push_err(L, &err, "program.lines");
 	}
 	lua_newtable(L);
-	for (line = text; line < text + n; line = end + 1) {
+	for (line = text; line < text + n && i < LINES; line = end + 1) {
 		end = memchr(line, '\n', (size_t)(text + n - line));
 		lua_pushlstring(L, line, (size_t)(end - line));
 		lua_rawseti(L, -2, ++i);
 	}
-	program_taken(b->program, n);
+	program_taken(b->program, (size_t)(line - text));
 	return 1;
 }
 
@@ -163,6 +166,16 @@ static int l_ended(lua_State *L)
 	n = program_said(b->program, &text);
 	lua_pushlstring(L, text, n);
 	lua_setfield(L, -2, "said");
+	if (!r->killed_by)
+		return 1;
+	lua_pushstring(L, r->killed_by);
+	lua_setfield(L, -2, "killed_by");
+	lua_pushboolean(L, r->killed);
+	lua_setfield(L, -2, "killed");
+	if (r->survivors >= 0) {
+		lua_pushinteger(L, r->survivors);
+		lua_setfield(L, -2, "survivors");
+	}
 	return 1;
 }
 
@@ -218,6 +231,8 @@ static int l_start(lua_State *L)
 	o.cwd = luaL_optstring(L, -1, NULL);
 	lua_getfield(L, 1, "op");
 	o.op_id = luaL_checkstring(L, -1);
+	lua_getfield(L, 1, "line_max");
+	o.line_max = (size_t)luaL_optinteger(L, -1, 0);
 	luaL_argcheck(L, o.argv && o.argv[0], 1, "field argv is missing");
 	p = lua_newuserdatauv(L, sizeof(*p), 0);
 	*p = NULL;

@@ -11,7 +11,8 @@ import unittest
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "tests", "support"))
 
-from exedtest import Exed, Sshd, wait_until  # noqa: E402
+from exedtest import Exed, Sshd, alive, wait_until  # noqa: E402
+from exedtest.procs import with_marker  # noqa: E402
 from exedtest.exedrun import LIMIT, PROGRAM, environment  # noqa: E402
 
 OK, SKIPPED, FAILED, UNREACHABLE, CHANGED = 1, 2, 3, 4, 5
@@ -64,6 +65,12 @@ return {
 """
 
 
+# The request's command is the one process for all hosts.
+MANY = """return { type = "executor", summary = "one process for all", operations = { execute = function(request)
+  return { transport = "process", command = request.args.command, verdict = { [0] = "CHANGED", default = "FAILED" } }
+end } }"""
+
+
 class Case(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -81,6 +88,7 @@ class Case(unittest.TestCase):
         os.makedirs(cls.exed.path("modules", "executors", "files", "plans"))
         cls.exed.write("modules/executors/files/plans/b", "second\n")
         cls.save("plans", PLANS)
+        cls.save("many", MANY)
         cls.exed.start()
 
     @classmethod
@@ -196,6 +204,88 @@ class Plans(Case):
         done = run("web[01:04]", "each")
         self.assertIn("web02: 1 two words two words\n", done.stdout)
         self.assertIn("not this one", done.stderr)
+
+
+class Process(Case):
+    """One local process for all hosts of a slice: what it says of them on its descriptor 3 is their records."""
+
+    def many(self, cmd, targets="web[01:04]", **fields):
+        return self.exed.execute(targets, cmd, executor="many", **fields)
+
+    def ended(self, jid):
+        found = self.exed.records(jid, 60)
+        self.assertTrue(all(len(rows) == 1 for rows in found.values()), found)
+        return {host: rows[0] for host, rows in found.items()}
+
+    def left(self, jid):
+        return [pid for pid in with_marker("EXED_OP=" + jid) if alive(pid)]
+
+    def test_each_line_is_a_record_and_wrong_ones_harm_nobody(self):
+        found = self.ended(self.many("""
+            cat "$EXED_HOSTS_FILE" >&2; echo "$EXED_WINDOW" >&2
+            printf '%s\\n' '{"host":"web02","status":"OK","disk":{"used":5}}' '{"host":"web02","status":"FAILED"}' \
+              '{"host":"nosuch","status":"OK"}' nonsense '{"host":"web03","rtc":0,"stdout":"said"}' >&3
+            printf '{"host":"web04","status":"OK","seconds":1}\\n{"host":"web01\\377"}\\n\\000\\n' >&3
+            head -c 400000 /dev/zero | tr '\\0' x >&3; echo >&3
+            exit 3""", window=3))
+        self.has(found["web02"], status=OK, disk={"used": 5}, error=None)
+        self.has(found["web03"], status=CHANGED, rtc=0, stdout="said")
+        self.has(found["web04"], status=FAILED, error="the line of its process: the field 'seconds' is exed's own")
+        self.has(found["web01"], status=FAILED, unknown=None, rtc=None)
+        for words in ("its process ended with code 3 and said nothing of this host", "'web02' has its record already",
+                      "'nosuch' is no host of this run", "line 4: no JSON", "and 3 more", "web01\nweb02\nweb03\nweb04\n3"):
+            self.assertIn(words, found["web01"]["error"])
+
+    def test_a_cancel_and_a_limit_kill_all_of_it(self):
+        stuck = "echo '{\"host\":\"web01\",\"status\":\"OK\"}' >&3; setsid sleep 600 & sleep 600 & wait"
+        jid, seen = self.many(stuck, "web[01:02]"), {}
+        for entry in self.exed.follow(jid, 60):
+            if "web01" in entry:
+                self.assertEqual(self.exed.post("/jobs/%s/cancel" % jid, {}).status, 200)
+            seen.update({host: record for host, record in entry.items() if host in ("web01", "web02")})
+        self.has(seen["web01"], status=OK)
+        self.has(seen["web02"], status=FAILED, cancelled=True, error="cancelled", killed=True, survivors=0)
+        self.assertEqual(self.exed.job(jid)["error"], "cancelled")
+        self.assertEqual(self.left(jid), [])
+        jid = self.many(stuck, "web[01:02]", timeout="1s")
+        self.has(self.ended(jid)["web02"], status=FAILED, timed_out=True, rtc=124, killed=True, survivors=0)
+        self.assertEqual(self.left(jid), [])
+
+    def test_a_node_that_died_runs_nothing_twice_and_leaves_no_process(self):
+        ran = self.exed.path("ran")
+        jid = self.many("echo x >>%s; echo '{\"host\":\"web01\",\"status\":\"OK\"}' >&3; exec sleep 600" % ran)
+        wait_until(lambda: self.exed.job(jid)["return_data"].get("web01"), 30)
+        self.assertTrue(self.left(jid))
+        self.exed.kill9()
+        wait_until(lambda: not self.left(jid), 30, "its process ends with the node")
+        self.exed.start()
+        found = self.ended(jid)
+        self.has(found["web01"], status=OK)
+        for host in ("web02", "web03", "web04"):
+            self.has(found[host], status=FAILED, unknown=True, error="node lost while running")
+        with open(ran, encoding="utf-8") as f:
+            self.assertEqual(f.read(), "x\n")
+        self.assertFalse(os.path.isdir(os.path.join(self.exed.state, "process")))
+
+    def test_what_it_has_not_and_what_it_would_do(self):
+        body = {"targets": "web01", "cmd": "x {hosts_file}", "executor": "many"}
+        answer = self.exed.post("/execute", dict(body, fence=True))
+        self.assertEqual((answer.status, answer.body["message"]),
+                         (400, "executor many has no fence: what a lost node had started is unknown"))
+        plan = self.exed.post("/execute", dict(body, dry_run=True)).body["plan"]
+        self.assertEqual((plan["command"], plan["fence"], plan["executor"]), ("x {hosts_file}", False, "many"))
+
+    def test_a_task_uses_it_for_a_set(self):
+        os.makedirs(self.exed.path("modules", "tasks"), exist_ok=True)
+        self.exed.write("modules/tasks/all.lua", """return { summary = "all", run = function(job)
+          local found = job.hosts:execute([[printf '{"host":"web01","status":5,"n":1}\\n{"host":"web02","status":5}\\n' >&3]],
+            { changes = false, check = false })
+          return { found.web01.n, found.web01.status, found.web03.status, #found.failed }
+        end }""")
+        wait_until(lambda: any(task["name"] == "all" for task in self.exed.get("/tasks").body), 20)
+        jid = self.exed.submit("/tasks", {"taskname": "all", "targets": "web[01:03]", "executor": "many"})
+        job = self.exed.wait_job(jid)
+        self.assertEqual((job["error"], job.get("value")), ("1 of 3 hosts failed", [1, "OK", "FAILED", 1]))
 
 
 class Settings(Case):

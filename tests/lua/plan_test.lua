@@ -76,7 +76,24 @@ end)
 
 for _, line in ipairs {
   { "no table", "x", "a plan is a table" },
-  { "a transport that is not there", with { transport = "pigeon" }, 'must be "ssh" or "local"' },
+  { "a transport that is not there", with { transport = "pigeon" },
+    'must be "ssh", "local" or "process"' },
+  { "hosts_file of another transport", with { hosts_file = "names" },
+    'is for transport "process"' },
+  { "records of another transport", with { records = "json-lines" },
+    'is for transport "process"' },
+  { "a process with files", with { transport = "process", files = {} }, "has no files" },
+  { "a process with per_host", with { transport = "process", per_host = print },
+    "has no per_host" },
+  { "a process with stdout", with { transport = "process", stdout = "json" }, "has no stdout" },
+  { "a process with a fence", with { transport = "process", fence = true }, "has no fence" },
+  { "a process without a command", { transport = "process" }, "wants command or argv" },
+  { "records of another form", with { transport = "process", records = "xml" },
+    'records must be "json-lines"' },
+  { "hosts of another form", with { transport = "process", hosts_file = "xml" },
+    'hosts_file must be "names" or "json-lines"' },
+  { "a process that names a host", with { transport = "process", command = "x {host.name}" },
+    "one process is run for all hosts; {hosts_file} names them" },
   { "no verdict", { transport = "ssh", command = "x" }, "verdict is missing" },
   { "an unknown status", with { verdict = { [0] = "GOOD" } }, "'GOOD' is no status" },
   { "an exit code that is none", with { verdict = { zero = "OK" } }, "is no exit code" },
@@ -128,6 +145,25 @@ t.test("an operation that an executor has not, and one that refuses, are 400", f
   t.eq(err, { code = "bad_request", message = "executor mine cannot do fly" })
   _, err = plan.ask(node, { operation = "go", args = {}, count = 1 })
   t.eq(err, { code = "bad_request", message = "not today" })
+end)
+
+t.test("a plan of one process for all hosts", function()
+  local node = node_with(function()
+    return { transport = "process", argv = { "mine", "--hosts={hosts_file}", "a b" }, timeout = 5 }
+  end)
+  local request = { operation = "go", args = {}, count = 3 }
+  local _, err = plan.ask(node, request)
+  t.eq(err.message, "executor mine works in a running exed only: ask its API")
+  node.runner, request.fence = {}, true
+  _, err = plan.ask(node, request)
+  t.has(err.message, "executor mine has no fence")
+  request.fence = nil
+  local made = assert(plan.ask(node, request))
+  local filled = plan.fill(node, { jid = "j", request = request, slices = 1, total = 3 },
+    { k = 0 }, made)
+  t.eq({ filled.command, filled.timeout, filled.fence, filled.verdict },
+    { "mine '--hosts='\"$EXED_HOSTS_FILE\" 'a b'", 5, nil, {} })
+  t.eq(filled.process, { hosts_file = "names", judges = false, calm = false })
 end)
 
 t.test("what stdout may not give a record: all that the API and tasks know of one", function()

@@ -9,8 +9,12 @@ local test = t.test
 
 local LIMIT <const> = 30 -- seconds
 
+local ops = 0
+
+-- Each has an op of its own: what one is killed by must not find the next.
 local function sh(text, more)
-  local options = { argv = { "/bin/sh", "-c", text }, op = "program-test" }
+  ops = ops + 1
+  local options = { argv = { "/bin/sh", "-c", text }, op = "program-test." .. ops }
   for name, value in pairs(more or {}) do options[name] = value end
   return assert(program.start(options))
 end
@@ -40,9 +44,30 @@ test("lines go both ways, apart from what it prints", function()
   assert(not ok and err.code == "closed")
 end)
 
+test("of a line that is too long the beginning comes, and the next ones are whole", function()
+  local child <close> = sh([[{ head -c 3000000 /dev/zero | tr '\0' x; echo; echo next;
+    printf 123456789; sleep 0.2; printf 0abc; echo; printf 'no end'; } >&3]], { line_max = 10 })
+  local lines = rest(child)
+  t.eq(lines, { ("x"):rep(10), "next", "1234567890" })
+end)
+
+test("lines come a thousand at once, however many there are", function()
+  local child <close> = sh "yes '' | head -n 2500 >&3"
+  local counts = {}
+  child:lines(LIMIT)
+  while not child:ended() do timer.sleep(0.02) end
+  for lines in function() return child:lines(LIMIT) end do counts[#counts + 1] = #lines end
+  local total = 0
+  for _, count in ipairs(counts) do
+    assert(count <= 1000)
+    total = total + count
+  end
+  assert(total >= 1500, total)
+end)
+
 test("it has its environment, directory and nothing else open", function()
   local child <close> = sh('echo "$WORD $EXED_OP $(pwd) $(ls /proc/self/fd | wc -l)" >&3', {
-    env = { "WORD=w" }, cwd = "/",
+    env = { "WORD=w" }, cwd = "/", op = "program-test",
   })
   local line = rest(child)[1]
   -- 0, 1, 2, 3 and the one by which ls reads the directory

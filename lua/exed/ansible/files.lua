@@ -5,9 +5,9 @@
 
 local ansible = require "exed.ansible"
 local config = require "exed.config"
+local dir = require "exed.process.dir"
 local inventory = require "exed.inventory"
 local json = require "exed.json"
-local proc = require "exed.proc"
 local sys = require "exed.sys"
 
 local files = {}
@@ -18,42 +18,13 @@ local NAMES <const> = {
 }
 local CHECKING <const> = { strict = "yes", ["accept-new"] = "accept-new", off = "no" }
 
--- ---- the directory ------------------------------------------------------------------------------
-
-local MAKE <const> = [[
-umask 077
-d=$1
-shift
-rm -rf -- "$d" && mkdir -p -- "$d/tmp" && cd -- "$d" && for f; do : >"$f" || exit 1; done
-]]
-
 -- Makes the directory with its files, which are empty. Returns true, or nil, err.
-function files.make(dir)
-  local argv = { "/bin/sh", "-c", MAKE, "sh", dir, table.unpack(NAMES) }
-  local done, err = proc.run { argv = argv }
-  if not done then return nil, err end
-  if done.code == 0 then return true end
-  return nil, { code = "system", message = "cannot make " .. dir .. ": " .. done.stderr }
-end
+function files.make(path) return dir.make(path, NAMES) end
 
-function files.remove(dir) proc.run { argv = { "rm", "-rf", "--", dir } } end
+files.remove = dir.remove
 
 -- Where the directories of all runs are, below the node's state directory.
-function files.place(state) return state .. "/ansible" end
-
--- Removes what a former life of the node has left there.
-function files.sweep(state)
-  if sys.stat(files.place(state)) then files.remove(files.place(state)) end
-end
-
-local function write(dir, name, text)
-  local file, problem = io.open(dir .. "/" .. name, "w")
-  if not file then return nil, { code = "system", message = problem } end
-  local ok, why = file:write(text)
-  ok = file:close() and ok
-  if ok then return true end
-  return nil, { code = "system", message = ("cannot write %s/%s: %s"):format(dir, name, why) }
-end
+function files.place(state) return dir.place(state, "ansible") end
 
 -- ---- hosts --------------------------------------------------------------------------------------
 
@@ -145,22 +116,22 @@ end
 
 -- Variables of exed's own environment stay, Ansible's settings among them; these are set for it.
 -- ansible.cfg counts only when ANSIBLE_CONFIG names it.
-function files.environment(dir)
+function files.environment(where)
   local callbacks = sys.share() .. "/lua/exed/ansible/callback"
   local theirs = os.getenv "ANSIBLE_CALLBACK_PLUGINS"
   local ssh_args = os.getenv "ANSIBLE_SSH_ARGS"
   local list = {
     "LC_ALL=C.UTF-8", "ANSIBLE_NOCOLOR=1", "ANSIBLE_STDOUT_CALLBACK=exed_events",
     "ANSIBLE_CALLBACK_PLUGINS=" .. callbacks .. (theirs and ":" .. theirs or ""),
-    "ANSIBLE_LOCAL_TEMP=" .. dir .. "/tmp", "ANSIBLE_INVENTORY_ENABLED=yaml",
+    "ANSIBLE_LOCAL_TEMP=" .. where .. "/tmp", "ANSIBLE_INVENTORY_ENABLED=yaml",
     "ANSIBLE_RETRY_FILES_ENABLED=0", "PYTHONDONTWRITEBYTECODE=1",
     "ANSIBLE_HOST_KEY_CHECKING=" .. (config.ssh.host_key_checking == "off" and "0" or "1"),
     ("ANSIBLE_TIMEOUT=%d"):format(math.max(1, math.ceil(config.ssh.connect_timeout))),
-    ("ANSIBLE_SSH_ARGS=-F '%s/ssh_config' -o ControlMaster=no -o ControlPath=none%s"):format(dir,
+    ("ANSIBLE_SSH_ARGS=-F '%s/ssh_config' -o ControlMaster=no -o ControlPath=none%s"):format(where,
       ssh_args and " " .. ssh_args or ""),
   }
   if not os.getenv "ANSIBLE_CONFIG" then
-    list[#list + 1] = "ANSIBLE_CONFIG=" .. dir .. "/ansible.cfg"
+    list[#list + 1] = "ANSIBLE_CONFIG=" .. where .. "/ansible.cfg"
   end
   if not os.getenv "ANSIBLE_PIPELINING" then list[#list + 1] = "ANSIBLE_PIPELINING=1" end
   return list
@@ -204,26 +175,26 @@ end
 
 -- Fills the directory for a run. made: the plan's `ansible`; hosts and ops as above; extra: env,
 -- cwd and stdin of the command, or nil. Returns true, or nil, err.
-function files.fill(node, dir, made, hosts, ops, extra)
-  local ok, err = write(dir, "inventory.json", json.encode(inventory_of(node, hosts, ops)))
-  if ok then ok, err = write(dir, "vars.json", json.encode(variables(made, hosts))) end
-  if ok then ok, err = write(dir, "ssh_config", ssh_config(hosts)) end
+function files.fill(node, where, made, hosts, ops, extra)
+  local ok, err = dir.write(where, "inventory.json", json.encode(inventory_of(node, hosts, ops)))
+  if ok then ok, err = dir.write(where, "vars.json", json.encode(variables(made, hosts))) end
+  if ok then ok, err = dir.write(where, "ssh_config", ssh_config(hosts)) end
   if ok and made.mode == "task" then
-    ok, err = write(dir, "playbook.json", json.encode(play_of(made, extra)))
+    ok, err = dir.write(where, "playbook.json", json.encode(play_of(made, extra)))
   end
   return ok, err
 end
 
 -- The words of the command.
-function files.command(dir, made, forks)
+function files.command(where, made, forks)
   local argv = {
-    "ansible-playbook", "--inventory=" .. dir .. "/inventory.json", "--forks=" .. forks,
-    "--extra-vars=@" .. dir .. "/vars.json",
+    "ansible-playbook", "--inventory=" .. where .. "/inventory.json", "--forks=" .. forks,
+    "--extra-vars=@" .. where .. "/vars.json",
   }
   if made.tags and #made.tags > 0 then
     argv[#argv + 1] = "--tags=" .. table.concat(made.tags, ",")
   end
-  argv[#argv + 1] = made.playbook or dir .. "/playbook.json"
+  argv[#argv + 1] = made.playbook or where .. "/playbook.json"
   return argv
 end
 

@@ -2,7 +2,7 @@
 -- What became of a host: from what Ansible's plugin says, or does not say, to a status and a
 -- record. Each function returns { status, record } for the writer.
 
-local records = require "exed.ansible.records"
+local records = require "exed.process.records"
 local text = require "exed.text"
 
 local outcomes = {}

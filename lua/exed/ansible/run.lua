@@ -4,6 +4,7 @@
 -- host before `go` was sent: after the host's started bit is in the store, and while this node may
 -- start hosts.
 
+local base = require "exed.process.base"
 local config = require "exed.config"
 local fiber = require "exed.fiber"
 local files = require "exed.ansible.files"
@@ -13,74 +14,22 @@ local log = require "exed.log"
 local outcomes = require "exed.ansible.outcomes"
 local program = require "exed.program"
 local timer = require "exed.timer"
-local writer = require "exed.ansible.writer"
 
-local run = {}
+local run = setmetatable({}, base)
 run.__index = run
 
 local MAX_VALUES <const> = 1000000 -- in one line of Ansible's plugin
-local LOOK <const> = 0.2 -- seconds between two looks while something is to be done soon
-local IDLE <const> = 5 -- and otherwise
+local LOOK <const>, IDLE <const> = base.LOOK, base.IDLE
 -- Seconds after a host's time limit in which Ansible must have noticed that it was ended there.
 local GRACE <const> = 20
 
 -- work, made: as targets.run has them; group: handles, indexes and found (hosts of the inventory).
 function run.start(node, work, made, group, repeatable)
-  local self = setmetatable({
-    node = node, work = work, made = made, plan = made.ansible, marks = not repeatable,
-    hosts = {}, by_name = {}, event = fiber.event(), killing = 0,
-  }, run)
-  for i, found in ipairs(group.found) do
-    local index = group.indexes[i]
-    local host = {
-      name = found.name, index = index, handle = group.hosts[i], found = found, phase = "waiting",
-      is_local = found.connection == "local", op = ("%s.%d.1"):format(made.op, index),
-    }
-    self.hosts[i], self.by_name[host.name] = host, host
-  end
-  self.writer = writer.new(node, work, self)
+  local self = base.new(run, node, work, made, group, repeatable)
+  self.plan, self.killing = made.ansible, 0
+  self.places, self.most = base.places_of(node, "ansible"), config.ansible.processes
+  self.dir = ("%s/%s.%d.%d"):format(files.place(node.dir:path()), work.jid, work.effect, work.k)
   return self
-end
-
--- ---- what its owner says ------------------------------------------------------------------------
-
-local function kill(self)
-  if self.child then self.child:kill() end
-  self.event:notify()
-end
-
-function run:cancel(reason)
-  self.stop = self.stop or reason
-  kill(self)
-end
-
--- The slice is not ours any more: nothing more is written.
-function run:abandon()
-  self.left = true
-  kill(self)
-end
-
-function run:pause(paused) self.paused = paused end
-
-function run:drain() self.draining = true end
-
-local function of_phase(self, phase)
-  local list = {}
-  for _, host in ipairs(self.hosts) do
-    if host.phase == phase then list[#list + 1] = host end
-  end
-  return list
-end
-
-function run:waiting() return #of_phase(self, "waiting") end
-
-function run:running(max)
-  local list, now = {}, timer.now()
-  for _, host in ipairs(of_phase(self, "running")) do
-    if #list == max then break end
-    list[#list + 1] = { index = host.index, phase = "command", seconds = now - host.at }
-  end
-  return list
 end
 
 -- ---- starting hosts -----------------------------------------------------------------------------
@@ -91,15 +40,15 @@ local function serve(self)
   if not host or self.paused or self.stop or self.left then return end
   if host.overdue then -- its time is over, and Ansible goes on with it all the same
     self.pending, self.stuck = nil, true
-    return kill(self)
+    return self:kill()
   end
   if host.phase == "waiting" and self.marks and not host.marked then
-    if not self.writer:mark(host) then return end
+    if not self.writer:mark { host } then return end
     host.marked = true
   end
   if timer.now() >= self.node.membership.permitted or self.stop then return end
   if host.phase == "waiting" then
-    host.phase, host.started, host.at = "running", timer.wall(), timer.now()
+    self:begin(host)
     if self.made.timeout > 0 then host.deadline = host.at + self.made.timeout end
   end
   self.pending = nil
@@ -107,11 +56,6 @@ local function serve(self)
 end
 
 -- ---- time limits --------------------------------------------------------------------------------
-
--- Has a record made of a host that is still without one, by make(self, host, found).
-local function account(self, host, make, found)
-  if host.phase ~= "done" then self.writer:done(host, make(self, host, found)) end
-end
 
 -- The hosts of the list that Ansible has not spoken of since their time was over.
 local function unheard(list)
@@ -136,7 +80,7 @@ local function end_overdue(self, hosts)
     for _, host in ipairs(hosts) do last[host.index] = found[host.index] or last[host.index] end
     self.event:wait(LOOK)
     for _, host in ipairs(hosts) do
-      if host.reported then account(self, host, outcomes.timed_out, last[host.index]) end
+      if host.reported then self:account(host, outcomes.timed_out, last[host.index]) end
     end
     hosts = unheard(hosts)
     if #hosts > 0 and self.child then self.event:wait(1) end
@@ -144,7 +88,7 @@ local function end_overdue(self, hosts)
   if #hosts == 0 or not self.child then return end
   log.warn("ansible", "jid=%s: it does not notice the end of %s", self.work.jid, hosts[1].name)
   self.stuck, self.again = true, self.plan.mode == "task"
-  kill(self)
+  self:kill()
 end
 
 local function watch_limits(self)
@@ -177,7 +121,7 @@ local function take(self, line)
   local message, err = json.decode(line, MAX_VALUES)
   if type(message) ~= "table" then
     log.error("ansible", "jid=%s: a line is no JSON: %s", self.work.jid, err and err.message or "")
-    return kill(self)
+    return self:kill()
   end
   if message.stats then
     self.stats = message.stats
@@ -208,15 +152,15 @@ end
 -- ---- the end ------------------------------------------------------------------------------------
 
 -- Accounts for the hosts that have no record when Ansible has ended.
-local function settle(self, ended)
+function run:settle(ended)
   while self.killing > 0 do self.event:wait(LOOK) end
   if self.left then return end
   if self.stats then outcomes.take_stats(self) end
-  local waiting, running = of_phase(self, "waiting"), of_phase(self, "running")
+  local waiting, running = self:of_phase "waiting", self:of_phase "running"
   local why = outcomes.why(self, ended)
   local found = #running > 0 and leftovers.kill(self, running) or {}
   for _, host in ipairs(running) do
-    account(self, host, host.overdue and outcomes.timed_out or function(_, _, left)
+    self:account(host, host.overdue and outcomes.timed_out or function(_, _, left)
       return outcomes.broken(self, host, left, why)
     end, found[host.index])
   end
@@ -232,14 +176,14 @@ local function forks(self)
 end
 
 -- One process over the hosts that have not started.
-local function play(self, dir, hosts)
+local function play(self, hosts)
   local found, ops = {}, {}
   for i, host in ipairs(hosts) do found[i], ops[i] = host.found, host.op end
-  local ok, err = files.make(dir)
-  if ok then ok, err = files.fill(self.node, dir, self.plan, found, ops, self.made) end
+  local ok, err = files.make(self.dir)
+  if ok then ok, err = files.fill(self.node, self.dir, self.plan, found, ops, self.made) end
   if not ok then return nil, err end
   local child <close>, failed = program.start {
-    argv = files.command(dir, self.plan, forks(self)), env = files.environment(dir),
+    argv = files.command(self.dir, self.plan, forks(self)), env = files.environment(self.dir),
     cwd = config.ansible.workdir, op = ("%s.ansible.%d"):format(self.made.op, self.work.k),
   }
   if not child then return nil, failed end
@@ -252,48 +196,16 @@ local function play(self, dir, hosts)
   attend(self, child)
   self.child = nil
   self.event:notify()
-  settle(self, child:ended())
+  self:settle(child:ended())
   self.writer:flush()
   return true
 end
 
--- A node runs so many at once; returns what gives the place back.
-local function take_place(self)
-  local node = self.node
-  node.ansible = node.ansible or { running = 0, event = fiber.event() }
-  local places = node.ansible
-  while places.running >= config.ansible.processes and not self.stop and not self.left do
-    places.event:wait(LOOK)
-  end
-  places.running = places.running + 1
-  return setmetatable({}, { __close = function()
-    places.running = places.running - 1
-    places.event:notify()
-  end })
-end
-
--- Runs it to the last record in the store. Returns how many hosts were not started, since the node
--- ends, or nil, err.
-function run:wait()
-  local place <close> = take_place(self) -- luacheck: ignore place
-  local dir = ("%s/%s.%d.%d"):format(files.place(self.node.dir:path()), self.work.jid,
-    self.work.effect, self.work.k)
+function run:play(hosts)
   local remove <close> = setmetatable({}, { __close = function() -- luacheck: ignore remove
-    files.remove(dir)
+    files.remove(self.dir)
   end })
-  repeat
-    local ok, err = true, nil
-    if self.stop then
-      settle(self, nil)
-    elseif not self.left then
-      ok, err = play(self, dir, of_phase(self, "waiting"))
-    end
-    if not ok then settle(self, { error = err.message }) end
-    self.writer:flush()
-  until not self.again or self.stop or self.left or self:waiting() == 0
-  if self.writer.lost then return nil, self.writer.lost end
-  if self.left then return nil, { code = "closed", message = "abandoned" } end
-  return self:waiting()
+  return play(self, hosts)
 end
 
 return run

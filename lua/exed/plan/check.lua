@@ -12,12 +12,14 @@ local FIELDS <const> = {
   transport = "string", command = "string", argv = "table", stdin = "string", env = "table",
   cwd = "string", verdict = "table", stdout = "string", timeout = "any", window = "number",
   output_cap = "number", fence = "boolean", repeatable = "boolean", per_host = "function",
-  files = "table",
+  files = "table", hosts_file = "string", records = "string",
 }
-local NOT_YET <const> = { hosts_file = true, records = true }
 -- Executors that are shipped, which have more between them and the core.
 local SHIPPED <const> = { ssh = true, ["local"] = true, ansible = true }
-local TRANSPORTS <const> = { ssh = true, ["local"] = true }
+local TRANSPORTS <const> = { ssh = true, ["local"] = true, process = true }
+local HOSTS_FILE <const> = { names = true, ["json-lines"] = true }
+-- What a plan of one process for all hosts cannot have.
+local NOT_WHOLE <const> = { files = true, per_host = true, stdout = true }
 local STATUS <const> = { OK = true, SKIPPED = true, FAILED = true, UNREACHABLE = true,
   CHANGED = true }
 local STDOUT <const> = { text = true, json = true, facts = true }
@@ -27,7 +29,6 @@ local function wrong(format, ...) error({ wrong = format:format(...) }, 0) end
 local function check_types(made)
   for key, value in pairs(made) do
     local want = FIELDS[key]
-    if NOT_YET[key] then wrong("%s is not there yet", key) end
     if not want then
       wrong("unknown field %s%s", words.show(key), words.hint(tostring(key), words.keys(FIELDS)))
     end
@@ -38,7 +39,8 @@ local function check_types(made)
 end
 
 -- Text for sh. list: the places of hosts in it, added to.
-local function read_command(made, list)
+local function read_command(made, list, whole)
+  list.whole = whole
   if made.argv and made.command then wrong "either command or argv" end
   if made.command and made.command:find("\0", 1, true) then wrong "command has a NUL byte" end
   if not made.argv then return made.command and places.of_command(made.command, list) end
@@ -95,22 +97,47 @@ local function check_number(made, field)
   end
 end
 
--- A copy with command, env and timeout in the core's form.
-local function read_fields(made)
+-- A copy with command, env and timeout in the core's form. whole: of one process for all hosts.
+local function read_fields(made, whole)
   if made.cwd and not made.cwd:find "^/" then wrong "cwd must be an absolute path" end
   local copy = {}
   for key, value in pairs(made) do copy[key] = value end
   copy.places = {}
-  copy.argv, copy.command = nil, read_command(made, copy.places)
+  copy.argv, copy.command = nil, read_command(made, copy.places, whole)
   copy.env, copy.timeout = read_env(made.env), read_timeout(made.timeout)
   if #copy.places == 0 then copy.places = nil end
+  return copy
+end
+
+-- One process for all hosts, which says itself what became of each.
+local function read_process(made)
+  for name in pairs(NOT_WHOLE) do
+    if made[name] ~= nil then wrong('transport "process" has no %s', name) end
+  end
+  if made.fence then wrong 'transport "process" has no fence' end
+  if (made.records or "json-lines") ~= "json-lines" then wrong 'records must be "json-lines"' end
+  if not HOSTS_FILE[made.hosts_file or "names"] then
+    wrong 'hosts_file must be "names" or "json-lines"'
+  end
+  if made.verdict then check_verdict(made.verdict) end
+  check_number(made, "window")
+  check_number(made, "output_cap")
+  local copy = read_fields(made, true)
+  if not copy.command then wrong 'transport "process" wants command or argv' end
+  copy.shown = made.command or table.concat(made.argv, " ")
+  copy.process = { hosts_file = made.hosts_file or "names", judges = made.verdict ~= nil }
+  copy.verdict = made.verdict or {}
   return copy
 end
 
 local function read(made)
   check_types(made)
   if not TRANSPORTS[made.transport] then
-    wrong('transport must be "ssh" or "local", got %s', words.show(made.transport))
+    wrong('transport must be "ssh", "local" or "process", got %s', words.show(made.transport))
+  end
+  if made.transport == "process" then return read_process(made) end
+  for _, name in ipairs { "hosts_file", "records" } do
+    if made[name] then wrong('%s is for transport "process"', name) end
   end
   if made.stdout and not STDOUT[made.stdout] then
     wrong 'stdout should be "text", "json" or "facts"'

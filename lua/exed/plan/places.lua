@@ -3,7 +3,8 @@
 -- shell, to which the core gives each host's values, quoted (runtime/host_own.c). A value is never
 -- part of the command's text, so it is one word wherever its author names it.
 --
---   places.of_command(text, places) -> text        places: those that are known, added to
+--   places.of_command(text, places) -> text        places: those that are known, added to; whole
+--                                                  in it: {hosts_file} is the only one
 --   places.of_words(argv, places) -> text
 --   places.values(places, host, ssh) -> list | nil, why     host: of the inventory; ssh: settings
 
@@ -20,14 +21,20 @@ local HOST <const> = {
   user = function(host, ssh) return host.user or ssh.user end,
 }
 local HOST_NAMES <const> = words.keys(HOST)
+local HOSTS_FILE <const> = "hosts_file"
 
 local function wrong(format, ...) error({ wrong = format:format(...) }, 0) end
 
 -- The place that begins at that byte: its name, and where it ends; nil when there is none.
-local function place_at(given, at)
+local function place_at(given, at, list)
+  local stands = list.whole and given:match("^{hosts_file}()", at)
+  if stands then return HOSTS_FILE, stands end
   local kind, name, stop = given:match("^{(%l+)%.([%w_]+)}()", at)
   if kind ~= "host" and kind ~= "vars" then return nil end
   if given:sub(at - 1, at - 1) == "$" then return nil end -- the shell's own
+  if list.whole then
+    wrong("{%s.%s}: one process is run for all hosts; {hosts_file} names them", kind, name)
+  end
   if kind == "host" and not HOST[name] then
     wrong("{host.%s}: a host has %s%s", name, table.concat(HOST_NAMES, ", "),
       words.hint(name, HOST_NAMES))
@@ -37,6 +44,7 @@ end
 
 -- How a place is named in the shell's text.
 local function variable(name, list)
+  if name == HOSTS_FILE then return '"$EXED_HOSTS_FILE"' end
   local number = #list + 1
   for i, known in ipairs(list) do
     if known == name then number = i end
@@ -60,7 +68,7 @@ function places.of_command(given, list)
     if not at then break end
     local byte, after = given:sub(at, at), at + 1
     if byte == "{" then
-      local name, stop = place_at(given, at)
+      local name, stop = place_at(given, at, list)
       if name and quote then
         wrong("command: {%s} stands between quotes: it is quoted already", name)
       end
@@ -91,7 +99,7 @@ local function of_word(word, list)
   while true do
     at = word:find("{", at, true)
     if not at then break end
-    local name, stop = place_at(word, at)
+    local name, stop = place_at(word, at, list)
     if name then
       put(at - 1)
       out[#out + 1] = variable(name, list)

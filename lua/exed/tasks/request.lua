@@ -52,6 +52,7 @@ function request.apply(filled, args)
   filled.cwd = args.fields.cwd or filled.cwd
   filled.stdin = args.fields.stdin or filled.stdin
   if args.changes then return end
+  if filled.process then filled.process.calm = true end
   for code, status in pairs(filled.verdict) do
     if status == 5 then filled.verdict[code] = 1 end
   end

@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
--- Takes the records of one run of Ansible to the store: started bits by `mark`, records by `append`
--- (lua/store/functions.lua). Calls are numbered, so each is done once, however often it is asked.
+-- Takes the records of one run of a local process to the store: started bits by `mark`, records by
+-- `append` (lua/store/functions.lua). Calls are numbered, so each is done once, however often it is
+-- asked.
 
 local config = require "exed.config"
 local log = require "exed.log"
@@ -31,15 +32,17 @@ end
 local function lose(self, err)
   if self.lost then return end
   self.lost = { code = err.code == "closed" and "closed" or "refused", message = err.message }
-  log.warn("ansible", "jid=%s slice=%d is given up: %s", self.work.jid, self.work.k, err.message)
+  log.warn("process", "jid=%s slice=%d is given up: %s", self.work.jid, self.work.k, err.message)
   self.owner:abandon()
 end
 
--- Sets the host's started bit. False: it may not start.
-function writer:mark(host)
-  local work = self.work
+-- Sets the started bits of a list of hosts, or makes sure that they are still ours. False: they may
+-- not start.
+function writer:mark(hosts)
+  local work, indexes = self.work, {}
+  for i, host in ipairs(hosts) do indexes[i] = host.index end
   local ok, err = self.node.store:insist("mark", work.jid, work.k, work.epoch, work.effect,
-    host.index)
+    table.unpack(indexes))
   if ok then return true end
   if err.code == "stopped" then
     self.owner:cancel(err.message)
@@ -61,7 +64,8 @@ end
 -- Queues the entries of a host's end. found: status, record.
 function writer:done(host, found)
   host.phase = "done"
-  local entries = found.record:entries(found.status, self.work.name or self.owner.plan.role)
+  local plan = self.owner.plan
+  local entries = found.record:entries(found.status, self.work.name or plan and plan.role)
   table.move(entries, 1, #entries, #self.queue + 1, self.queue)
   metrics.count("exed_records_total", ('status="%s"'):format(WORD[found.status]))
 end

@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- Records of hosts that Ansible did something on, in the same form as those of the fan-out
+-- Records of hosts that a local process did something on, in the same form as those of the fan-out
 -- (runtime/record.c), and the parts of long output that go before them.
 --
 --   local record = records.new(host)        host: index, started (wall clock), at (monotonic), or
