@@ -91,6 +91,11 @@
 ---@field peer string
 local Request = {}
 
+-- One header, by its name in lower case; cheaper than `headers`, which is made when it is asked for.
+---@param name string
+---@return string?
+function Request:header(name) end
+
 -- The answer that follows a job.
 ---@param jid string
 ---@param options? { from: integer? }
