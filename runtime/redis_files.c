@@ -156,8 +156,9 @@ static int write_conf(const struct redis_files *f, long long memory, struct err 
 	buf_puts(&b, "save \"\"\nappendonly yes\nappendfsync always\nno-appendfsync-on-rewrite no\n"
 		     "aof-use-rdb-preamble yes\n"
 		     /* Outputs are most of what the file is written anew with: compressing them costs more CPU
-		      * than all else that Redis does with them, and each rewrite copies what is kept. */
-		     "rdbcompression no\nauto-aof-rewrite-min-size 256mb\n"
+		      * than all else that Redis does with them, and each rewrite copies what is kept. A larger
+		      * file is rewritten less often, and read longer at a start: 35 ms of CPU a megabyte. */
+		     "rdbcompression no\nauto-aof-rewrite-min-size 128mb\n"
 		     /* A write that was cut was not acknowledged; that something was cut is said. */
 		     "aof-load-truncated yes\n"
 		     "maxmemory-policy noeviction\n");
