@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """Runs the test suites and counts their cases.
 
-usage: run.py [--build DIR] [--only NAME] [--sanitizer asan|tsan] SUITE...    (unit, lua, functional)
+usage: run.py [--build DIR] [--only NAME] [--sanitizer asan|tsan] SUITE...    (unit, lua, functional, bench)
 
 A suite is a set of test files, and each file is a program that runs under a time limit in a process group
 and a temporary directory of its own. A file fails when a case fails, when it ends badly, runs no case, passes
@@ -26,11 +26,11 @@ import unittest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # Files at once: functional tests mostly wait. EXED_TEST_JOBS overrides.
-JOBS = {"unit": 2, "lua": 2, "functional": 4}
+JOBS = {"unit": 2, "lua": 2, "functional": 4, "bench": 1}
 # What takes longest begins first, so that nothing long is left at the end.
 LONG = ["chaos", "redis_faults", "left", "ansible", "restart", "kill", "nodes", "hostile_ssh", "exec",
         "inventory_ansible", "store_faults", "fence"]
-LIMITS = {"unit": 150, "lua": 120, "functional": 300}  # seconds for one file; EXED_TEST_LIMIT overrides
+LIMITS = {"unit": 150, "lua": 120, "functional": 300, "bench": 600}  # seconds for one file; EXED_TEST_LIMIT overrides
 SLOWER = {None: 1, "asan": 3, "tsan": 5}  # how much longer a file may take under a sanitizer
 GRACE = 3.0  # seconds that a child of a test has to disappear after the test has ended
 SHOWN = 300  # lines of a failed file's output, from the end
@@ -46,6 +46,8 @@ def find_files(suite, build):
         found = [os.path.join(build, "unit", stem) for stem in stems]
     elif suite == "lua":
         found = [p for where in ("tests/lua", "executors", "tasks") for p in glob.glob(where + "/*_test.lua")]
+    elif suite == "bench":
+        found = ["tests/bench/bench.py"]
     else:
         found = glob.glob("tests/functional/test_*.py")
     first = {"test_%s.py" % name: at for at, name in enumerate(LONG)}
@@ -67,6 +69,8 @@ def command_of(suite, path, build, exed_run):
     if suite == "lua":
         how = [] if path.startswith("tests/") else ["--test"]
         return [os.path.join(build, exed_run), *how, path]
+    if suite == "bench":
+        return [sys.executable, "-X", "faulthandler", path, "--short"]
     return [sys.executable, "-X", "faulthandler", os.path.abspath(__file__), "--unittest", path]
 
 
