@@ -7,8 +7,10 @@ import socket
 import statistics
 import threading
 import time
+import uuid
 
 from exedtest import BUILD, Exed, Fleet, Redis, wait_until
+from exedtest.resp import Resp
 
 from hosts import Job, node
 from meter import Cpu, Ran
@@ -45,29 +47,46 @@ def threads(bench, row):
                     row.note("%d I/O threads: %.2f s wall for %d hosts" % (count, job.wall_s, n))
 
 
+STARTED_WITH = 100000
+
+
+def _fill(exed, jobs):
+    """Puts so many jobs into exed's own store, as its calls would: each is over, with a record of its one target."""
+    model = exed.submit("/ping", {"targets": "sim0001"})
+    exed.wait_job(model)
+    with open(os.path.join(exed.state, "redis.password"), encoding="utf-8") as f:
+        client = Resp(os.path.join(exed.state, "redis.sock"), password=f.read().strip(), timeout=60)
+    with client:
+        flat = client("HGETALL", "exed:job:" + model)
+        job = dict(zip((name.decode() for name in flat[::2]), flat[1::2]))
+        fields = []
+        for name in ("operation", "args", "executor", "request", "startat", "who", "parent"):
+            fields += [name, job[name]]
+        record = '{"status":-1,"error":"no such host"}'
+        for first in range(0, jobs, 500):
+            for reply in client.pipeline([
+                    ["FCALL", "exed_1_create", 0, uuid.uuid4(), int(time.time() * 1e6), job["node"],
+                     job["incarnation"], 1, 1, "none", 1, 0, "", "", 0, 0, len(fields) // 2, *fields, 0,
+                     1, '["sim0001"]', 1, 0, record] for _ in range(min(500, jobs - first))]):
+                assert reply[2] == b"ended", reply
+        assert client("ZCARD", "exed:jobs") >= jobs
+
+
 def start_up(bench, row):
-    """Until GET /healthz answers 200: with an empty store, and with 20,000 jobs in it."""
-    with Fleet(10) as fleet, Redis() as redis:
-        conf = {"runner": {"redis_url": redis.unix_url, "role": "api"}, "ssh": {"agent": "none"},
-                "store": {"max_jobs": 1000000, "memory": "4g"}, "log": {"access_log": "none"}}
-        with Exed(fleet, conf) as exed:
-            jobs = 20000
-            if need_wrk(row):
-                script = exed.write("post.lua", "wrk.method = 'POST'\nwrk.body = '{\"targets\":\"sim0001\"}'\n"
-                                    "wrk.headers['Content-Type'] = 'application/json'\n")
-                while redis.ask("ZCARD", "exed:jobs") < jobs:
-                    Load("http://127.0.0.1:%d/ping" % exed.port, [exed.pid], 50, script, 4)
+    """Until GET /healthz answers 200, the private redis-server included: with no job, and with many."""
+    with Fleet(10) as fleet:
+        for jobs in (0, STARTED_WITH):
+            conf = {"ssh": {"agent": "none"}, "log": {"access_log": "none"},
+                    "store": {"max_jobs": 2 * STARTED_WITH, "memory": "4g"}}
+            with Exed(fleet, conf) as exed:
+                if jobs:
+                    _fill(exed, jobs)
                 for _ in range(3):
                     exed.term()
                     began = time.monotonic()
-                    exed.start()
-                    row.add("with %d jobs" % jobs, time.monotonic() - began)
-    with Fleet(10) as fleet:
-        for _ in range(3):
-            began = time.monotonic()
-            with node(fleet):
-                row.add("exed", time.monotonic() - began)
-    row.note("exed: an empty private store, whose redis-server is started too")
+                    exed.start(170)
+                    row.add("with {:,} jobs".format(jobs) if jobs else "exed", time.monotonic() - began)
+    row.note("exed: an empty store; its redis-server is started, and reads the jobs, in that time")
 
 
 def _follow_all(exed, jid, count, done):
@@ -93,7 +112,7 @@ def _follow_all(exed, jid, count, done):
 
 
 def followers(bench, row):
-    n, counts = 200, (1, 200, 1000)
+    n, counts = 200, (1, 200, 2000)
     with Fleet(n) as fleet, node(fleet, keep=300, window=20) as exed:
         exed.wait_job(exed.execute(["all"], "true"), 60)
         for count in counts:
