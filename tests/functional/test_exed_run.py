@@ -166,6 +166,14 @@ class Exec(Hosts):
         self.assertEqual([h.name for h in self.hosts.hosts if os.path.exists(os.path.join(h.dir, "over"))], [])
         self.run_text("exec", "--max-stdin", "1k", "web01", "cat", data="x" * 1024)
 
+    def test_stdin_that_does_not_end_runs_nothing(self):
+        child = self.start("exec", "--stdin-timeout", "0.3s", "web", "touch $EXED_TEST_DIR/late", stdin=subprocess.PIPE)
+        child.stdin.write(b"x")
+        child.stdin.flush()
+        self.assertEqual(child.wait(LIMIT), 2)
+        self.assertIn(b"standard input did not end within 0.3 s (--stdin-timeout)", child.stderr.read())
+        self.assertEqual([h.name for h in self.hosts.hosts if os.path.exists(os.path.join(h.dir, "late"))], [])
+
     def test_json_has_a_record_for_each_host(self):
         out, _ = self.run_text("exec", "--json", "web", 'echo "é"; printf "\\377" >&2; test $EXED_TEST_HOST = web01',
                                code=1)

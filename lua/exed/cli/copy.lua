@@ -3,8 +3,9 @@
 
 local operation = require "exed.cli.operation"
 local options = require "exed.cli.options"
+local output = require "exed.cli.output"
 local report = require "exed.cli.report"
-local stdio = require "exed.stdio"
+local stdin = require "exed.cli.stdin"
 local sys = require "exed.sys"
 
 local decl = operation.with {
@@ -13,8 +14,7 @@ local decl = operation.with {
   { "owner", "o", type = "string", value = "NAME", help = "user that it is to belong to" },
   { "group", "g", type = "string", value = "NAME", help = "group that it is to belong to" },
   { "backup", help = "keep what was there before, beside it" },
-  { "max-stdin", type = "size", default = 64 << 20, shown = "64m", value = "SIZE",
-    help = "limit of standard input" },
+  stdin.size, stdin.time,
 }
 decl.usage = { "exed-run copy [OPTION...] PATTERN SOURCE DEST" }
 decl.about = [[
@@ -29,10 +29,9 @@ decl.after = operation.after
 local parser = options.compile(decl)
 
 local function read_stdin(given)
-  local bytes, err = stdio.read(0, given["max-stdin"])
+  local bytes, err = stdin.read(given, output.new())
   if bytes then return bytes end
-  options.refuse("standard input cannot be sent: %s%s", err.message,
-    err.code == "limit" and " is the limit (--max-stdin)" or "")
+  options.refuse("standard input cannot be sent: %s", err.message)
 end
 
 local function run(argv)

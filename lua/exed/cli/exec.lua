@@ -3,14 +3,14 @@
 
 local operation = require "exed.cli.operation"
 local options = require "exed.cli.options"
+local stdin = require "exed.cli.stdin"
 local stdio = require "exed.stdio"
 local text = require "exed.text"
 
 local decl = operation.with {
   { "no-prefix", "N", help = "no host before the lines, and their bytes as they are" },
   { "no-stdin", "n", help = "the command's standard input is empty" },
-  { "max-stdin", type = "size", default = 64 << 20, shown = "64m", value = "SIZE",
-    help = "limit of standard input" },
+  stdin.size, stdin.time,
 }
 decl.usage = { "exed-run exec [OPTION...] PATTERN [--] COMMAND..." }
 decl.operands = 1
@@ -39,11 +39,8 @@ end
 
 local function read_stdin(given, out)
   if given["no-stdin"] or stdio.is_terminal(0) then return nil end
-  local bytes, err = stdio.read(0, given["max-stdin"])
+  local bytes, err = stdin.read(given, out, "; -n does without it")
   if bytes then return bytes ~= "" and bytes or nil end
-  if err.code == "limit" then
-    options.refuse("standard input has %s, which is the limit (--max-stdin)", err.message)
-  end
   out:note("standard input is not forwarded: %s", err.message)
 end
 
