@@ -411,8 +411,11 @@ int main(void)
 		TEST(the_state_may_close_with_requests_open),
 		TEST(a_handler_may_close_the_server),
 	};
+	int failed;
 
 	signal(SIGPIPE, SIG_IGN);
 	log_open("/dev/null", NULL, LOG_NONE, NULL);
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	failed = cmocka_run_group_tests(tests, NULL, NULL);
+	log_close();
+	return failed;
 }
