@@ -54,6 +54,13 @@ ROLE = """
       ansible.builtin.shell: echo not so >&2; exit 4
       when: inventory_hostname == "web02"
 """
+SLOW_ROLE = """
+- name: bad
+  ansible.builtin.command: "false"
+  when: inventory_hostname == "web01"
+- name: wait
+  ansible.builtin.shell: "until [ -f $EXED_TEST_DIR/go ]; do sleep 0.1; done"
+"""
 # Stands in for the modules of service managers, of which no host of this machine runs one.
 MANAGER = """#!/usr/bin/python3
 import os
@@ -237,6 +244,23 @@ class Deploy(Case):
         job = self.exed.job(jid)
         self.assertEqual((job["state"], job["operate_args"]), (0, {"role": "app", "partial": ["config"], "extra_vars": told}))
         self.nothing_left()
+
+    def test_a_record_comes_when_its_host_is_done(self):
+        """Two at once: web01 fails while web02 waits; then web02 is done, and web03 waits."""
+        role = self.exed.path("work", "playbooks", "roles", "slow", "tasks", "main.yml")
+        os.makedirs(os.path.dirname(role))
+        with open(role, "w", encoding="utf-8") as f:
+            f.write(SLOW_ROLE)
+        self.addCleanup(self.exed.write, "work/playbooks/_deploy.yml", DEPLOY)
+        self.exed.write("work/playbooks/_deploy.yml", DEPLOY + "  serial: 2\n")
+        jid, seen = self.exed.submit("/deploy", {"targets": "web[01:03]", "role": "slow"}), []
+        for entry in self.exed.follow(jid, LIMIT):
+            for host in set(entry) & set(self.sshd.host):
+                seen.append((host, entry[host]["status"], entry[host]["name"]))
+                if host != "web03":
+                    with open(os.path.join(self.sshd.host["web0%d" % (len(seen) + 1)].dir, "go"), "w", encoding="utf-8"):
+                        pass
+        self.assertEqual(seen, [("web01", FAILED, "slow"), ("web02", CHANGED, "slow"), ("web03", CHANGED, "slow")])
 
     def test_what_ansible_cannot_do_is_said(self):
         found = self.post("/deploy", targets="web01", role="nosuch")["web01"]

@@ -171,7 +171,7 @@ class Lines(unittest.TestCase):
 
 class ByAnsible(unittest.TestCase):
     """The same requests of operations to a node whose executor is ansible. Those that are refused need no run
-    of it; the others take seconds each, and are asked with EXED_TEST_SLOW only."""
+    of it; the others take seconds each: one of them is asked, and all with EXED_TEST_SLOW only."""
 
     @classmethod
     def setUpClass(cls):
@@ -205,6 +205,9 @@ class ByAnsible(unittest.TestCase):
 
     def test_what_is_refused(self):
         self.assertGreater(self.run_rows(lambda case: case["status"] >= 400), 15)
+
+    def test_one_of_what_is_done(self):
+        self.assertEqual(self.run_rows(lambda case: case["ask"] == "GET /execute?target=shut01,web01&cmd=true"), 1)
 
     @unittest.skipUnless(os.environ.get("EXED_TEST_SLOW"), "EXED_TEST_SLOW is not set")
     def test_what_is_done(self):

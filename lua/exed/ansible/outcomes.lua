@@ -98,14 +98,22 @@ local function of_play(run, host, counts)
   return { status = status, record = record }
 end
 
--- The plugin's word at the end of a playbook.
-function outcomes.take_stats(run)
-  for _, host in ipairs(run.hosts) do
-    local counts = run.stats[host.name]
-    if counts and host.phase ~= "done" and not host.overdue then
-      run.writer:done(host, of_play(run, host, counts))
-    end
+local function take_counts(run, host, counts)
+  if counts and host.phase ~= "done" and not host.overdue then
+    run.writer:done(host, of_play(run, host, counts))
   end
+end
+
+-- The plugin's word on hosts on which nothing more is done, by name.
+function outcomes.take_over(run, over)
+  for name, counts in pairs(over) do
+    if run.by_name[name] then take_counts(run, run.by_name[name], counts) end
+  end
+end
+
+-- Its word on all at the end of a playbook.
+function outcomes.take_stats(run)
+  for _, host in ipairs(run.hosts) do take_counts(run, host, run.stats[host.name]) end
 end
 
 -- ---- a line of the plugin -----------------------------------------------------------------------

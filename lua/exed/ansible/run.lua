@@ -127,6 +127,7 @@ local function take(self, line)
     self.stats = message.stats
     return
   end
+  if message.over then return outcomes.take_over(self, message.over) end
   local name = message.start or message.host
   local host = self.by_name[name]
   if message.start then

@@ -82,6 +82,7 @@ class Sshd(Fixture):
 
     options: further sshd_config lines for all; they come first, and sshd takes the first value.
     host_options: {name: [lines]} for single hosts (those that sshd allows in a Match block).
+    bare: names of hosts whose PATH is their bin/ alone.
     per_process=1 gives each host an sshd of its own, which stop_host and start_host need.
 
     A command that runs there has EXED_TEST_HOST (web01) and EXED_TEST_DIR (a directory of that host) in
@@ -95,12 +96,13 @@ class Sshd(Fixture):
     passphrase = PASSPHRASE
 
     def __init__(self, n=20, options=(), host_options=None, per_process=_SOCKETS, name="web",
-                 first="127.0.1.1"):
+                 first="127.0.1.1", bare=()):
         super().__init__()
         assert 1 <= n <= 250
         net, start = first.rsplit(".", 1)
         addresses = ["%s.%d" % (net, int(start) + i) for i in range(n)]
         self.n, self.options, self.host_options = n, list(options), host_options or {}
+        self.bare = set(bare)
         self.per_process = min(per_process, _SOCKETS)
         self.port = free_port(addresses=addresses)
         self.user = getpass.getuser()
@@ -159,8 +161,9 @@ class Sshd(Fixture):
             "Subsystem sftp internal-sftp"]
         for host in hosts:
             lines += ["Match LocalAddress " + host.address,
-                      '\tSetEnv HOME=%s EXED_TEST_HOST=%s EXED_TEST_DIR=%s EXED_TEST_MARK=%s PATH=%s/bin:%s'
-                      % (host.dir, host.name, host.dir, self.marker, host.dir, _PATH)]
+                      '\tSetEnv HOME=%s EXED_TEST_HOST=%s EXED_TEST_DIR=%s EXED_TEST_MARK=%s PATH=%s/bin%s'
+                      % (host.dir, host.name, host.dir, self.marker, host.dir,
+                         "" if host.name in self.bare else ":" + _PATH)]
             lines += ["\t" + line for line in self.host_options.get(host.name, ())]
         return self.write("sshd%d_config" % index, "\n".join(lines) + "\n")
 

@@ -9,7 +9,8 @@ output that are kept), environment (name of the host variable with each host's E
     {"start": HOST}                               go        the host may start the task
     {"host": HOST, "status": ..., ...}            (mode task: the one task's result)
     {"host": HOST, "line": TEXT, "status": ...}   (mode play: a task's result, for people)
-    {"stats": {HOST: {...}}}                      (mode play: at the end)
+    {"over": {HOST: {...}}}                       (mode play: their counts; nothing more is done on them)
+    {"stats": {HOST: {...}}}                      (mode play: of all hosts, at the end)
 
 No task starts on a host before exed has said `go`. When exed has gone, this process and all that it
 started end at once: somebody else may own the hosts by then.
@@ -111,16 +112,27 @@ class CallbackModule(CallbackBase):
         super().__init__(*args, **kwargs)
         self.channel = Channel()
         self.settings = self.channel.settings
+        self.last_play = None  # the uuid of the playbook's last play
+        self.is_last = False  # that one is run
+        self.batch = set()  # hosts that were started in this batch of it
 
     # ---- what starts ----
 
     def v2_playbook_on_start(self, playbook):
         """Each command on a host carries the id by which exed finds it there."""
-        name = self.settings.get("environment")
-        for play in playbook.get_plays() if name else ():
+        name, plays = self.settings.get("environment"), playbook.get_plays()
+        self.last_play = plays[-1]._uuid if plays else None
+        for play in plays if name else ():
             play.environment = [{"EXED_OP": "{{ %s | default('') }}" % name}] + list(play.environment or [])
 
+    def v2_playbook_on_play_start(self, play):
+        """Of each batch of a play (serial). When there is no other play, the hosts of the former one are done."""
+        if self.is_last:
+            self.tell_over(self.batch)
+        self.batch, self.is_last = set(), play._uuid == self.last_play
+
     def v2_runner_on_start(self, host, task):
+        self.batch.add(host.get_name())
         self.channel.send({"start": host.get_name()})
         self.channel.wait()
 
@@ -145,6 +157,19 @@ class CallbackModule(CallbackBase):
         else:
             message.update(self.data_of(result._result))
         self.channel.send(message)
+        if status in ("failed", "unreachable"):
+            self.tell_over([message["host"]], given_up=True)
+
+    def tell_over(self, hosts, given_up=False):
+        """With given_up: those of them that Ansible has given up, for good."""
+        manager = queue_manager() if self.settings["mode"] == "play" else None
+        if not manager:
+            return
+        lost = set(manager._failed_hosts) | set(manager._unreachable_hosts)
+        over = {host: dict(manager._stats.summarize(host), given_up=host in lost) for host in hosts
+                if host in lost or not given_up}
+        if over:
+            self.channel.send({"over": over})
 
     def line_of(self, result, status, ignored):
         what = self.words_of(result._result) if status in ("failed", "unreachable") else ""
