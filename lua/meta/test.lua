@@ -98,6 +98,21 @@ local test = {}
 ---@return exed.Fleet
 function test.fleet(spec) end
 
+-- What the executor of that name answers: its plan, or nil and why it refuses.
+---@param name string
+---@param request exed.PlanRequest
+---@return exed.Plan? plan
+---@return string? why
+function test.plan(name, request) end
+
+---@class exed.PlanRequest
+---@field op string
+---@field args? table<string, any>
+---@field timeout? number
+---@field window? integer
+---@field hosts? { count: integer?, groups: table<string, integer>? }
+---@field settings? table<string, any>
+
 -- One that fails does not keep the others from being run.
 ---@param name string what must hold
 ---@param fn fun()

@@ -204,6 +204,16 @@ class Plans(Case):
         done = run("web[01:04]", "each")
         self.assertIn("web02: 1 two words two words\n", done.stdout)
         self.assertIn("not this one", done.stderr)
+        self.exed.write("modules/executors/plans_test.lua", """local test = require "exed.test"
+          test.case("each", function()
+            local plan = test.plan("plans", { op = "execute", args = { command = "each" }, settings = { word = "x" } })
+            assert(plan.per_host { name = "web02", vars = { word = "w" } }.env.B == "w")
+            local _, why = test.plan("plans", { op = "execute", args = { command = "no" }, settings = { word = "x" } })
+            assert(why == "not on a Sunday")
+          end)""")
+        done = subprocess.run([PROGRAM, "--test", self.exed.path("modules", "executors", "plans_test.lua")], capture_output=True,
+                              text=True, cwd=self.exed.dir, env=environment(), timeout=LIMIT, check=False)
+        self.assertEqual((done.returncode, done.stdout.splitlines()[-1:]), (0, ["1 passed, 0 failed"]), done.stdout + done.stderr)
 
 
 class Process(Case):

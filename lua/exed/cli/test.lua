@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- exed-run --test: runs test files of tasks, on fake fleets.
+-- exed-run --test: runs test files of tasks, on fake fleets, and of executors.
 
 local config = require "exed.config"
 local options = require "exed.cli.options"
@@ -9,8 +9,9 @@ local test = require "exed.test"
 local parser = options.compile {
   usage = { "exed-run --test [FILE...]" },
   about = "Runs test files (NAME_test.lua beside NAME.lua), which rehearse tasks on fake fleets "
-    .. "with a virtual clock: no host is touched. Without a FILE all tests in tasks/ and "
-    .. "executors/ of [runner] modules. The last line is `N passed, N failed`.",
+    .. "with a virtual clock, or look at the plans of executors: no host is touched. Without a "
+    .. "FILE all tests in tasks/ and executors/ of [runner] modules. The last line is `N passed, N "
+    .. "failed`.",
   after = "Exit codes: 0 all passed, 1 some failed or there was none, 2 wrong usage.",
 }
 
@@ -54,7 +55,8 @@ end
 -- Runs one file. What it requires may lie beside it. A file without cases is one itself.
 local function run_file(counts, path)
   local cases, search = 0, package.path
-  package.path = (path:match "^(.*)/[^/]*$" or ".") .. "/?.lua;" .. search
+  test.dir = path:match "^(.*)/[^/]*$" or "."
+  package.path = test.dir .. "/?.lua;" .. search
   test.runner = function(name, fn)
     cases = cases + 1
     count(counts, ("%s: %s"):format(path, name), fn)
@@ -64,7 +66,7 @@ local function run_file(counts, path)
     if not chunk then error({ message = wrong }, 0) end
     chunk(path)
   end, true)
-  package.path = search
+  package.path, test.dir = search, nil
   if ok and cases == 0 then counts.passed = counts.passed + 1 end
 end
 
@@ -75,4 +77,4 @@ local function run(argv)
   return counts.failed == 0 and counts.passed > 0 and 0 or 1
 end
 
-return { summary = "run tests of tasks on fake fleets", usage = parser.help, run = run }
+return { summary = "run tests of tasks and executors", usage = parser.help, run = run }
