@@ -91,7 +91,7 @@
 ---@field peer string
 local Request = {}
 
--- One header, by its name in lower case; cheaper than `headers`, which is made when it is asked for.
+-- One header, by its name in lower case; cheaper than `headers`, which is made when asked for.
 ---@param name string
 ---@return string?
 function Request:header(name) end
