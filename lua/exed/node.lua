@@ -36,6 +36,8 @@ local FIRST_CONTACT <const> = 5
 local LOADING <const> = 120
 -- Seconds that requests get for their end when the node has none of its own left.
 local LAST_ANSWERS <const> = 1
+-- Seconds in which the store hears that the node leaves.
+local LAST_WORDS <const> = 1
 -- How often the inventory, and the files that logins depend on, are looked at, in seconds.
 local INVENTORY_PERIOD <const> = 1
 -- How often plugins are looked at, in seconds: what is saved is to be live within two.
@@ -314,6 +316,9 @@ function node:close()
   if self.api then self.api:stop() end
   self.runner:drain(config.runner.drain_timeout)
   if self.api then end_streams(self) end
+  fiber.limit(LAST_WORDS)
+  pcall(self.membership.leave, self.membership)
+  fiber.limit(nil)
   self.conn:close()
   if self.child then self.child:stop() end
   log.info("node", "ended")

@@ -109,6 +109,27 @@ class Nodes(unittest.TestCase):
         back = wait_until(lambda: [one for one in first.get("/nodes").body if one["id"] == gone], 5, "back")
         self.assertEqual(back[0]["incarnation"], 2)
 
+    def test_a_node_that_ends_in_good_order_is_not_listed_any_more(self):
+        late = {"store": {"node_timeout": "60s"}, "runner": {"drain_timeout": "1s"}}
+        stays = self.node(0, runner={"role": "api"}, store=late["store"])
+        idle, busy = self.node(1, **late), self.node(2, **late)
+        name = {node: node.get("/healthz").body["node"]["id"] for node in (stays, idle, busy)}
+
+        def listed():
+            return sorted(one["id"] for one in stays.get("/nodes").body)
+
+        self.assertEqual(listed(), sorted(name.values()))
+        idle.term()
+        self.assertEqual(listed(), sorted([name[stays], name[busy]]))
+        jid = stays.execute(["web01"], "touch $EXED_TEST_DIR/begun; sleep 600600", fence=True)
+        wait_until(lambda: os.path.exists(self.hosts.host["web01"].dir + "/begun"), 20, "it runs")
+        busy.term()  # and hands back what runs on behind its fence
+        self.assertEqual(listed(), [name[stays]])
+        idle.start()
+        wait_until(lambda: stays.get("/jobs/%s?detail=1" % jid).body["running"], 20, "it goes on elsewhere")
+        stays.post("/jobs/%s/cancel" % jid)
+        self.assertTrue(stays.wait_job(jid)["return_data"]["web01"][0]["killed"])
+
     def test_a_job_says_what_it_runs_on_other_nodes(self):
         asks, idle = self.node(0, runner={"role": "api"}), self.node(1, runner={"role": "api"})
         worker = self.worker(2)
