@@ -208,12 +208,12 @@ function answer.object(node, job, out, options)
   local fields = job.fields
   local ok, err = write_targets(node, job, out, options.reader)
   if not ok then return nil, err end
-  out:write(',"operate":' .. json.encode(fields.operation or "")
-    .. ',"operate_args":' .. (fields.args or "{}")
-    .. ',"startat":' .. number_or_zero(fields.startat)
-    .. ',"state":' .. job.state
-    .. ',"taskid":' .. json.encode(job.jid)
-    .. ',"error":' .. json.encode(fields.error or ""))
+  out:write(',"operate":', json.encode(fields.operation or ""),
+    ',"operate_args":', fields.args or "{}",
+    ',"startat":', number_or_zero(fields.startat),
+    ',"state":', job.state,
+    ',"taskid":', json.encode(job.jid),
+    ',"error":', json.encode(fields.error or ""))
   if options.detail then
     out:write(',"counts":', counts_of(fields))
     if fields.ended then out:write(',"endat":', tostring(number_or_zero(fields.ended) // US)) end

@@ -84,8 +84,7 @@ local function open_request(self, req, method, params, upgrade)
   if not who then return nil, err end
   req:note(who)
   local request = setmetatable({
-    node = self.node, method = req.method, path = req.path, params = params, peer = req.peer,
-    server_request = req, who = who, socket = upgrade,
+    node = self.node, server_request = req, params = params, who = who, socket = upgrade,
   }, request_methods)
   request.document, err = checks.body(req, method.checks.body,
     self.node.config.api.max_json_values)
@@ -151,7 +150,7 @@ local function serve(self, req, method, params, upgrade)
   ok, err = read_fields(self, req, method, request)
   if not ok then return nil, err end
   -- A HEAD only asks: what a GET would change stays as it is, and so its length is not known.
-  if req.method == "HEAD" and method.changes then
+  if method.changes and req.method == "HEAD" then
     return 200, function(body) body:begin() return true end
   end
   return run(self, req, method, request)
@@ -245,7 +244,8 @@ function api:handle(req)
     return
   end
   headers = headers or {}
-  req:note(nil, headers["Exed-Jid"] or type(answer) == "table" and answer.jid or nil)
+  local jid = headers["Exed-Jid"] or type(answer) == "table" and answer.jid
+  if jid then req:note(nil, jid) end
   if type(answer) == "function" then
     headers["Content-Type"] = headers["Content-Type"] or "application/json"
     call.status = stream(self, req, status, answer, headers, call) or call.status

@@ -102,7 +102,7 @@
 -- nothing yet), GAP last (append with a number too high), INVALID why.
 
 local MAX_PINS = 10000 -- fields of a job's hash, files that its task sends among them
-local REVISION = 18 -- raised with every change: a node loads its file over an older one
+local REVISION = 19 -- raised with every change: a node loads its file over an older one
 local HOSTS = 2000 -- hosts that one call may walk
 local CHUNK = 500 -- names in a chunk of targets
 local BATCH = 100 -- slices in one answer
@@ -130,8 +130,14 @@ local function fail(text)
   return redis.error_reply(text)
 end
 
+local known_texts = {} -- of small numbers: making one costs Redis as much as a field of a hash
+
 local function whole_text(number)
-  return string.format('%.0f', number)
+  local text = known_texts[number]
+  if text then return text end
+  text = string.format('%.0f', number)
+  if number >= 0 and number < 64 then known_texts[number] = text end
+  return text
 end
 
 -- The integer in text, or nil: no sign but a leading minus, no blanks, no hex, nothing over 2^53.
@@ -620,7 +626,7 @@ local function check_slices(slices, total, is_task)
       or (to - from > HOSTS and not is_task) then
       return false
     end
-    slices[i], slices[i + 1], at = from, to, to
+    at = to
   end
   return true
 end
@@ -676,8 +682,9 @@ local function add_running(fields, slices)
   local size = #fields
   fields[size + 1], fields[size + 2] = 'state', 'running'
   fields[size + 3], fields[size + 4] = 'phase', 'running'
-  fields[size + 5], fields[size + 6] = 'slices', #slices / 2
-  fields[size + 7], fields[size + 8] = 'slices_left', #slices / 2
+  local count_text = whole_text(#slices / 2)
+  fields[size + 5], fields[size + 6] = 'slices', count_text
+  fields[size + 7], fields[size + 8] = 'slices_left', count_text
   return fields
 end
 
@@ -701,8 +708,9 @@ local function create_head(next_arg)
     jid = next_arg(), now = next_arg(), node = next_arg(), incarnation = next_arg(),
     whole = next_arg() == '1', total = count(next_arg()), lock = next_arg(), listed = next_arg(),
     priority = integer(next_arg()), idem = next_arg(), hash = next_arg(),
-    max_jobs = count(next_arg()), max_memory = count(next_arg()),
+    max_jobs = count(next_arg()), memory_text = next_arg(),
   }
+  h.max_memory = count(h.memory_text)
   if not h.jid or not h.jid:find('^[%x-]+$') then return nil, 'jid' end
   if not count(h.now) then return nil, 'now' end
   if not h.total or h.total == 0 then return nil, 'total' end
@@ -753,15 +761,15 @@ local function create_fields(h, epoch)
   local fields = h.fields
   local function add(name, value) fields[#fields + 1], fields[#fields + 2] = name, value end
   add('result', '1')
-  add('targets', h.total)
+  add('targets', whole_text(h.total))
   add('lock', h.lock)
   add('listed', h.listed)
-  add('priority', h.priority)
+  add('priority', whole_text(h.priority))
   add('created', h.now)
   add('node', h.node)
   add('incarnation', h.incarnation)
-  add('chunks', #h.chunks)
-  add('max_memory', whole_text(h.max_memory))
+  add('chunks', whole_text(#h.chunks))
+  add('max_memory', h.memory_text)
   if epoch then add('epoch', epoch) end
   if h.idem ~= '' then add('idem', h.idem) end
   if #h.chunks == 1 then add('names', h.chunks[1]) end

@@ -31,13 +31,10 @@ local function take(self)
   return text
 end
 
-function out:write(...)
-  local parts, size = self.parts, self.size
-  for i = 1, select("#", ...) do
-    local text = select(i, ...)
-    parts[#parts + 1], size = text, size + #text
-  end
-  self.size = size
+function out:write(text, ...)
+  if ... then text = table.concat { text, ... } end
+  local parts, size = self.parts, self.size + #text
+  parts[#parts + 1], self.size = text, size
   if size > (self.started and PIECE or WHOLE) then self:flush() end
 end
 

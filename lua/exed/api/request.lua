@@ -6,12 +6,14 @@ local stream = require "exed.follow.stream"
 
 local request = {}
 
--- Headers are taken over when a handler asks for them: most never do.
+-- Taken over from the server's request when a handler asks for them: most never do.
+local LATE <const> = { method = true, path = true, peer = true, headers = true }
+
 function request.__index(self, name)
-  if name ~= "headers" then return request[name] end
-  local headers = self.server_request.headers
-  self.headers = headers
-  return headers
+  if not LATE[name] then return request[name] end
+  local value = self.server_request[name]
+  self[name] = value
+  return value
 end
 
 -- One header; nil when the request has none of that name.

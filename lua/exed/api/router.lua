@@ -10,9 +10,9 @@ router.__index = router
 
 -- A plain search is a tenth of what a pattern costs, and this is done for each request.
 local function split(path)
-  local parts, from = {}, 1
-  while from <= #path do
-    local slash = path:find("/", from, true) or #path + 1
+  local parts, from, size = {}, 1, #path
+  while from <= size do
+    local slash = path:find("/", from, true) or size + 1
     if slash > from then parts[#parts + 1] = path:sub(from, slash - 1) end
     from = slash + 1
   end

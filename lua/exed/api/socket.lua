@@ -68,13 +68,10 @@ local function send(self, last)
   if not self.req:message(take(self), last) then error(out.GONE, 0) end
 end
 
-function socket:write(...)
-  local parts, size = self.parts, self.size
-  for i = 1, select("#", ...) do
-    local text = select(i, ...)
-    parts[#parts + 1], size = text, size + #text
-  end
-  self.size = size
+function socket:write(text, ...)
+  if ... then text = table.concat { text, ... } end
+  local parts, size = self.parts, self.size + #text
+  parts[#parts + 1], self.size = text, size
   if size > PIECE then send(self, false) end
 end
 
