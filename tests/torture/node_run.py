@@ -211,13 +211,13 @@ class NodeRun:
     @staticmethod
     def terminate(node):
         """Ends it; returns its exit code. A signal may be lost: libevent's handler writes it to a pipe."""
-        if node.extra_env.get("TORTURE_FAULT", "").startswith(("write:", "read:")):
-            node.child.popen.send_signal(signal.SIGTERM)
-            try:
-                return node.child.popen.wait(3 * SLOW)
-            except subprocess.TimeoutExpired:
-                pass
-        return node.child.end(limit=20)
+        node.child.popen.send_signal(signal.SIGTERM)
+        try:
+            return node.child.popen.wait(5 * SLOW)
+        except subprocess.TimeoutExpired:
+            fault = node.extra_env.get("TORTURE_FAULT", "")
+            lost = fault.startswith(("write:", "read:")) and "SIGTERM: ending" not in node.log()
+        return node.child.end(sig=signal.SIGTERM if lost else 0, limit=20)
 
     def leftovers(self, node):
         until = time.monotonic() + 5 * SLOW
