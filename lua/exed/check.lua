@@ -59,6 +59,8 @@ local function check_plugins()
   if err then problem("runner.executor", "%s", err.message) end
   if config.runner.executor ~= "ansible" then return end
   for _, why in ipairs(ansible.missing()) do warn("runner.executor", "%s", why) end
+  local overruled = ansible.overruled()
+  if overruled then warn(nil, "%s", overruled) end
 end
 
 -- exed itself may run as another user than who checks its settings.

@@ -248,7 +248,7 @@ function jobs.submit_task(node, request)
     operation = "task", executor = request.executor or "", startat = math.floor(timer.wall()),
     who = request.who or "", parent = request.parent or "", pins = pinned, task = task.name,
     args = json.encode {
-      taskname = task.name, tasktype = "task",
+      taskname = task.name, tasktype = task.type,
       taskopts = secrets.hide(task.checker, request.given),
     },
     secrets = sealed or "",

@@ -2,6 +2,7 @@
 -- A node: one exed process with its store, inventory, plugins, runner and API. It starts in the
 -- order in which things need each other and ends in the reverse.
 
+local ansible = require "exed.ansible"
 local api = require "exed.api"
 local asking = require "exed.asking"
 local child = require "exed.redis_child"
@@ -221,6 +222,8 @@ local function open(self)
   self.plugins = plugins.open(self)
   self.tasks = tasks.open(self)
   open_inventory(self)
+  local overruled = config.runner.executor == "ansible" and ansible.overruled()
+  if overruled then log.warn("ansible", "%s", overruled) end
   ok, err = open_store(self)
   if not ok then return nil, err end
   self.runner, self.membership = runner.new(self), membership.new(self)

@@ -41,7 +41,7 @@
 ---@field summary string one line
 ---@field args? table<string, exed.Arg>
 ---@field run fun(job: exed.Job): any the task; what it returns is kept as the job's value
----@field type? "task"
+---@field type? string default "task"; what a request may say as tasktype
 ---@field lock? "exclusive"|"shared"|"none" lease on the targets
 ---@field time_limit? exed.Duration over it the task is cancelled
 ---@field cleanup_limit? exed.Duration for deferred functions after a cancel or a limit

@@ -64,6 +64,7 @@ def new_node(inventory, **settings):
     node.conf["runner"] = {"modules": node.path("modules")}
     node.conf["ssh"]["roles"] = node.path("roles")
     put(node.path("modules", "tasks", "shows.lua"), TASK)
+    put(node.path("modules", "tasks", "typed.lua"), TASK.replace("lock", 'type = "own", lock'))
     put(node.path("modules", "tasks", "broken.lua"), "return {")
     put(node.path("roles", "r", "deploy.sh"), ROLE, 0o755)
     return node.start()
@@ -114,7 +115,7 @@ def is_followed(text):
 def has_tasks(tasks):
     found = {task["name"]: task for task in tasks}
     return (found["shows"]["type"] == "task" and found["shows"]["summary"] == "says and shows"
-            and found["shows"]["args"][0]["name"] == "word" and "broken.lua:1" in found["broken"]["error"])
+            and found["typed"]["type"] == "own" and found["shows"]["args"][0]["name"] == "word" and "broken.lua:1" in found["broken"]["error"])
 
 
 class Lines(unittest.TestCase):

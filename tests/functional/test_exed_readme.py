@@ -20,7 +20,7 @@ sys.path.insert(0, os.path.join(ROOT, "tests", "support"))
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import compat  # noqa: E402
-from exedtest import Exed, Sshd  # noqa: E402
+from exedtest import Exed, Sshd, wait_until  # noqa: E402
 
 NAMES = ("molten-core.0ops.io", "karazhan.0ops.io", "karazhan.1ops.io")
 PROGRAMS = {
@@ -280,6 +280,37 @@ class Readme(unittest.TestCase):
         self.assertEqual((done.returncode, done.stdout), (0, "exed.conf: ok\n"), done.stderr)
         self.assertEqual(done.stderr.count("broker_url"), 1, done.stderr)
         self.assertIn("broker_url is not needed", done.stderr)
+
+    def test_an_old_plugin_s_type_goes_on_when_its_file_says_so(self):
+        path = self.exed.path("modules", "tasks", "restart_in_turn.lua")
+        with open(path, encoding="utf-8") as f:
+            text = f.read()
+        self.addCleanup(self.write_and_wait, path, text, "task")
+        self.write_and_wait(path, text.replace("  summary =", '  type = "restart_in_turn", summary ='), "restart_in_turn")
+        body = {"targets": [NAMES[0]], "taskname": "restart_in_turn", "taskopts": {
+            "service": "nginx", "drain": "lb drain", "restore": "lb restore"}}
+        answer = self.exed.post("/tasks", dict(body, tasktype="restart_in_turn"))
+        self.assertEqual(answer.status, 201, answer.body)
+        job = self.exed.wait_job(answer.body["jid"])
+        self.assertEqual((job["state"], job["operate_args"]["tasktype"]), (0, "restart_in_turn"))
+        self.assertEqual(self.exed.post("/tasks", dict(body, tasktype="task")).status, 404)
+
+    def write_and_wait(self, path, text, kind):
+        with open(path, "w", encoding="utf-8") as f:
+            f.write(text)
+        wait_until(lambda: {task["name"]: task["type"] for task in self.exed.get("/tasks").body}.get("restart_in_turn")
+                   == kind, 20, "the file is live")
+
+    def test_a_host_key_that_ansible_would_not_have_looked_at_is_told(self):
+        exed = Exed(self.sshd, {"runner": {"executor": "ansible"}}, env={"ANSIBLE_HOST_KEY_CHECKING": "False"})
+        self.addCleanup(exed.stop)
+        exed.args.append("-t")
+        code, output = exed.run_to_end()
+        self.assertEqual(code, 0, output)
+        self.assertIn("ANSIBLE_HOST_KEY_CHECKING is not looked at: [ssh] host_key_checking is strict", output)
+        exed.args.remove("-t")
+        exed.start()
+        self.assertIn("ANSIBLE_HOST_KEY_CHECKING is not looked at", exed.log(100000))
 
     def calls(self):
         """What the hosts were asked to change since the last time."""

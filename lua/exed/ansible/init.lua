@@ -6,6 +6,7 @@
 --   ansible.task(name, module, args, options) -> plan   one task on each host
 --   ansible.deploy(args) -> plan | nil, err             the playbook _deploy.yml
 --   ansible.missing() -> list                           what is not there that these need
+--   ansible.overruled() -> text | nil                   what Ansible's environment says in vain
 
 local config = require "exed.config"
 local json = require "exed.json"
@@ -23,6 +24,7 @@ local OWN <const> = {
   play_hosts = true, playbook_dir = true, role_name = true, role_names = true, role_path = true,
   vars = true, _role = true, _targets = true,
 }
+local OFF <const> = { ["false"] = true, ["0"] = true, no = true, off = true, n = true, f = true }
 local MAX_NAME <const> = 255 -- bytes of a role or a tag
 local MAX_DEPTH <const> = 50 -- of extra_vars
 
@@ -151,6 +153,15 @@ function ansible.task(name, module, args, options)
       facts = options.facts,
     },
   }
+end
+
+-- Hosts are known, or not, to exed: it reaches them itself, too, to kill and to send files.
+function ansible.overruled()
+  local said = (os.getenv "ANSIBLE_HOST_KEY_CHECKING" or ""):lower()
+  local checks = config.ssh.host_key_checking
+  if checks ~= "strict" or not OFF[said] then return nil end
+  return "ANSIBLE_HOST_KEY_CHECKING is not looked at: [ssh] host_key_checking is strict, so hosts "
+    .. "without a key in known_hosts are not reached"
 end
 
 -- args: role, and perhaps partial (list of tags) and extra_vars.

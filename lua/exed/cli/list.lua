@@ -22,7 +22,8 @@ local function find_here()
     local described, wrong
     if file then described, wrong = files.describe(file) else wrong = err.message end
     list[i] = {
-      name = one.name, type = "task", path = one.path, error = wrong,
+      name = one.name, type = described and described.type or "task", path = one.path,
+      error = wrong,
       summary = described and described.summary, args = described and described.args,
     }
   end

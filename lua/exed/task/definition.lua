@@ -14,6 +14,7 @@ local FIELDS <const> = {
 local TEXTS <const> = {
   string = true, path = true, url = true, command = true, integer = true, number = true,
 }
+local OTHERS <const> = { handler = true, executor = true } -- plugins that are none of ours
 local LOCKS <const> = { exclusive = true, shared = true, none = true }
 
 local function wrong(format, ...) error(format:format(...), 0) end
@@ -57,11 +58,14 @@ end
 
 -- Checks what a file returned. Raises a text that names the field. Returns the task: summary, run,
 -- args (the declaration), checker, lock, time_limit, cleanup_limit (seconds or nil), max_hosts,
--- check (or nil).
+-- check (or nil), type.
 function definition.check(found)
   if type(found) ~= "table" then wrong("does not return a table (a task returns one)") end
-  if (found.type or "task") ~= "task" then wrong("its type must be \"task\"") end
+  if OTHERS[found.type] then wrong('its type must be "task", or a word of your own') end
   check_fields(found)
+  if found.type and (not found.type:find "^[%w_][%w_.-]*$" or #found.type > 100) then
+    wrong("type must be a word of letters, digits and _ . -, got %s", words.show(found.type))
+  end
   if found.lock and not LOCKS[found.lock] then
     wrong('lock must be "exclusive", "shared" or "none", got %s', words.show(found.lock))
   end
@@ -75,6 +79,7 @@ function definition.check(found)
     summary = found.summary, run = found.run, args = found.args or {}, checker = checker,
     lock = found.lock or "exclusive", time_limit = limit(found, "time_limit"),
     cleanup_limit = limit(found, "cleanup_limit"), max_hosts = found.max_hosts, check = found.check,
+    type = found.type or "task",
   }
 end
 
@@ -100,6 +105,7 @@ function definition.describe(task)
     summary = task.summary, lock = task.lock, time_limit = task.time_limit,
     cleanup_limit = task.cleanup_limit, max_hosts = task.max_hosts,
     args = schema.describe(task.checker), checks = task.check ~= nil or nil,
+    type = task.type,
   }
 end
 

@@ -17,7 +17,7 @@ local BAD <const> = "bad task params"
 local function fields()
   local decl = operate.fields {
     taskname = { "string", min = 1, message = BAD, help = "name of the task" },
-    tasktype = { "string", message = BAD, help = "type of the plugin: task" },
+    tasktype = { "string", message = BAD, help = "type of the plugin, mostly task" },
     taskopts = {
       "object", default = {}, message = "extra opts for task handler should be an json object",
       help = "args of the task",
@@ -76,7 +76,7 @@ local function run(req)
   if not body.taskname then return bad(BAD) end
   local task, err = req.node.tasks:get(body.taskname)
   if not task then return nil, err end
-  if body.tasktype and body.tasktype ~= "task" then
+  if body.tasktype and body.tasktype ~= task.type then
     return nil, { code = "not_found", message = ("there is no task %s of type %s"):format(
       body.taskname, body.tasktype) }
   end

@@ -216,7 +216,7 @@ local function refresh(file, sources)
     name = file.name, path = file.path, summary = described.summary, args = described.args,
     lock = described.lock, time_limit = described.time_limit, max_hosts = described.max_hosts,
     cleanup_limit = described.cleanup_limit, sources = sources, checker = checker,
-    checks = described.checks,
+    checks = described.checks, type = described.type,
   } or nil
 end
 
@@ -361,8 +361,9 @@ function registry:list()
     local file = all[key]
     local task = file.task or {}
     list[#list + 1] = {
-      name = file.name, type = "task", path = file.path, summary = task.summary, args = task.args,
-      error = file.error, loading = self.checking[key] and true or nil,
+      name = file.name, type = task.type or "task", path = file.path,
+      summary = task.summary, args = task.args, error = file.error,
+      loading = self.checking[key] and true or nil,
     }
   end
   return list
