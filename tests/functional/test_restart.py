@@ -102,12 +102,15 @@ class KillNode(unittest.TestCase):
         with Sshd(3) as sshd, Exed(sshd, {"runner": {"settle_timeout": "3s"}}) as exed:
             jid = exed.execute(["web01"], "echo x >>$EXED_TEST_DIR/ran; sleep 600600 & sleep 600600 & wait")
             gone = exed.execute(["web02"], "echo x >>$EXED_TEST_DIR/ran; sleep 600600")
-            ends = exed.execute(["web03"], "echo x >>$EXED_TEST_DIR/ran; sleep 2; echo y >>$EXED_TEST_DIR/ran")
+            ends = exed.execute(["web03"], "echo x >>$EXED_TEST_DIR/ran; until [ -e $EXED_TEST_DIR/go ]; do "
+                                           "sleep 0.1; done; echo y >>$EXED_TEST_DIR/ran")
             wait_until(lambda: len(sshd.running("600600")) >= 5 and sshd.host["web03"].read("ran"), 10,
                        "they run")
             exed.kill9()
             end_pids(sshd.running(gone))
             exed.start()
+            with open(os.path.join(sshd.host["web03"].dir, "go"), "w", encoding="utf-8"):
+                pass
             record = exed.records(jid)["web01"][0]
             self.assertEqual((record["status"], record["error"], record["unknown"]), (FAILED, LOST, True))
             self.assertEqual(record["survivors"], 3, record)  # the shell and two
