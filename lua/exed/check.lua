@@ -53,7 +53,7 @@ local function check_plugins()
   end
   for _, name in ipairs(settings.names(config)) do
     local _, err = found:executor(name)
-    if not found.executors[name] then problem("[executor %s]: %s", name, err.message) end
+    if not found.executors[name] then problem(nil, "[executor %s]: %s", name, err.message) end
   end
   local _, err = found:executor(config.runner.executor)
   if err then problem("runner.executor", "%s", err.message) end

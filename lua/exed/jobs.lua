@@ -87,7 +87,7 @@ end
 -- Whether the operation may start only once on a host, whatever happens.
 local function is_fenced(request, made, lock)
   if made.files then return true end
-  if made.process then return false end
+  if made.process or made.fence == false then return false end
   if made.repeatable or not made.command then return false end
   return made.fence or request.fence or lock == "exclusive"
 end

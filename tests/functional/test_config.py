@@ -94,6 +94,18 @@ class Check(unittest.TestCase):
             self.assertIn(words, said)
         self.assertTrue(all(line.startswith("exed: ") for line in said.splitlines()), said)
 
+    def test_settings_of_executors_are_asked_for(self):
+        self.write("hosts", "web01\n")
+        self.write("modules/executors/mine.lua", """return { type = "executor", summary = "x", operations = {},
+          settings = { size = { "integer", default = 1 } },
+          check = function(settings) if settings.size > 5 then return nil, "too large for me" end return true end }""")
+        for text, words in (("[executor mine]\nsize = many\n", "[executor mine] 'size' must be a whole number"),
+                            ("[executor mine]\nsiez = 3\n", "[executor mine] unknown field 'siez', did you mean 'size'?"),
+                            ("[executor mine]\nsize = 6\n", "mine.lua: too large for me"),
+                            ("[executor main]\nsize = 3\n", "[executor main]: there is no executor 'main'")):
+            self.assertIn(words, self.check(text, 2))
+        self.check("[executor mine]\nsize = 3\n", 0)
+
     def test_the_state_directory_could_be_made_and_written(self):
         for path, words in (
                 ("hosts", "state directory hosts is not a directory"),

@@ -117,7 +117,7 @@ end)
 t.test("per_host: the fields that differ, one call for each host", function()
   local calls = 0
   local filled = assert(fill {
-    command = "plain {vars.a}", env = { A = "1" }, per_host = function(given)
+    command = "plain {vars.a}", env = { A = "1", B = "plan" }, per_host = function(given)
       calls = calls + 1
       if given.name == "web01" then return nil end
       return {

@@ -147,6 +147,29 @@ t.test("an operation that an executor has not, and one that refuses, are 400", f
   t.eq(err, { code = "bad_request", message = "not today" })
 end)
 
+t.test("what an operation is told of its request", function()
+  local told
+  local node = node_with(function(request)
+    told = request
+    return with {}
+  end)
+  local hosts = { { groups = { web = true, all = true } }, { groups = { all = true } } }
+  assert(plan.ask(node, {
+    operation = "go", args = { x = 1 }, timeout = 5, window = 3, count = 2, who = "me",
+  }, hosts))
+  t.eq(told, {
+    op = "go", args = { x = 1 }, timeout = 5, window = 3,
+    hosts = { count = 2, groups = { web = 1, all = 2 } },
+  })
+end)
+
+t.test("a task's variables stand beside the plan's, by which its command works", function()
+  local filled = assert(ask(with { env = { CMD = "x", A = "plan" } }))
+  local args = { changes = true, fields = { env = { A = "task", B = "2" } } }
+  require "exed.tasks.request".apply(filled, args)
+  t.eq(filled.env, { "B=2", "A=plan", "CMD=x" })
+end)
+
 t.test("a plan of one process for all hosts", function()
   local node = node_with(function()
     return { transport = "process", argv = { "mine", "--hosts={hosts_file}", "a b" }, timeout = 5 }

@@ -7,6 +7,7 @@
 --   asks:record_or(host) -> own, or nil, record
 
 local check = require "exed.plan.check"
+local env = require "exed.plan.env"
 local fiber = require "exed.fiber"
 local inventory = require "exed.inventory"
 local places = require "exed.plan.places"
@@ -80,15 +81,11 @@ end
 local function combine(self, found)
   local filled = self.filled
   local mine = {
-    command = found.command, stdin = found.stdin, cwd = found.cwd, env = found.env,
-    timeout = found.timeout,
+    command = found.command, stdin = found.stdin, cwd = found.cwd, timeout = found.timeout,
+    env = found.env and env.merge(filled.env, found.env),
   }
   if mine.command and filled.head then mine.command = filled.head .. mine.command end
   if mine.stdin and filled.content then return bad "stdin cannot differ where files are sent" end
-  if found.env and filled.env then
-    mine.env = table.move(found.env, 1, #found.env, #filled.env + 1,
-      table.move(filled.env, 1, #filled.env, 1, {}))
-  end
   if not mine.command and filled.no_command then return bad "it gave no command" end
   return mine
 end

@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- An operation that a task or a script asks for, as executors and fan-outs take it.
 
+local env = require "exed.plan.env"
 local text = require "exed.text"
 
 local request = {}
@@ -40,15 +41,10 @@ local function environment(given)
   return list
 end
 
--- The effect's variables and the plan's, which are what its command works by: they come last.
-local function both(given, planned)
-  if not given or not planned then return given or planned end
-  return table.move(planned, 1, #planned, #given + 1, given)
-end
-
 -- Adds to a plan what the effect gives for its command, and what a success is called.
 function request.apply(filled, args)
-  filled.env = both(environment(args.fields.env), filled.env)
+  -- The plan's are what its command works by.
+  filled.env = env.merge(environment(args.fields.env), filled.env)
   filled.cwd = args.fields.cwd or filled.cwd
   filled.stdin = args.fields.stdin or filled.stdin
   if args.changes then return end
