@@ -116,6 +116,7 @@ static int go_to_background(int *ready_fd)
 	do
 		n = read(fds[0], &byte, 1);
 	while (n < 0 && errno == EINTR);
+	close(fds[0]);
 	if (n == 1)
 		return 0;
 	return waitpid(pid, &status, 0) == pid && WIFEXITED(status) ? WEXITSTATUS(status) : 1;
