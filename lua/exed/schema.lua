@@ -124,9 +124,10 @@ local function check_field(field, input, kind, json)
     end
     return copy(field.default)
   end
-  local found, want, hint = types.read(field, value, json or schema.json)
+  local found, want, hint, at_fault = types.read(field, value, json or schema.json)
   if found == nil then
-    local got = field.secret and "another value" or words.show(value)
+    if at_fault == nil then at_fault = value end
+    local got = field.secret and "another value" or words.show(at_fault)
     local text = ("'%s' must be %s, got %s%s"):format(name, want, got, hint or "")
     return refuse(field, name, text)
   end

@@ -150,8 +150,11 @@ local function list(value, field, json)
   if #raw > MAX_ITEMS then return nil, ("a list of at most %d items"):format(MAX_ITEMS) end
   local found = {}
   for i, item in ipairs(raw) do
-    local read, want, hint = types.read(field.item, item, json)
-    if read == nil then return nil, ("%s as item %d"):format(want, i), hint end
+    local read, want, hint, at_fault = types.read(field.item, item, json)
+    if read == nil then
+      if at_fault == nil then at_fault = item end
+      return nil, ("%s as item %d"):format(want, i), hint, at_fault
+    end
     found[i] = read
   end
   return found
@@ -181,7 +184,7 @@ local function hosts(value, _, json)
   local found = {}
   for i, item in ipairs(raw) do
     local part, want = text(item)
-    if not part then return nil, ("%s as item %d"):format(want, i) end
+    if not part then return nil, ("%s as item %d"):format(want, i), nil, item end
     comma_parts(part, found)
     if #found > MAX_ITEMS then return nil, ("at most %d targets"):format(MAX_ITEMS) end
   end
@@ -216,10 +219,11 @@ local function in_bounds(field, value)
   return true
 end
 
--- Reads a value by its field. Returns what was read, or nil, what was wanted and a hint.
+-- Reads a value by its field. Returns what was read, or nil, what was wanted, a hint, and the item
+-- of a list that is at fault.
 function types.read(field, value, json)
-  local found, want, hint = types.readers[field.type](value, field, json)
-  if found == nil then return nil, want, hint end
+  local found, want, hint, at_fault = types.readers[field.type](value, field, json)
+  if found == nil then return nil, want, hint, at_fault end
   local ok, bound = in_bounds(field, found)
   if not ok then return nil, bound end
   if field.match and type(found) == "string" then
