@@ -32,7 +32,7 @@ const struct setting config_table[] = {
 	{ "api", "dialects", CONFIG_LIST, "exed", 0, 0, dialects, RESTART, "names",
 	  "Which predecessors' clients are answered; each adds paths, so only what is used." },
 	{ "api", "pid_file", CONFIG_PATH, NULL, 0, 0, NULL, RESTART, "file",
-	  "For service managers that want one." },
+	  "For service managers that want one. A worker writes none." },
 	{ "api", "state_alias", CONFIG_BOOLEAN, "false", 0, 0, NULL, 0, "true or false",
 	  "Adds `state` beside `status` in a host's answer, for clients of early EXEd versions." },
 	{ "api", "server_header", CONFIG_STRING, NULL, 0, 0, NULL, RESTART, "text",

@@ -15,7 +15,8 @@ end
 
 -- Writes [api] pid_file, when there is one. What it returns takes the file away when it is closed.
 local function write_pid_file()
-  local path = config.api.pid_file
+  -- A worker may share the file of settings with a node that answers HTTP.
+  local path = config.runner.role ~= "worker" and config.api.pid_file or nil
   if not path or path == "" then return nil end
   local file, err = io.open(path, "w")
   if not file then give_up("[api] pid_file: " .. err) end

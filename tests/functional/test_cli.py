@@ -206,8 +206,11 @@ class Running(unittest.TestCase):
             self.assertEqual(node.get("/healthz").body["node"]["incarnation"], 3)
 
     def test_a_worker_runs_the_jobs_of_an_api_node(self):
+        """With the same file of settings, and beside it on one machine: the pid file is the API's."""
         with Sshd(1) as hosts, Redis() as redis:
-            shared = {"runner": {"redis_url": redis.url, "role": "api"}, "ssh": {"agent": "none"}}
+            pid_file = redis.path("exed.pid")
+            shared = {"runner": {"redis_url": redis.url, "role": "api"}, "ssh": {"agent": "none"},
+                      "api": {"pid_file": pid_file}}
             with Exed(hosts, shared) as api:
                 jid = api.execute(["web01"], "echo $PPID")
                 worker = Exed(hosts, dict(shared, runner={"redis_url": redis.url}))
@@ -221,6 +224,8 @@ class Running(unittest.TestCase):
                     self.assertEqual(worker.port, port)
                 finally:
                     worker.stop()
+                with open(pid_file, encoding="utf-8") as f:
+                    self.assertEqual(f.read(), "%d\n" % api.pid)
 
     def test_the_pid_file_is_there_while_it_runs(self):
         node = Exed()
