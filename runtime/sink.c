@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* sink: batches of entries, in order, at most a few under way.
  *
- * A batch is one call of append. While one is under way, what comes is gathered: the next goes out when the
- * answer has come, or when it is full. So there are as many calls as the store has time for, and the more
- * hosts end at once, the less each costs; started bits are asked for in the same way. When a call fails in a way that leaves open whether it was done, every
- * batch under way is waited for and all that are not acknowledged are sent again, oldest first, with
- * their numbers. An answer that says that the slice is another owner's ends the fan-out: what it still
- * gives is dropped. The sink is counted: its binding holds it, and every call under way. Loop thread. */
+ * A batch is one call of append. While one is under way, and for some milliseconds after the last one went
+ * out, what comes is gathered; a full one, and the first of all, go out at once. So there are no more calls
+ * than the store has time for, and the more hosts end at once, the less each costs; started bits are asked
+ * for in the same way. When a call fails in a way that leaves open whether it was done, every batch under way
+ * is waited for and all that are not acknowledged are sent again, oldest first, with their numbers. An
+ * answer that says that the slice is another owner's ends the fan-out: what it still gives is dropped. The
+ * sink is counted: its binding holds it, and every call under way. Loop thread. */
 #include "sink.h"
 
 #include <hiredis/hiredis.h>
@@ -22,6 +23,10 @@
 #define BATCH_BYTES (512 * 1024)
 /* Few: what the socket does not take at once the client of Redis moves to the front with each write. */
 #define UNDER_WAY_MAX 2
+/* What is small waits until so long after the last call of its kind: a call costs Redis and its disk as much
+ * as ten records, and a store that answers in 0.2 ms would get one for every host or two. */
+#define PACE_MS 3
+#define PACED_BYTES (16 * 1024)
 /* Hosts in one call of mark. */
 #define MARK_MAX 1024
 #define RETRY_MS 250
@@ -58,6 +63,8 @@ struct sink {
 	bool unnumbered;
 	bool resend; /* something failed: wait until nothing is under way, then send again */
 	struct mark_call *marks_first; /* in order; the first may be under way, the last may grow */
+	int64_t append_ms, mark_ms; /* when the last one was sent */
+	struct timer pace;
 	struct timer retry;
 	struct deferred pump;
 	struct err lost; /* code: the slice is not ours any more */
@@ -104,13 +111,11 @@ struct sink *sink_new(struct loop *loop, struct redis *redis, const struct sink_
 	struct sink *s = calloc(1, sizeof(*s));
 
 	if (!s || !(s->jid = strdup(slice->jid)) || !make_head(s, slice->name) ||
-	    timer_init(&s->retry, loop_base(loop), retry_due, s)) {
-		if (s) {
-			free(s->jid);
-			free(s->head);
-		}
-		free(s);
-		return NULL;
+	    timer_init(&s->retry, loop_base(loop), retry_due, s))
+		goto fail;
+	if (timer_init(&s->pace, loop_base(loop), retry_due, s)) {
+		timer_deinit(&s->retry);
+		goto fail;
 	}
 	s->refs = 1;
 	s->loop = loop;
@@ -126,6 +131,13 @@ struct sink *sink_new(struct loop *loop, struct redis *redis, const struct sink_
 	s->waiting_last = &s->waiting;
 	s->pump.run = pump;
 	return s;
+fail:
+	if (s) {
+		free(s->jid);
+		free(s->head);
+	}
+	free(s);
+	return NULL;
 }
 
 struct sink *sink_ref(struct sink *s)
@@ -140,6 +152,7 @@ void sink_unref(struct sink *s)
 		return;
 	loop_undefer(s->loop, &s->pump);
 	timer_deinit(&s->retry);
+	timer_deinit(&s->pace);
 	redis_unref(s->redis);
 	free(s->jid);
 	free(s->head);
@@ -168,6 +181,16 @@ static void pump_later(struct sink *s)
 {
 	if (!event_pending(s->retry.ev, EV_TIMEOUT, NULL))
 		timer_set(&s->retry, RETRY_MS);
+}
+
+/* Whether a small call may go out, the last of its kind having gone at last_ms; if not it is looked at again. */
+static bool is_time(struct sink *s, int64_t last_ms)
+{
+	int64_t ms = last_ms + PACE_MS - loop_now_ms();
+
+	if (ms > 0 && !event_pending(s->pace.ev, EV_TIMEOUT, NULL))
+		timer_set(&s->pace, ms);
+	return ms <= 0;
 }
 
 /* The node ends: what could not be written will not be, and nobody has to wait for it. */
@@ -332,6 +355,7 @@ static int send_batch(struct sink *s, struct batch *batch)
 		free(call);
 		return rc;
 	}
+	s->append_ms = loop_now_ms();
 	s->under_way++;
 	sink_ref(s);
 	return 0;
@@ -412,9 +436,13 @@ static bool make_batch(struct sink *s)
 }
 
 /* Whether what waits is to be sent now. */
-static bool is_due(const struct sink *s)
+static bool is_due(struct sink *s)
 {
-	return !s->under_way || s->nwaiting >= BATCH_ENTRIES || s->waiting_bytes >= BATCH_BYTES;
+	if (!s->waiting)
+		return false;
+	if (s->nwaiting >= BATCH_ENTRIES || s->waiting_bytes >= BATCH_BYTES)
+		return true;
+	return !s->under_way && (s->waiting_bytes >= PACED_BYTES || is_time(s, s->append_ms));
 }
 
 static void take_all(struct sink *s)
@@ -492,11 +520,12 @@ static int send_mark(struct sink *s, struct mark_call *m)
 	if (redis_raw(s->redis, b, on_marked, m, 0, NULL))
 		return -ERR_AWAY;
 	m->sent = true;
+	s->mark_ms = loop_now_ms();
 	sink_ref(s);
 	return 0;
 }
 
-/* One call at a time; what is reached meanwhile is asked for in the next one. */
+/* One call at a time, none too soon after the other; what is reached meanwhile is asked for in the next one. */
 static void pump_marks(struct sink *s)
 {
 	bool waiting = event_pending(s->retry.ev, EV_TIMEOUT, NULL);
@@ -507,7 +536,7 @@ static void pump_marks(struct sink *s)
 		fanout_marked(s->fanout, m->n, m->ok);
 		free(m);
 	}
-	if (m && !m->sent && !waiting && send_mark(s, m))
+	if (m && !m->sent && !waiting && is_time(s, s->mark_ms) && send_mark(s, m))
 		pump_later(s);
 }
 
