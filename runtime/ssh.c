@@ -118,11 +118,14 @@ void client_conn_reached(struct ssh_conn *c)
 
 void client_conn_ready(struct ssh_conn *c)
 {
-	c->client->counts.connecting--;
+	struct ssh_client *client = c->client;
+
+	client->counts.connecting--;
 	metric_add(METRIC_CONNS_CONNECTING, -1);
 	metric_add(METRIC_CONNS_BUSY, 1);
 	metric_add(METRIC_CONNS_READY, 1);
-	places_give(c->client);
+	ssh_pace_done(&client->pace, &c->login, loop_tick_us(), !TAILQ_EMPTY(&client->waiting));
+	places_give(client);
 	tell_uses(c, true);
 	if (!c->closing && !c->idle && TAILQ_EMPTY(&c->uses))
 		conn_close(c); /* whoever wanted it left while it was told */
@@ -221,6 +224,7 @@ static void place_take(struct ssh_conn *c)
 	c->client->counts.connecting++;
 	metric_add(METRIC_CONNS_CONNECTING, 1);
 	c->step_us = loop_tick_us();
+	ssh_pace_begin(&c->client->pace, &c->login, c->step_us);
 	TAILQ_FOREACH(u, &c->uses, link)
 		use_arm(u);
 	conn_kick(c);
@@ -235,12 +239,25 @@ static bool is_full(const struct ssh_client *client, const struct ssh_settings *
 static void places_give(struct ssh_client *client)
 {
 	struct ssh_conn *c;
+	int64_t wait_us;
 
 	while (!client->stopping && (c = TAILQ_FIRST(&client->waiting)) &&
-	       !is_full(client, c->settings) && client->counts.connecting < SSH_CONNECTING_MAX) {
+	       !is_full(client, c->settings)) {
+		if (!ssh_pace_may_begin(&client->pace, loop_tick_us(), &wait_us)) {
+			if (!event_pending(&client->still, EV_TIMEOUT, NULL))
+				ssh_arm(&client->still, wait_us / 1000 + 1);
+			return;
+		}
 		wait_leave(c);
 		place_take(c);
 	}
+}
+
+static void on_still(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	places_give(arg);
 }
 
 void client_conn_gone(struct ssh_conn *c)
@@ -259,6 +276,7 @@ void client_conn_gone(struct ssh_conn *c)
 	if (!c->counted)
 		return;
 	c->counted = false;
+	ssh_pace_drop(&client->pace, &c->login);
 	client->counts.connections--;
 	if (c->phase != SSH_READY)
 		client->counts.connecting--;
@@ -517,10 +535,12 @@ struct ssh_client *ssh_client_new(struct event_base *base, unsigned threads)
 		TAILQ_INIT(&client->buckets[i]);
 	TAILQ_INIT(&client->idle);
 	TAILQ_INIT(&client->waiting);
+	ssh_pace_init(&client->pace);
 	TAILQ_INIT(&client->kicked);
 	TAILQ_INIT(&client->late);
 	TAILQ_INIT(&client->thick);
 	evtimer_assign(&client->trim, base, on_trim, client);
+	evtimer_assign(&client->still, base, on_still, client);
 	event_assign(&client->soon, base, -1, 0, on_soon, client);
 	return client;
 }
@@ -536,6 +556,7 @@ void ssh_client_free(struct ssh_client *client)
 	}
 	event_del(&client->soon);
 	event_del(&client->trim);
+	event_del(&client->still);
 	if (client->dns) {
 		/* Its answers come from the loop, and connections wait for them. */
 		dns_free(client->dns, true);

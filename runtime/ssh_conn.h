@@ -22,6 +22,7 @@
 #include "ssh.h"
 #include "ssh_agent.h"
 #include "ssh_keys.h"
+#include "ssh_pace.h"
 
 /* Bytes read from one connection before the others of the thread get their turn. */
 #define SSH_TURN_MAX (256u * 1024u)
@@ -39,9 +40,6 @@
 #define SSH_ALIVE_TRIES 4
 /* A session that lives longer than this gives back the memory that it does not use. */
 #define SSH_TRIM_MS 200
-/* Connections of a thread that are being made at once. A key exchange holds twice the memory of what comes
- * after it and is bound by the processor: so many keep a thread busy over round trips of 50 ms. */
-#define SSH_CONNECTING_MAX 256u
 /* Addresses of one name that are tried. */
 #define SSH_ADDRESSES 8
 #define SSH_BUCKETS 1024u
@@ -112,6 +110,8 @@ struct ssh_client {
 	struct ssh_conns buckets[SSH_BUCKETS]; /* by hash of the host */
 	struct ssh_conns idle;    /* oldest first */
 	struct ssh_conns waiting; /* for a place in max_connections, first come first served */
+	struct ssh_pace pace;     /* how many may be under way */
+	struct event still;       /* asks again, though none has ended */
 	struct ssh_conns kicked;  /* want a turn */
 	struct ssh_conns thick;   /* sessions whose memory has not been trimmed yet, oldest first */
 	struct event trim;        /* looks after thick */
@@ -172,6 +172,7 @@ struct ssh_conn {
 	bool idle, kicked, thick;
 	int64_t born_ms;
 	int64_t step_us; /* when the current part of being made began (loop_tick_us) */
+	struct ssh_login login;
 	bool keep;      /* false: some use did not want it kept */
 	bool closing;   /* broken or not needed: freed when its turn ends and nobody uses it */
 	bool gone;      /* closed and out of all lists; only uses still hold it */
