@@ -16,6 +16,13 @@
 
 static void on_limit(evutil_socket_t fd, short what, void *arg);
 
+static void login_over(struct ssh_conn *c)
+{
+	struct ssh_client *client = c->client;
+
+	ssh_pace_done(&client->pace, &c->login, loop_tick_us(), !TAILQ_EMPTY(&client->waiting));
+}
+
 static void use_arm(struct ssh_use *u)
 {
 	if (u->limit_ms > 0)
@@ -59,6 +66,9 @@ static void on_limit(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	conn_say_timeout(c, u->limit_ms, &err);
+	/* A host that has said nothing tells nothing of how long others take. */
+	if (c->login.under_way && c->guard.greeted)
+		login_over(c);
 	c->busy++;
 	use_fail(u, &err);
 	c->busy--;
@@ -118,14 +128,12 @@ void client_conn_reached(struct ssh_conn *c)
 
 void client_conn_ready(struct ssh_conn *c)
 {
-	struct ssh_client *client = c->client;
-
-	client->counts.connecting--;
+	c->client->counts.connecting--;
 	metric_add(METRIC_CONNS_CONNECTING, -1);
 	metric_add(METRIC_CONNS_BUSY, 1);
 	metric_add(METRIC_CONNS_READY, 1);
-	ssh_pace_done(&client->pace, &c->login, loop_tick_us(), !TAILQ_EMPTY(&client->waiting));
-	places_give(client);
+	login_over(c);
+	places_give(c->client);
 	tell_uses(c, true);
 	if (!c->closing && !c->idle && TAILQ_EMPTY(&c->uses))
 		conn_close(c); /* whoever wanted it left while it was told */

@@ -76,8 +76,9 @@ static unsigned verdict(struct ssh_pace *p, const struct ssh_pace_figures *now)
 {
 	const struct ssh_pace_figures *last = &p->last;
 
+	/* Nothing to hold it against. When they became so many since none ended, fewer are tried. */
 	if (!last->beside)
-		return 2 * p->limit;
+		return p->limit > SSH_PACE_LEAST ? p->limit / 2 : 2 * p->limit;
 	if (4 * now->beside > 5 * last->beside)
 		return is_shared(last, now) ? p->limit / 2 : 2 * p->limit;
 	if (5 * now->beside < 4 * last->beside)

@@ -57,7 +57,8 @@ void ssh_pace_init(struct ssh_pace *p);
  * *wait_us. */
 bool ssh_pace_may_begin(struct ssh_pace *p, int64_t now_us, int64_t *wait_us);
 void ssh_pace_begin(struct ssh_pace *p, struct ssh_login *l, int64_t now_us);
-/* It is logged in. wanted: others want to begin. */
+/* It is logged in, or was at it when its time was over: so long at least it takes. wanted: others want to
+ * begin. */
 void ssh_pace_done(struct ssh_pace *p, struct ssh_login *l, int64_t now_us, bool wanted);
 /* It failed, or is given up; nothing when it is not under way. */
 void ssh_pace_drop(struct ssh_pace *p, struct ssh_login *l);
