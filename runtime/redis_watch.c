@@ -4,11 +4,13 @@
 #include "redis_watch.h"
 
 #include <event2/event_struct.h>
+#include <stdbool.h>
 #include <stdlib.h>
 
 struct watch {
 	redisAsyncContext *ac;
 	struct event readable, writable;
+	bool tried; /* to write, and not all went: the socket says when it takes more */
 };
 
 static void on_readable(evutil_socket_t fd, short what, void *arg)
@@ -26,6 +28,7 @@ static void on_writable(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
+	w->tried = true;
 	redisAsyncHandleWrite(w->ac); /* may free w */
 }
 
@@ -44,18 +47,26 @@ static void del_read(void *arg)
 	event_del(&w->readable);
 }
 
+/* A socket nearly always takes what there is, so it is written behind what this turn has left to do, all
+ * commands of the turn at once; only what did not go waits for the socket. That saves a turn of the loop
+ * and two system calls. */
 static void add_write(void *arg)
 {
 	struct watch *w = arg;
 
-	if (!event_pending(&w->writable, EV_WRITE, NULL))
+	if (event_pending(&w->writable, EV_WRITE, NULL))
+		return;
+	if (w->tried)
 		event_add(&w->writable, NULL);
+	else
+		event_active(&w->writable, EV_WRITE, 0);
 }
 
 static void del_write(void *arg)
 {
 	struct watch *w = arg;
 
+	w->tried = false;
 	event_del(&w->writable);
 }
 
@@ -75,6 +86,7 @@ int redis_watch(redisAsyncContext *ac, struct event_base *base)
 	if (!w)
 		return -1;
 	w->ac = ac;
+	w->tried = true; /* to connect */
 	event_assign(&w->readable, base, ac->c.fd, EV_READ | EV_PERSIST, on_readable, w);
 	event_assign(&w->writable, base, ac->c.fd, EV_WRITE | EV_PERSIST, on_writable, w);
 	/* Writable is how a socket says that it is connected. */

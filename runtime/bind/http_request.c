@@ -201,6 +201,17 @@ struct beginning {
 	struct err err;
 };
 
+/* "GET /jobs/...", cut to fit. */
+static void name_request(const struct http_request *req, char *name, size_t size)
+{
+	size_t method = strnlen(req->method, size / 4), path = strnlen(req->path, size / 2);
+
+	memcpy(name, req->method, method);
+	name[method] = ' ';
+	memcpy(name + method + 1, req->path, path);
+	name[method + 1 + path] = '\0';
+}
+
 /* Protected: whatever lacks memory here raises. From fiber_start's return on nothing can. */
 static int begin_request(lua_State *L)
 {
@@ -220,7 +231,7 @@ static int begin_request(lua_State *L)
 	box->self = luaL_ref(L, LUA_REGISTRYINDEX);
 	box->script = b->server->script;
 	box->server = b->server;
-	snprintf(name, sizeof(name), "%s %.120s", b->req->method, b->req->path);
+	name_request(b->req, name, sizeof(name));
 	box->fiber = fiber_start(box->script, L, 1, name, on_end, box, &b->err);
 	if (!box->fiber) {
 		luaL_unref(L, LUA_REGISTRYINDEX, box->self);
