@@ -45,6 +45,7 @@ static struct {
 	bool refused; /* the last block that was asked for: Lua collects garbage and asks again */
 	struct buf out, in;
 	size_t in_at; /* up to there `in` was taken */
+	long long idle, told; /* messages that the task is done with, and how many of them were told */
 } task;
 
 /* ---- the socket ---- */
@@ -71,8 +72,26 @@ static void put_length(unsigned char out[4], size_t n)
 	out[3] = (unsigned char)n;
 }
 
+/* Adds a frame to what is to go out. */
+static void put_frame(const char *text, size_t n)
+{
+	unsigned char head[4];
+
+	put_length(head, n);
+	buf_add(&task.out, head, sizeof(head));
+	buf_add(&task.out, text, n);
+	if (task.out.failed)
+		_exit(TASK_EXIT_MEMORY);
+}
+
+/* How far the task is goes with whatever goes out, once, however many messages it took meanwhile. */
 static void flush(void)
 {
+	char text[40];
+
+	if (task.idle != task.told)
+		put_frame(text, (size_t)snprintf(text, sizeof(text), "{\"idle\":%lld}", task.idle));
+	task.told = task.idle;
 	write_all(task.out.data, task.out.len);
 	task.out.len = 0;
 }
@@ -261,19 +280,21 @@ static int set_limits(unsigned long cpu)
 
 static int l_send(lua_State *L)
 {
-	unsigned char head[4];
 	size_t n;
 	const char *text = luaL_checklstring(L, 1, &n);
 
 	if (n > TASK_MESSAGE_MAX)
 		return luaL_error(L, "a message of %d bytes is longer than %d", (int)n, (int)TASK_MESSAGE_MAX);
-	put_length(head, n);
-	buf_add(&task.out, head, sizeof(head));
-	buf_add(&task.out, text, n);
-	if (task.out.failed)
-		_exit(TASK_EXIT_MEMORY);
+	put_frame(text, n);
 	if (task.out.len >= FLUSH_MOST)
 		flush();
+	return 0;
+}
+
+/* So many messages of the node are done with: all fibers wait. */
+static int l_idle(lua_State *L)
+{
+	task.idle = luaL_checkinteger(L, 1);
 	return 0;
 }
 
@@ -298,6 +319,7 @@ static int open_channel(lua_State *L)
 {
 	static const luaL_Reg functions[] = {
 		{ "send", l_send },
+		{ "idle", l_idle },
 		{ "receive", l_receive },
 		{ "switch", l_switch },
 		{ NULL, NULL },
@@ -408,6 +430,7 @@ int task_child_run(unsigned long long memory, unsigned long cpu)
 	lua_State *L;
 
 	task.limit = memory;
+	task.told = task.idle = -1;
 	close(1); /* this program's file (task_host.c) */
 	json_object_seed(0); /* reads /dev/urandom, which the sandbox does not let it */
 	if (set_limits(cpu))
