@@ -76,6 +76,7 @@
 -- repin         jid last pins request -> 1: a paused task goes on with other pins, if its journal
 --               still ends at `last`; its slice has no owner any more
 -- source_put    sha text seconds -> 1
+-- source_keep   sha seconds -> 1: it is kept for so long from now on; 0: it is not there
 -- source_get    sha -> text or ''
 -- pin           jid name sha -> sha: the first that was given for that name of this job
 -- leases        cursor count -> {next cursor, host, mode, epoch, jids, ...}; jids with commas
@@ -102,7 +103,7 @@
 -- nothing yet), GAP last (append with a number too high), INVALID why.
 
 local MAX_PINS = 10000 -- fields of a job's hash, files that its task sends among them
-local REVISION = 19 -- raised with every change: a node loads its file over an older one
+local REVISION = 20 -- raised with every change: a node loads its file over an older one
 local HOSTS = 2000 -- hosts that one call may walk
 local CHUNK = 500 -- names in a chunk of targets
 local BATCH = 100 -- slices in one answer
@@ -1381,6 +1382,12 @@ local function source_put(_, args)
   return 1
 end
 
+local function source_keep(_, args)
+  local seconds = count(args[2])
+  if not args[1]:find('^%x+$') or not seconds then return fail('INVALID arguments') end
+  return redis.call('EXPIRE', 'exed:src:' .. args[1], seconds)
+end
+
 -- The first value of a name counts.
 local function pin(_, args)
   local key = job_key(args[1])
@@ -1663,7 +1670,7 @@ publish(WRITES, {
   'release', release, 'remove', remove, 'sweep', sweep,
   'journal', journal, 'waiting', set_waiting, 'ask_task', ask_task,
   'ask', ask, 'tell', tell, 'repin', repin,
-  'tally', tally,
+  'tally', tally, 'source_keep', source_keep,
 })
 publish(READS, {
   'version', version, 'nodes', nodes, 'accepting', accepting, 'ready', ready, 'owned', owned,

@@ -713,6 +713,16 @@ class KeepTest(StoreTest):
         self.assertEqual(calls, 3)
         self.assertEqual(self.left(jid), [])
 
+    def test_a_source_that_is_there_is_kept_longer_and_another_is_asked_for(self):
+        sha = uuid.uuid4().hex
+        self.assertEqual(self.store.source_keep(sha, 1000), 0)
+        self.assertEqual(self.store.source_get(sha), b"")
+        self.store.source_put(sha, "text", 10)
+        self.assertEqual(self.store.source_keep(sha, 1000), 1)
+        self.assertGreater(self.store.resp("TTL", "exed:src:" + sha), 900)
+        self.assertEqual(self.store.source_get(sha), b"text")
+        self.refused("INVALID", self.store.source_keep, "no sha", 1000)
+
     def test_jobs_are_listed_by_start_and_sync_jobs_only_with_all(self):
         listed = [self.create(["a"]) for _ in range(3)]
         hidden = self.create(["a"], listed=0)

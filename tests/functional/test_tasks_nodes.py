@@ -71,6 +71,7 @@ class Nodes(Hosts):
         sha = json.loads(self.redis.ask("HGET", "exed:job:" + jid, "pins"))["sources"]
         text = self.redis.ask("GET", "exed:src:" + sha)
         self.redis.ask("SET", "exed:src:" + sha, text.replace(b"echo work", b"echo other"))
+        self.addCleanup(self.redis.ask, "SET", "exed:src:" + sha, text)  # other jobs have the same source
         gate.open()
         owner.start(limit=30)
         other.start(limit=30)

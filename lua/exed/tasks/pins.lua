@@ -12,9 +12,11 @@ local pins = {}
 -- Kept longer than any job may be: a task runs for days at most, and is kept for [store] ttl.
 local function keep_seconds(node) return math.floor(2 * node.config.store.ttl + 30 * 86400) end
 
-local function put(node, what)
-  local sha = text.sha256(what)
-  local ok, err = node.store:call("source_put", sha, what, keep_seconds(node))
+-- What the store has already is not sent again.
+local function put(node, what, sha)
+  sha = sha or text.sha256(what)
+  local ok, err = node.store:call("source_keep", sha, keep_seconds(node))
+  if ok == 0 then ok, err = node.store:call("source_put", sha, what, keep_seconds(node)) end
   if not ok then return nil, err end
   return sha
 end
@@ -56,9 +58,9 @@ end
 function pins.make(node, file, names, known)
   local hosts = table.move(describe_hosts(node, names, known), 1, known, 1, {})
   local kept, err = {}
-  for key, what in pairs {
-    modules = process.modules(), sources = file.sources, hosts = json.array(hosts),
-  } do
+  kept.modules, err = put(node, process.modules())
+  if not kept.modules then return nil, err end
+  for key, what in pairs { sources = file.sources, hosts = json.array(hosts) } do
     kept[key], err = put(node, json.encode(what))
     if not kept[key] then return nil, err end
   end
@@ -81,13 +83,23 @@ pins.PROTOCOL = 1
 -- A seed for chance that is the same for each run of the job: of the first digits of its jid.
 function pins.seed(jid) return tonumber("0x" .. jid:gsub("-", ""):sub(1, 15)) end
 
--- Reads them back: { modules, sources, hosts }, or nil, err.
+-- Mostly they are those of this node, as they are.
+local function load_modules(node, wanted)
+  local own, sha = process.modules()
+  if sha == wanted then return own end
+  return get(node, wanted)
+end
+
+-- Reads them back: { modules (text), sources, hosts }, or nil, err.
 function pins.load(node, kept)
   local list = json.decode(kept or "")
   if not list then return nil, { code = "invalid", message = "the job's pins cannot be read" } end
-  local found = { protocol = list.protocol }
-  for _, key in ipairs { "modules", "sources", "hosts" } do
-    local what, err = get(node, list[key])
+  local modules, err = load_modules(node, list.modules)
+  if not modules then return nil, err end
+  local found = { protocol = list.protocol, modules = modules }
+  for _, key in ipairs { "sources", "hosts" } do
+    local what
+    what, err = get(node, list[key])
     if not what then return nil, err end
     found[key] = json.decode(what)
   end

@@ -2,6 +2,7 @@
 -- Starts processes for tasks: sends them exed's own modules that they need, and carries messages.
 
 local json = require "exed.json"
+local sha256 = require("exed.text").sha256
 local sys = require "exed.sys"
 local task_host = require "exed.task_host"
 
@@ -20,19 +21,38 @@ local MODULES <const> = {
 
 local MAX_VALUES <const> = 300000 -- in one message of a process
 
-local function read(name)
-  local path = ("%s/lua/%s.lua"):format(sys.share(), name:gsub("%.", "/"))
+local function path_of(name) return ("%s/lua/%s.lua"):format(sys.share(), name:gsub("%.", "/")) end
+
+local function read(path)
   local file = assert(io.open(path, "rb"))
   local text = file:read "a"
   file:close()
   return { path, text }
 end
 
--- exed's own modules for tasks, as they are now: a table that a job is pinned to.
+-- What the files look like; another text is another version of them.
+local function mark_of()
+  local marks = {}
+  for i, name in ipairs(MODULES) do
+    local stat = sys.stat(path_of(name))
+    marks[i] = stat and ("%s %s %s"):format(stat.mtime, stat.size, stat.inode) or ""
+  end
+  return table.concat(marks, " ")
+end
+
+local kept = {} -- the modules as they were read last: mark, text, sha
+
+-- exed's own modules for tasks, as they are now: the text (JSON) that a job is pinned to, and its
+-- checksum. They are read again when a file has changed.
 function process.modules()
-  local modules = {}
-  for _, name in ipairs(MODULES) do modules[name] = read(name) end
-  return modules
+  local mark = mark_of()
+  if kept.mark ~= mark then
+    local modules = {}
+    for _, name in ipairs(MODULES) do modules[name] = read(path_of(name)) end
+    local text = json.encode(modules)
+    kept = { mark = mark, text = text, sha = sha256(text) }
+  end
+  return kept.text, kept.sha
 end
 
 -- Starts a process. limits: memory (bytes), cpu (seconds); modules: of process.modules; order: what
@@ -44,7 +64,7 @@ function process.start(limits, modules, order)
   if not child then return nil, err end
   local self = setmetatable({ child = child }, process)
   local ok
-  ok, err = child:send(json.encode { main = "exed.task.main", modules = modules })
+  ok, err = child:send('{"main":"exed.task.main","modules":' .. modules .. "}")
   if ok then ok, err = self:send(order) end
   if not ok then
     child:kill()
