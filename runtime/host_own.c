@@ -69,36 +69,40 @@ void host_own_free(struct host_own *own)
 	free(own);
 }
 
+/* Whether a shell would read it as one word without quotes, or there is no memory to tell. */
+static bool is_plain(const char *value)
+{
+	struct buf word = { 0 };
+	bool plain;
+
+	ssh_quote_word(&word, value);
+	plain = !buf_str(&word) || !strcmp(word.data, value);
+	buf_deinit(&word);
+	return plain;
+}
+
 /* Puts value number i of those in out where it is named. */
 static int put_in_place(struct buf *out, size_t i, const char *value, struct err *err)
 {
-	struct buf word = { 0 }, text = { 0 };
-	const char *at, *from;
+	struct buf text = { 0 };
+	const char *at, *from = buf_str(out);
 	char place[24];
-	int rc = 0;
 
 	snprintf(place, sizeof(place), HOST_OWN_PLACE, i);
-	ssh_quote_word(&word, value);
-	from = buf_str(out);
-	if (!from || !buf_str(&word))
-		rc = err_set(err, ERR_MEMORY, "out of memory");
-	else if (strstr(from, place) && strcmp(word.data, value) != 0)
-		rc = err_set(err, ERR_INVALID,
-			     "a value with other bytes than letters, digits and ._-/:,@+%% cannot be put into "
-			     "a command with exed_shell = raw");
-	for (; !rc && (at = strstr(from, place)); from = at + strlen(place)) {
+	if (!from)
+		return err_set(err, ERR_MEMORY, "out of memory");
+	if (strstr(from, place) && !is_plain(value))
+		return err_set(err, ERR_INVALID,
+			       "a value with other bytes than letters, digits and ._-/:,@+%% cannot be put into "
+			       "a command with exed_shell = raw");
+	for (; (at = strstr(from, place)); from = at + strlen(place)) {
 		buf_add(&text, from, (size_t)(at - from));
 		buf_puts(&text, value);
 	}
-	if (!rc) {
-		buf_puts(&text, from);
-		buf_deinit(out);
-		*out = text;
-	} else {
-		buf_deinit(&text);
-	}
-	buf_deinit(&word);
-	return rc;
+	buf_puts(&text, from);
+	buf_deinit(out);
+	*out = text;
+	return 0;
 }
 
 int host_own_command(const struct host_own *own, const char *command, bool raw, struct buf *out,

@@ -367,7 +367,7 @@ static bool is_good(int status)
 /* So much of output that is told as it came, whatever it was to be. */
 static void keep_inline(struct record_stream *s, size_t most)
 {
-	if (s->held.len <= most)
+	if (!s->held.data || s->held.len <= most)
 		return;
 	s->held.len = whole_characters(s->held.data, most);
 	s->kept = s->held.len;
