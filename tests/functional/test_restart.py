@@ -415,8 +415,8 @@ class KillRedis(unittest.TestCase):
 
     def test_a_redis_that_hangs_is_503_and_comes_back(self):
         with Sshd(2) as sshd, Exed(sshd) as exed:
-            running = exed.execute(["all"], "sleep 1; echo done")
-            wait_until(lambda: len(sshd.running("sleep 1; echo")) >= 2, 10, "it runs")
+            running = exed.execute(["all"], "sleep 5; echo done")  # ends while Redis hangs
+            wait_until(lambda: len(sshd.running("sleep 5; echo")) >= 2, 10, "it runs")
             pid = exed.redis_pid()
             os.kill(pid, 19)  # SIGSTOP
             try:
