@@ -91,7 +91,8 @@ local function start_group(self, kind, group)
   if not run then error(err, 0) end
   self.runs[#self.runs + 1] = { run = run, indexes = group.indexes }
   self.active = self.active + 1
-  local started = fiber.spawn("fan-out", function()
+  -- Without it nobody would hear of its hosts.
+  local started = fiber.vital("fan-out", function()
     local ok, problem = xpcall(consume, debug.traceback, self, run)
     if not ok then
       self.problem = self.problem or problem
