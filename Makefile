@@ -37,7 +37,7 @@ FLEET_SRC := $(filter-out %_test.go,$(wildcard tests/support/fleet/*.go))
 LOGINS_SRC := $(wildcard tests/support/logins/*.go)
 FLOOR_SRC := $(wildcard tests/support/floor.c)
 SUPPORT := $(if $(FLEET_SRC),build/support/fleet) $(if $(FLOOR_SRC),build/support/floor build/support/floor-plain) \
-	$(if $(LOGINS_SRC),build/support/logins)
+	$(if $(LOGINS_SRC),build/support/logins) build/support/left.so
 
 # Without scdoc there are no man pages.
 MAN := $(if $(shell command -v scdoc),$(addprefix $(BUILD)/man/,exed.8 exed-run.1 exed.conf.5))
@@ -151,6 +151,11 @@ build/support/floor build/support/floor-plain: $(FLOOR_SRC) build/flags
 	$(if $(V),,@echo "cc   $@")
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $(FLOOR_SRC) $(ALL_LIBS)
+
+build/support/left.so: tests/support/left.c
+	$(if $(V),,@echo "cc   $@")
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) -std=c11 -D_GNU_SOURCE -O1 -Wall -Wextra -Wshadow -Werror -fPIC -shared -o $@ $<
 
 build/bench/records: tests/bench/records.c $(LIB) $(OWN_SSH2)
 	$(if $(V),,@echo "cc   $@")
