@@ -240,6 +240,7 @@ static void end_step(struct ssh_conn *c, enum metric_time step)
 
 	metric_observe(step, now - c->step_us);
 	c->step_us = now;
+	ssh_pace_step(&c->client->pace, &c->login, now);
 }
 
 static void handshake_start(struct ssh_conn *c)

@@ -55,6 +55,12 @@ void ssh_pace_begin(struct ssh_pace *p, struct ssh_login *l, int64_t now_us)
 	TAILQ_INSERT_TAIL(&p->waited, l, link);
 }
 
+void ssh_pace_step(struct ssh_pace *p, const struct ssh_login *l, int64_t now_us)
+{
+	if (l->waited)
+		p->moved_us = now_us;
+}
+
 static void wait_end(struct ssh_pace *p, struct ssh_login *l)
 {
 	if (!l->waited)
@@ -113,7 +119,7 @@ void ssh_pace_done(struct ssh_pace *p, struct ssh_login *l, int64_t now_us, bool
 		if (++older->passed >= p->limit / 2)
 			wait_end(p, older);
 	}
-	p->moved_us = now_us;
+	ssh_pace_step(p, l, now_us);
 	if (l->begun_us >= p->since_us) {
 		/* What began after it has made it slower, too. */
 		p->sum.beside += l->beside > p->under_way ? l->beside : p->under_way;

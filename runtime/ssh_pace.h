@@ -8,8 +8,8 @@
  *
  * Which it is shows in how long a login takes beside more others and beside fewer: the limit is doubled, and
  * stays so when logins take no longer; else it is halved again. Hosts that hang, or are far, hold nobody up:
- * many that begin later pass them and take their places, and where none ends for a while the limit is
- * doubled, too.
+ * many that begin later pass them and take their places, and where none goes on for a while the limit
+ * is doubled, too.
  *
  * One I/O thread; no memory but the caller's. Times are loop_tick_us. */
 #ifndef EXED_SSH_PACE_H
@@ -24,7 +24,7 @@
 /* And no more: a key exchange holds twice the memory of what comes after it. So many keep a thread busy
  * over round trips of 50 ms. */
 #define SSH_PACE_MOST 256u
-/* Where none has ended for so long, or twice as long as they took last, they wait for the network. */
+/* Where none goes on for so long, or twice as long as they took last, they wait for the network. */
 #define SSH_PACE_STILL_US 100000
 
 struct ssh_login { /* a part of what logs in */
@@ -44,7 +44,8 @@ struct ssh_pace {
 	struct ssh_logins waited; /* under way, and not passed by many; oldest first */
 	unsigned nwaited, limit;  /* how many these are, and may be */
 	unsigned under_way;       /* in all */
-	int64_t moved_us;         /* when one ended, or the limit was raised since none did, or the first began */
+	int64_t moved_us;         /* when one of those went on, or the limit was raised since none did, or the
+				   * first began */
 	struct ssh_pace_figures sum;  /* of the n that have ended of those begun since then */
 	unsigned n;
 	int64_t since_us;
@@ -57,6 +58,8 @@ void ssh_pace_init(struct ssh_pace *p);
  * *wait_us. */
 bool ssh_pace_may_begin(struct ssh_pace *p, int64_t now_us, int64_t *wait_us);
 void ssh_pace_begin(struct ssh_pace *p, struct ssh_login *l, int64_t now_us);
+/* It has come a part of its way: where that goes on, processors are waited for. */
+void ssh_pace_step(struct ssh_pace *p, const struct ssh_login *l, int64_t now_us);
 /* It is logged in, or was at it when its time was over: so long at least it takes. wanted: others want to
  * begin. */
 void ssh_pace_done(struct ssh_pace *p, struct ssh_login *l, int64_t now_us, bool wanted);

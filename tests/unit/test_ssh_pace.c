@@ -246,10 +246,17 @@ static void one_that_is_given_up_leaves_its_place(void **state)
 	}
 	assert_false(ssh_pace_may_begin(&p, 31000, &wait_us));
 	assert_int_equal(wait_us, SSH_PACE_STILL_US - 30000);
+	ssh_pace_step(&p, &hosts[0].login, 41000);
+	assert_false(ssh_pace_may_begin(&p, 101000, &wait_us));
+	assert_int_equal(wait_us, SSH_PACE_STILL_US - 60000);
 	ssh_pace_drop(&p, &hosts[3].login);
 	ssh_pace_drop(&p, &hosts[3].login);
-	assert_true(ssh_pace_may_begin(&p, 31000, &wait_us));
+	assert_true(ssh_pace_may_begin(&p, 101000, &wait_us));
 	assert_int_equal(p.under_way, SSH_PACE_LEAST - 1);
+	/* It is not under way any more, so it does not tell that the others go on. */
+	ssh_pace_begin(&p, &hosts[8].login, 101000);
+	ssh_pace_step(&p, &hosts[3].login, 139000);
+	assert_true(ssh_pace_may_begin(&p, 141000, &wait_us));
 }
 
 int main(void)
