@@ -5,12 +5,13 @@ import json
 import os
 import tempfile
 import time
+from contextlib import ExitStack
 
 from meter import Cpu, Ran, resident_kb, tree_kb
 from peers import PEERS, ControlMaster
 from table import Bar, Row
 
-from exedtest import ROOT, Exed, Fleet, wait_until
+from exedtest import ROOT, Exed, Fleet, Redis, wait_until
 
 FLOOR = os.path.join(ROOT, "build", "support", "floor")
 FLOOR_PLAIN = FLOOR + "-plain"  # over the system's libssh2
@@ -229,6 +230,21 @@ def hanging(bench, row):
         row.add("exed", took - limit)
 
 
+def nodes(bench, row):
+    """What limits it is the machine: the nodes, their store and the simulated hosts share its processors."""
+    n = 3000
+    for _ in range(min(bench.rounds, 2)):
+        walls = {}
+        for count in (1, 3):
+            with Redis() as redis, Fleet(n) as fleet, ExitStack() as stack:
+                conf = {"ssh": {"agent": "none", "window": 200, "known_hosts": fleet.known_hosts},
+                        "runner": {"redis_url": redis.url}}
+                started = [stack.enter_context(Exed(fleet, conf=conf)) for _ in range(count)]
+                walls[count] = Job(started[0], fleet, "sleep 1", connects=n).wall_s
+        row.note("1 node %.2f s, 3 nodes %.2f s" % (walls[1], walls[3]))
+        row.add("exed", walls[1] / walls[3])
+
+
 ROWS = [
     Row("cold", "cold: connect, login, exec, close, stored", "ms CPU a host", cold,
         [Bar("floor", 1.5, 1.2), Bar("pdsh", 1 / 20), Bar("asyncssh", 1 / 3)], short=True),
@@ -242,5 +258,7 @@ ROWS = [
     Row("far", "1,000 hosts at 20 ms round trip, window 512", "s wall", far, [Bar("floor", 1.5, 1.2)]),
     Row("hanging", "2% of 1,000 hosts hang: end of the job behind the limit of 5 s", "s wall", hanging,
         [Bar(None, 2, 1)]),
+    Row("nodes", "3,000 hosts of `sleep 1`, window 200 a node: 3 nodes against 1", "times as fast", nodes,
+        [Bar(None, 2.5)], better="more"),
     Row("output", "100 hosts x 1 MB, stored", "ms CPU a MB", output, [Bar("floor", 2, 1.5)], short=True),
 ]
