@@ -26,6 +26,7 @@ struct fanouts {
 	struct timer retry; /* looks again when permission had lapsed */
 	_Atomic int64_t permit;
 	_Atomic uint64_t lapses; /* how often permission was given anew after it had run out */
+	int64_t end_by_ms; /* fanouts_end_all waits until then at most; 0: not said */
 	unsigned running, nfanouts;
 	bool ending; /* the program ends: none is started any more */
 	uint64_t finished;

@@ -148,9 +148,14 @@ struct fanouts *fanouts_new(struct loop *loop, struct pool *pool, const struct f
 	return fs;
 }
 
+void fanouts_end_by(struct fanouts *fs, int64_t by_ms)
+{
+	fs->end_by_ms = by_ms;
+}
+
 void fanouts_end_all(struct fanouts *fs)
 {
-	int64_t limit = loop_now_ms() + END_LIMIT_MS;
+	int64_t limit = fs->end_by_ms ? fs->end_by_ms : loop_now_ms() + END_LIMIT_MS;
 
 	fs->ending = true;
 	for (struct fanout *f = fs->first; f; f = f->next_fanout)

@@ -35,8 +35,13 @@ static void append(struct entry **list, struct entry *e)
 void host_end_with(struct host_run *run, const struct ssh_result *result)
 {
 	struct entry *list = record_flush(&run->record);
+	const char *why = run->cancel_reason;
+	struct ssh_result end = *result;
 
-	append(&list, record_end(&run->record, result));
+	/* Who looks at a record wants to know when it was not a person who stopped it. */
+	if (end.cancelled && !end.err.code && why && strcmp(why, "cancelled") != 0)
+		err_set(&end.err, ERR_CANCELLED, "%s", why);
+	append(&list, record_end(&run->record, &end));
 	host_end(run, list);
 }
 

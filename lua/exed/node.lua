@@ -7,6 +7,7 @@ local api = require "exed.api"
 local asking = require "exed.asking"
 local child = require "exed.redis_child"
 local config = require "exed.config"
+local fanout = require "exed.fanout"
 local fiber = require "exed.fiber"
 local follow = require "exed.follow"
 local inventory_holder = require "exed.inventory.holder"
@@ -37,6 +38,9 @@ local FIRST_CONTACT <const> = 5
 local LOADING <const> = 120
 -- Seconds that requests get for their end when the node has none of its own left.
 local LAST_ANSWERS <const> = 1
+-- Seconds after drain_timeout in which all is over, with half a second for what comes behind it: a
+-- host that does not answer a kill holds up nobody. What it runs is looked for at the next start.
+local AFTER_DRAIN <const> = 4.5
 -- Seconds in which the store hears that the node leaves.
 local LAST_WORDS <const> = 1
 -- How often the inventory, and the files that logins depend on, are looked at, in seconds.
@@ -316,6 +320,7 @@ end
 
 function node:close()
   self.ending = true
+  fanout.end_by(timer.now() + config.runner.drain_timeout + AFTER_DRAIN)
   if self.api then self.api:stop() end
   self.runner:drain(config.runner.drain_timeout)
   if self.api then end_streams(self) end

@@ -32,7 +32,7 @@ local OWNED <const> = 1000
 local MAX_SLICES <const> = 1000
 local HOSTS_PER_PLACE <const> = 2
 -- Seconds in which what runs on hosts is killed when the node ends.
-local KILLING <const> = 4
+local KILLING <const> = 3.5
 
 function runner.new(node)
   return setmetatable({

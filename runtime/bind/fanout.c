@@ -26,6 +26,7 @@
  *   run:waiting() -> number of hosts that have not started
  *   own_names() -> list                          of fields of records that nothing else may be called
  *   permit(time)        hosts may start until then, in timer.now's seconds; at first for ever
+ *   end_by(time)        the program's end waits until then at most for kills; at first 12 s from its end on
  *   counts() -> { fanouts, running, finished } */
 #include "fanout.h"
 
@@ -738,6 +739,14 @@ static int l_own_names(lua_State *L)
 	return 1;
 }
 
+static int l_end_by(lua_State *L)
+{
+	double by = luaL_checknumber(L, 1);
+
+	fanouts_end_by(script_runtime(script_of(L))->fanouts, (int64_t)(by * 1000));
+	return 0;
+}
+
 static int l_permit(lua_State *L)
 {
 	lua_Number until = luaL_checknumber(L, 1);
@@ -759,6 +768,7 @@ static const luaL_Reg functions[] = {
 	{ "host", l_host },
 	{ "start", l_start },
 	{ "permit", l_permit },
+	{ "end_by", l_end_by },
 	{ "counts", l_counts },
 	{ "own_names", l_own_names },
 	{ NULL, NULL },

@@ -185,6 +185,9 @@ class Nodes(unittest.TestCase):
             self.assertEqual((len(runs), len(records[name])), (1, 1), name)
             lost = name in ("web01", "web02")
             self.assertEqual(records[name][0]["status"], FAILED if lost else CHANGED, records[name])
+            # Where the kill took too long, another node has looked for it.
+            why = ("the node was stopped while it ran", LOST) if lost else (None,)
+            self.assertIn(records[name][0].get("error"), why)
 
     def test_a_node_that_starts_again_at_once_goes_on_with_its_own(self):
         one = self.node(0)

@@ -5,6 +5,7 @@ decide, not exed's word."""
 
 import collections
 import os
+import signal
 import sys
 import threading
 import time
@@ -14,7 +15,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 sys.path.insert(0, os.path.join(ROOT, "tests", "support"))
 
 from exedtest import Exed, Fleet, Sshd, alive, wait_until  # noqa: E402
-from exedtest.procs import SLOW, end_pids  # noqa: E402
+from exedtest.procs import SLOW, command_line, end_pids  # noqa: E402
 
 OK, SKIPPED, FAILED, UNREACHABLE, CHANGED = 1, 2, 3, 4, 5
 LOST = "node lost while running"
@@ -269,6 +270,21 @@ class EndNode(unittest.TestCase):
             self.assertEqual(ran(sshd), {name: "x\n" for name in sshd.host})
             for name in sshd.host:
                 self.assertEqual([(r["status"], r["stdout"]) for r in records[name]], [(CHANGED, "done\n")])
+
+    def test_hosts_that_do_not_answer_the_kill_hold_up_nobody(self):
+        with Sshd(2) as sshd, Exed(sshd, {"runner": {"drain_timeout": "1s"}}) as exed:
+            exed.execute(["all"], "sleep 600600")
+            wait_until(lambda: len(sshd.running("600600")) >= 2, 20, "they run")
+            stopped = [pid for pid in sshd.sessions() if "sshd" in command_line(pid)]
+            stopped += [child.pid for child in sshd.children.values()]
+            for pid in stopped:
+                os.kill(pid, signal.SIGSTOP)
+            try:
+                self.assertEqual(exed.term(1 + 5 + 3), 0)  # 3 for a machine that is busy; a kill has 10
+            finally:
+                for pid in stopped:
+                    os.kill(pid, signal.SIGCONT)
+            end_pids(sshd.running())
 
     def test_what_does_not_end_is_killed_and_recorded(self):
         with Sshd(6) as sshd, Exed(sshd, {"runner": {"drain_timeout": "1s"}}) as exed:
