@@ -103,7 +103,7 @@
 -- nothing yet), GAP last (append with a number too high), INVALID why.
 
 local MAX_PINS = 10000 -- fields of a job's hash, files that its task sends among them
-local REVISION = 20 -- raised with every change: a node loads its file over an older one
+local REVISION = 21 -- raised with every change: a node loads its file over an older one
 local HOSTS = 2000 -- hosts that one call may walk
 local CHUNK = 500 -- names in a chunk of targets
 local BATCH = 100 -- slices in one answer
@@ -640,8 +640,11 @@ local function check_indexes(rows, width, total)
   return true
 end
 
+local memory_seen, memory_seen_at = 0, 0 -- bytes when last asked for; when `create` last asked
+
 local function used_memory()
-  return tonumber(redis.call('INFO', 'memory'):match('used_memory:(%d+)'))
+  memory_seen = tonumber(redis.call('INFO', 'memory'):match('used_memory:(%d+)'))
+  return memory_seen
 end
 
 -- 1 when outputs have to be cut: new jobs are refused at max_memory, and it went on from there.
@@ -651,13 +654,12 @@ local function is_tight(max_memory, added)
   return used_memory() > max_memory * 9 / 8 and 1 or 0
 end
 
-local memory_seen, memory_seen_at = 0, 0
-
--- The memory in use, at most a second old unless it is `most` or more: INFO costs as much as all
--- else that create does.
+-- The memory in use: as of the last output of some length, and at most a second old unless it is
+-- `most` or more. INFO costs as much as all else that create does.
 local function recent_memory(now, most)
   if memory_seen >= most or math.abs(now - memory_seen_at) > MEMORY_AGE then
-    memory_seen, memory_seen_at = used_memory(), now
+    memory_seen_at = now
+    return used_memory()
   end
   return memory_seen
 end
