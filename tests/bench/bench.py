@@ -44,8 +44,8 @@ def pick(words, short):
     if words:
         keys = words.split(",")
         unknown = [key for key in keys if key not in {row.key for row in ROWS}]
-        assert not unknown, "no such row: %s; there are %s" % (
-            ", ".join(unknown), ", ".join(row.key for row in ROWS))
+        if unknown:
+            sys.exit("no such row: %s; there are %s" % (", ".join(unknown), ", ".join(row.key for row in ROWS)))
         return [row for row in ROWS if row.key in keys]
     return [row for row in ROWS if row.short or not short]
 
