@@ -245,22 +245,25 @@ static int fail(struct host *h, const char *why)
 	return -1;
 }
 
-/* Reads both streams until each says 0, which is the end, or -EAGAIN. */
+/* Reads both streams until there is no more of either. Reading one may find what is the other's, and then the
+ * socket, which is empty, will not say so. */
 static int read_all(struct host *h)
 {
 	char data[32768];
-	int ended = 0;
+	unsigned long queued;
 
-	for (int stream = 0; stream < 2; stream++) {
-		ssize_t n;
+	do {
+		for (int stream = 0; stream < 2; stream++) {
+			ssize_t n;
 
-		while ((n = libssh2_channel_read_ex(h->channel, stream, data, sizeof(data))) > 0)
-			total.bytes += (uint64_t)n;
-		if (n < 0 && n != LIBSSH2_ERROR_EAGAIN)
-			return fail(h, "read");
-		ended += n == 0;
-	}
-	return ended == 2 ? 0 : LIBSSH2_ERROR_EAGAIN;
+			while ((n = libssh2_channel_read_ex(h->channel, stream, data, sizeof(data))) > 0)
+				total.bytes += (uint64_t)n;
+			if (n < 0 && n != LIBSSH2_ERROR_EAGAIN)
+				return fail(h, "read");
+		}
+		libssh2_channel_window_read_ex(h->channel, &queued, NULL);
+	} while (queued);
+	return libssh2_channel_eof(h->channel) ? 0 : LIBSSH2_ERROR_EAGAIN;
 }
 
 static int do_connect(struct host *h)
