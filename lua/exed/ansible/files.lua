@@ -21,11 +21,6 @@ local CHECKING <const> = { strict = "yes", ["accept-new"] = "accept-new", off = 
 -- Makes the directory with its files, which are empty. Returns true, or nil, err.
 function files.make(path) return dir.make(path, NAMES) end
 
-files.remove = dir.remove
-
--- Where the directories of all runs are, below the node's state directory.
-function files.place(state) return dir.place(state, "ansible") end
-
 -- ---- hosts --------------------------------------------------------------------------------------
 
 local function is_safe_group(name)

@@ -15,7 +15,7 @@ local outcomes = require "exed.ansible.outcomes"
 local program = require "exed.program"
 local timer = require "exed.timer"
 
-local run = setmetatable({}, base)
+local run = setmetatable({ kind = "ansible" }, base)
 run.__index = run
 
 local MAX_VALUES <const> = 1000000 -- in one line of Ansible's plugin
@@ -27,8 +27,7 @@ local GRACE <const> = 20
 function run.start(node, work, made, group, repeatable)
   local self = base.new(run, node, work, made, group, repeatable)
   self.plan, self.killing = made.ansible, 0
-  self.places, self.most = base.places_of(node, "ansible"), config.ansible.processes
-  self.dir = ("%s/%s.%d.%d"):format(files.place(node.dir:path()), work.jid, work.effect, work.k)
+  self.most = config.ansible.processes
   return self
 end
 
@@ -177,7 +176,7 @@ local function forks(self)
 end
 
 -- One process over the hosts that have not started.
-local function play(self, hosts)
+function run:play(hosts)
   local found, ops = {}, {}
   for i, host in ipairs(hosts) do found[i], ops[i] = host.found, host.op end
   local ok, err = files.make(self.dir)
@@ -200,13 +199,6 @@ local function play(self, hosts)
   self:settle(child:ended())
   self.writer:flush()
   return true
-end
-
-function run:play(hosts)
-  local remove <close> = setmetatable({}, { __close = function() -- luacheck: ignore remove
-    files.remove(self.dir)
-  end })
-  return play(self, hosts)
 end
 
 return run

@@ -3,11 +3,14 @@
 -- fan-out: cancel, pause, drain, abandon, running, waiting, wait. exed.ansible.run and
 -- exed.process.run are made of it; each has
 --
---   run:play(hosts) -> true | nil, err     one process over hosts that have not started
+--   run.kind                               "ansible", ...: of which its places and directories are
+--   run:play(hosts) -> true | nil, err     one process over hosts that have not started; what it
+--                                          reads is in run.dir, which is removed afterwards
 --   run:settle(ended)                      accounts for the hosts that have no record; ended: of
 --                                          exed.program, { error }, or nil when none was started
---   run.places = { running, event }, run.most      processes of its kind on this node, at once
+--   run.most                               processes of its kind on this node, at once
 
+local dir = require "exed.process.dir"
 local fiber = require "exed.fiber"
 local timer = require "exed.timer"
 local writer = require "exed.process.writer"
@@ -18,12 +21,21 @@ base.__index = base
 base.LOOK = 0.2 -- seconds between two looks while something is to be done soon
 base.IDLE = 5 -- and otherwise
 
+-- The places on a node for processes of that kind: { running, event }.
+local function places_of(node, kind)
+  node.processes = node.processes or {}
+  node.processes[kind] = node.processes[kind] or { running = 0, event = fiber.event() }
+  return node.processes[kind]
+end
+
 -- A run of that kind (a table of methods, with itself as __index). work, made: as targets.run has
 -- them; group: handles, indexes and found (hosts of the inventory).
 function base.new(kind, node, work, made, group, repeatable)
   local self = setmetatable({
     node = node, work = work, made = made, marks = not repeatable,
-    hosts = {}, by_name = {}, event = fiber.event(),
+    hosts = {}, by_name = {}, event = fiber.event(), places = places_of(node, kind.kind),
+    dir = ("%s/%s.%d.%d"):format(dir.place(node.dir:path(), kind.kind), work.jid, work.effect,
+      work.k),
   }, kind)
   for i, found in ipairs(group.found) do
     local index = group.indexes[i]
@@ -97,13 +109,6 @@ end
 
 -- ---- all of it ----------------------------------------------------------------------------------
 
--- The places on a node for processes of that kind.
-function base.places_of(node, kind)
-  node.processes = node.processes or {}
-  node.processes[kind] = node.processes[kind] or { running = 0, event = fiber.event() }
-  return node.processes[kind]
-end
-
 -- Waits for a place; returns what gives it back.
 local function take_place(self)
   local places = self.places
@@ -117,6 +122,13 @@ local function take_place(self)
   end })
 end
 
+local function play(self)
+  local remove <close> = setmetatable({}, { __close = function() -- luacheck: ignore remove
+    dir.remove(self.dir)
+  end })
+  return self:play(self:of_phase "waiting")
+end
+
 -- Runs it to the last record in the store. Returns how many hosts were not started, since the node
 -- ends, or nil, err.
 function base:wait()
@@ -126,7 +138,7 @@ function base:wait()
     if self.stop then
       self:settle(nil)
     elseif not self.left then
-      ok, err = self:play(self:of_phase "waiting")
+      ok, err = play(self)
     end
     if not ok then self:settle { error = err.message } end
     self.writer:flush()

@@ -8,9 +8,9 @@
 local base = require "exed.process.base"
 local config = require "exed.config"
 local dir = require "exed.process.dir"
-local fanout = require "exed.fanout"
 local inventory = require "exed.inventory"
 local json = require "exed.json"
+local leftovers = require "exed.process.leftovers"
 local lines = require "exed.process.lines"
 local log = require "exed.log"
 local program = require "exed.program"
@@ -19,13 +19,12 @@ local records = require "exed.process.records"
 local secrets = require "exed.tasks.secrets"
 local timer = require "exed.timer"
 
-local run = setmetatable({}, base)
+local run = setmetatable({ kind = "process" }, base)
 run.__index = run
 
 local STEP <const> = 100 -- hosts, or lines, between two turns of the loop
 local MARKS <const> = 1000 -- hosts whose started bits are asked for in one call
 local SAID <const> = 1000 -- bytes of what it printed, in a record
-local KILLING <const> = 15 -- seconds for what a lost node has left of it
 local SKIPPED <const>, FAILED <const> = 2, 3
 
 -- Runs the command ($1), and ends it when the node closes the socket: somebody else may own the
@@ -42,9 +41,7 @@ exit "$end"
 
 function run.start(node, work, made, group, repeatable)
   local self = base.new(run, node, work, made, group, repeatable)
-  self.places, self.most = base.places_of(node, "process"), config.runner.processes
-  self.dir = ("%s/%s.%d.%d"):format(dir.place(node.dir:path(), "process"), work.jid, work.effect,
-    work.k)
+  self.most = config.runner.processes
   return self
 end
 
@@ -169,9 +166,6 @@ local function start(self, hosts)
 end
 
 function run:play(hosts)
-  local remove <close> = setmetatable({}, { __close = function() -- luacheck: ignore remove
-    dir.remove(self.dir)
-  end })
   local ok, err = prepare(self, hosts)
   if not ok then return nil, err end
   self.lines = lines.new(self)
@@ -255,21 +249,8 @@ end
 
 -- Kills what still runs here of the process of that slice. Waits.
 function run.sweep(work, made)
-  local fan = fanout.start({
-    transport = "local", command = ":", verdict = { default = FAILED }, look = true,
-    forbid = "ended", op = op_of(made), try = 1, timeout = KILLING, urgent = true,
-    settle_until = timer.now() + KILLING, connect_timeout = KILLING,
-  }, { reach.stranger "this node" }, { work.k })
-  if not fan then return end
-  local found, deadline = nil, timer.now() + KILLING + 1
-  while timer.now() < deadline do
-    local entries = fan:next(math.max(0, deadline - timer.now()))
-    if not entries then break end
-    for _, entry in ipairs(entries) do
-      if entry.kind == "record" then found = json.decode(entry.data) end
-    end
-  end
-  fan:cancel "its time is over"
+  local asked = { op = op_of(made), transport = "local" }
+  local found = leftovers.kill(asked, { reach.stranger "this node" }, { work.k })[work.k]
   if found and found.killed then
     log.warn("process", "jid=%s slice=%d: what a lost node had left of it was killed", work.jid,
       work.k)
