@@ -60,19 +60,15 @@ local function new_job(jid, fields)
   }
 end
 
--- With a colon it would be another key of the store.
-local function check_jid(jid)
-  if not jid:find(":", 1, true) then return true end
-  return nil, { code = "gone", message = "no job " .. jid }
-end
+local function is_jid(jid) return jid:find "^[%x-]+$" ~= nil end
+
+local function gone(jid) return nil, { code = "gone", message = "no job " .. jid } end
 
 -- The job as answers need it: jid, state (0 done, 1 running, 2 failure), phase, last (position of
 -- its last row), lines, total and fields (its hash). nil, err: code "gone", or the store's.
 function answer.load(node, jid)
-  local ok, err = check_jid(jid)
-  if not ok then return nil, err end
-  local fields
-  fields, err = node.store:get(jid)
+  if not is_jid(jid) then return gone(jid) end
+  local fields, err = node.store:get(jid)
   if not fields then return nil, err end
   local job = new_job(jid, fields)
   job.lines = wants_lines(fields.request)
@@ -81,10 +77,8 @@ end
 
 -- The same with what answer.object shows alone, which costs the store little. detail: as there.
 function answer.look(node, jid, detail)
-  local ok, err = check_jid(jid)
-  if not ok then return nil, err end
-  local fields
-  fields, err = node.store:look(jid, detail and DETAILED or SHOWN)
+  if not is_jid(jid) then return gone(jid) end
+  local fields, err = node.store:look(jid, detail and DETAILED or SHOWN)
   if not fields then return nil, err end
   return new_job(jid, fields)
 end
