@@ -219,6 +219,11 @@ void http_server_set_tls(struct http_server *s, struct ssl_ctx_st *ctx)
 	s->tls = ctx;
 }
 
+void http_server_on_head(struct http_server *s, http_request_fn *on_head)
+{
+	s->on_head = on_head;
+}
+
 void http_server_set_options(struct http_server *s, const struct http_options *options)
 {
 	struct http_options o = *options;

@@ -75,6 +75,10 @@ struct http_server *http_server_new(struct loop *loop, const struct http_options
 				    http_request_fn *on_request, void *arg, struct err *err);
 /* Connections that come from now on over TCP speak TLS with that context (counted); NULL: no TLS. */
 void http_server_set_tls(struct http_server *s, struct ssl_ctx_st *ctx);
+/* on_head is called, with on_request's arg, when the head of a request is good and its body is not all
+ * there. It may answer at once, by http_respond: the body is then not wanted, and the connection ends.
+ * Otherwise the request comes to on_request as ever. */
+void http_server_on_head(struct http_server *s, http_request_fn *on_head);
 /* The options for what begins from now on: connections, requests, clocks. The Server header, reserve
  * and limit_loopback stay as they are. */
 void http_server_set_options(struct http_server *s, const struct http_options *options);

@@ -254,12 +254,34 @@ static void hand_over(struct http_conn *c)
 	s->on_request(&c->req, s->arg);
 }
 
+/* Asks the user whether the rest of a body is worth waiting for. False: it has answered. */
+static bool body_wanted(struct http_conn *c)
+{
+	struct http_server *s = c->server;
+
+	if (!s->on_head || (!c->parse.chunked && c->parse.length <= http_wire_pending(c)))
+		return true;
+	fill_request(c);
+	c->keep = false;
+	c->state = CONN_BUSY;
+	http_server_clock(c, CLOCK_NONE);
+	s->on_head(&c->req, s->arg);
+	if (c->state == CONN_BUSY) {
+		c->state = CONN_READ;
+		return true;
+	}
+	s->counts.requests++;
+	return false;
+}
+
 /* The head is good; the body may come. */
 static void head_read(struct http_conn *c)
 {
 	static char go_on[] = "HTTP/1.1 100 Continue\r\n\r\n";
 	struct iovec iov = { go_on, sizeof(go_on) - 1 };
 
+	if (!body_wanted(c))
+		return;
 	c->in_body = true;
 	c->received = c->received_mark = 0;
 	if (c->parse.expect_continue && !http_wire_pending(c))

@@ -90,7 +90,7 @@ struct http_server {
 	struct loop *loop;
 	struct http_options options; /* its server is owned */
 	struct ssl_ctx_st *tls;      /* of new connections; NULL: none */
-	http_request_fn *on_request;
+	http_request_fn *on_request, *on_head; /* on_head: NULL for none */
 	void *arg;
 	struct http_listener *listeners;
 	struct http_conn_list conns, dying, clocks[CLOCK_KINDS];

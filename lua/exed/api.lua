@@ -10,6 +10,7 @@
 local checks = require "exed.api.checks"
 local errors = require "exed.api.errors"
 local fiber = require "exed.fiber"
+local head = require "exed.api.head"
 local idempotency = require "exed.idempotency"
 local json = require "exed.json"
 local log = require "exed.log"
@@ -66,30 +67,13 @@ local function dialects_of(self, req)
   return list
 end
 
--- Clients name the same Host each time, so the last good one is not looked at again. That of a unix
--- socket is never judged, so it says nothing.
-local function check_host(self, req)
-  local host = req.host
-  if host and host == self.known_host then return true end
-  local ok, err = checks.host(req, self.allowed)
-  if ok and req.peer ~= "unix" then self.known_host = host end
-  return ok, err
-end
-
 -- ---- one request --------------------------------------------------------------------------------
 
--- What the handler gets, but for query and body as they were declared: who asks, and a document.
-local function open_request(self, req, method, params, upgrade)
-  local who, err = checks.who(req)
-  if not who then return nil, err end
-  req:note(who)
-  local request = setmetatable({
+-- What the handler gets, but for its document, and query and body as they were declared.
+local function new_request(self, req, params, who, upgrade)
+  return setmetatable({
     node = self.node, server_request = req, params = params, who = who, socket = upgrade,
   }, request_methods)
-  request.document, err = checks.body(req, method.checks.body,
-    self.node.config.api.max_json_values)
-  if not request.document then return nil, err end
-  return request
 end
 
 local function makes_job(method) return method.answers and method.answers[201] == "Jid" end
@@ -139,14 +123,15 @@ local function run(self, req, method, request)
 end
 
 -- Status, answer and headers of a request that may be asked; or nil, err.
-local function serve(self, req, method, params, upgrade)
-  local request, err = open_request(self, req, method, params, upgrade)
-  if not request then return nil, err end
+local function serve(self, req, method, request)
+  local ok, err
+  request.document, err = checks.body(req, method.checks.body,
+    self.node.config.api.max_json_values)
+  if not request.document then return nil, err end
   if makes_job(method) then
     local status, answer, headers = idempotency.replay(self.node, request)
     if status or answer then return status, answer, headers end
   end
-  local ok
   ok, err = read_fields(self, req, method, request)
   if not ok then return nil, err end
   -- A HEAD only asks: what a GET would change stays as it is, and so its length is not known.
@@ -158,27 +143,12 @@ end
 
 -- status, answer (table, function or nil) and headers; or nil, err and the dialect.
 local function judge(self, req, dialects, handler, params)
-  local dialect, name = handler and handler.dialect or dialects[1], req.method
-  local method = handler and handler.methods[name == "HEAD" and "GET" or name]
-  if handler and not method and name ~= "OPTIONS" then
-    return nil, {
-      code = 405, message = ("%s is not for %s"):format(name, req.path),
-      headers = { Allow = router.allow(handler) },
-    }, dialect
-  end
-  local ok, err = check_host(self, req)
-  if not ok then return nil, err, dialect end
-  if not handler then
-    return nil, { code = "not_found", message = "no such path " .. req.path }, dialect
-  end
-  if name == "OPTIONS" then return 204, nil, { Allow = router.allow(handler) } end
-  local upgrade = false
-  if method.socket then upgrade, err = socket.asked(req) end
-  if upgrade == nil then return nil, err, dialect end
-  -- Browsers let a page of any site open a WebSocket, and read it.
-  ok, err = checks.origin(req, method.changes or upgrade)
-  if not ok then return nil, err, dialect end
-  local status, answer, headers = serve(self, req, method, params, upgrade)
+  local dialect = handler and handler.dialect or dialects[1]
+  local method, who, upgrade = head.judge(self, req, handler)
+  if not method then return nil, who, dialect end
+  if method == true then return 204, nil, { Allow = router.allow(handler) } end
+  local request = new_request(self, req, params, who, upgrade)
+  local status, answer, headers = serve(self, req, method, request)
   if not status then return nil, answer, dialect end
   return status, answer, headers
 end
@@ -255,6 +225,17 @@ function api:handle(req)
   call.status = status
 end
 
+-- Refuses what its head alone is enough to refuse, before the body comes: nobody who may not come
+-- in has the server read megabytes. Does not wait.
+function api:refuse(req)
+  local dialects = dialects_of(self, req)
+  local handler = routes(self):find(dialects, req.path)
+  local err = head.refusal(self, req, handler)
+  if not err then return end
+  local call <close> = self.numbers:call(handler, req.method)
+  call.status = respond_error(req, handler and handler.dialect or dialects[1], err)
+end
+
 -- ---- listening ----------------------------------------------------------------------------------
 
 local function limit(number) return number > 0 and number or NONE end
@@ -296,7 +277,8 @@ end
 local function open(self, path)
   local config = self.node.config
   self.server = server.new(server_options(self.node))
-  self.server:serve(function(req) self:handle(req) end)
+  local function refuse(req) self:refuse(req) end
+  self.server:serve(function(req) self:handle(req) end, refuse)
   for _, listener in ipairs(config.runner.role == "worker" and {} or config.api.listen) do
     local address, dialects = full_address(listener), table.concat(listener.dialects, ",")
     local ok, err = self.server:listen(address, dialects)

@@ -4,7 +4,9 @@
  *     tls = true: TCP listeners speak TLS with the runtime's certificate, when there is one
  *   srv:configure{ ... }                        the same options, for what begins from now on
  *   srv:listen("127.0.0.1:16808", tag) -> true | nil, err
- *   srv:serve(function(req) ... end)            each request runs it in a fiber of its own
+ *   srv:serve(function(req) ... end, judge)     each request runs it in a fiber of its own
+ *     judge(req), if given, is called before the body of a request is read, when that is still to
+ *     come: it may respond, which refuses the body, and must not wait
  *   srv:port() -> integer    srv:counts() -> table    srv:stop() no new connections    srv:close()
  * A request is in http_request.c.
  *
@@ -125,7 +127,7 @@ static int l_new(lua_State *L)
 	read_options(L, 1, &o);
 	box = lua_newuserdatauv(L, sizeof(*box), 0);
 	memset(box, 0, sizeof(*box));
-	box->fn = box->self = LUA_NOREF;
+	box->fn = box->judge = box->self = LUA_NOREF;
 	box->script = script_of(L);
 	luaL_setmetatable(L, SERVER);
 	box->server = http_server_new(script_loop(box->script), &o, bind_http_request, box, &err);
@@ -155,6 +157,12 @@ static int l_serve(lua_State *L)
 
 	luaL_checktype(L, 2, LUA_TFUNCTION);
 	luaL_argcheck(L, box->fn == LUA_NOREF, 1, "it serves already");
+	if (!lua_isnoneornil(L, 3)) {
+		luaL_checktype(L, 3, LUA_TFUNCTION);
+		lua_pushvalue(L, 3);
+		box->judge = luaL_ref(L, LUA_REGISTRYINDEX);
+		http_server_on_head(box->server, bind_http_head);
+	}
 	lua_settop(L, 2);
 	box->fn = luaL_ref(L, LUA_REGISTRYINDEX);
 	box->self = luaL_ref(L, LUA_REGISTRYINDEX);
@@ -202,8 +210,9 @@ static int l_close(lua_State *L)
 	http_server_free(server);
 	buf_deinit(&box->pairs);
 	luaL_unref(L, LUA_REGISTRYINDEX, box->fn);
+	luaL_unref(L, LUA_REGISTRYINDEX, box->judge);
 	luaL_unref(L, LUA_REGISTRYINDEX, box->self);
-	box->fn = box->self = LUA_NOREF;
+	box->fn = box->judge = box->self = LUA_NOREF;
 	return 0;
 }
 

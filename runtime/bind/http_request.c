@@ -212,6 +212,22 @@ static void name_request(const struct http_request *req, char *name, size_t size
 	name[method + 1 + path] = '\0';
 }
 
+/* Pushes a new userdata, with what is asked for most. */
+static struct request_box *push_box(lua_State *L, const struct beginning *b)
+{
+	struct request_box *box = lua_newuserdatauv(L, sizeof(*box), HELD);
+
+	memset(box, 0, sizeof(*box));
+	luaL_setmetatable(L, REQUEST);
+	lua_pushstring(L, b->req->method);
+	lua_setiuservalue(L, -2, HELD_METHOD);
+	lua_pushstring(L, b->req->path);
+	lua_setiuservalue(L, -2, HELD_PATH);
+	box->script = b->server->script;
+	box->server = b->server;
+	return box;
+}
+
 /* Protected: whatever lacks memory here raises. From fiber_start's return on nothing can. */
 static int begin_request(lua_State *L)
 {
@@ -220,17 +236,9 @@ static int begin_request(lua_State *L)
 	char name[160];
 
 	lua_rawgeti(L, LUA_REGISTRYINDEX, b->server->fn);
-	box = lua_newuserdatauv(L, sizeof(*box), HELD);
-	memset(box, 0, sizeof(*box));
-	luaL_setmetatable(L, REQUEST);
-	lua_pushstring(L, b->req->method);
-	lua_setiuservalue(L, -2, HELD_METHOD);
-	lua_pushstring(L, b->req->path);
-	lua_setiuservalue(L, -2, HELD_PATH);
+	box = push_box(L, b);
 	lua_pushvalue(L, -1);
 	box->self = luaL_ref(L, LUA_REGISTRYINDEX);
-	box->script = b->server->script;
-	box->server = b->server;
 	name_request(b->req, name, sizeof(name));
 	box->fiber = fiber_start(box->script, L, 1, name, on_end, box, &b->err);
 	if (!box->fiber) {
@@ -263,6 +271,40 @@ void bind_http_request(struct http_request *req, void *arg)
 		return;
 	log_warn("http", "a request was refused: %s", b.err.message);
 	http_respond(req, 503, &later, 1, busy, sizeof(busy) - 1, NULL);
+}
+
+/* The box is the server's no longer when its function has returned or raised. */
+static int judge_head(lua_State *L)
+{
+	struct beginning *b = lua_touserdata(L, 1);
+	struct request_box *box;
+	bool failed;
+
+	lua_rawgeti(L, LUA_REGISTRYINDEX, b->server->judge);
+	box = push_box(L, b);
+	lua_pushvalue(L, -1);
+	lua_insert(L, 2); /* it stays when the function raises */
+	box->req = b->req;
+	failed = lua_pcall(L, 1, 0, 0);
+	box->req = NULL;
+	return failed ? lua_error(L) : 0;
+}
+
+/* What cannot be judged now, for want of memory too, is judged with its body. */
+void bind_http_head(struct http_request *req, void *arg)
+{
+	struct beginning b = { .server = arg, .req = req };
+	lua_State *L = script_state(b.server->script);
+
+	if (!lua_checkstack(L, 4))
+		return;
+	lua_pushcfunction(L, judge_head);
+	lua_pushlightuserdata(L, &b);
+	if (lua_pcall(L, 1, 0, 0)) {
+		log_warn("http", "the head of a request was not judged: %s",
+			 lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "(no text)");
+		lua_pop(L, 1);
+	}
 }
 
 /* ---- answering ---- */
@@ -365,6 +407,8 @@ static int l_start(lua_State *L)
 	luaL_argcheck(L, status >= 200 && status <= 599, 2, "a status from 200 to 599");
 	if (!box->req)
 		return bind_http_not_open(L, box, "start");
+	if (!box->fiber)
+		return luaL_error(L, "start: the body has not been read");
 	if (http_start(box->req, (int)status, headers, n, &err))
 		return failed(L, &err, "start");
 	box->started = true;

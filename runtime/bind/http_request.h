@@ -13,7 +13,7 @@
 struct bind_http {
 	struct http_server *server; /* NULL: closed */
 	struct script *script;
-	int fn, self;     /* in the registry while it serves */
+	int fn, judge, self; /* in the registry while it serves; judge: LUA_NOREF for none */
 	struct buf pairs; /* a query while it is taken apart */
 };
 
@@ -24,7 +24,7 @@ struct request_box {
 	struct http_request *req; /* NULL: answered, or the client has left */
 	struct bind_http *server; /* there while req is */
 	struct script *script;
-	struct fiber *fiber; /* NULL: ended */
+	struct fiber *fiber; /* NULL: ended, or none yet: the request is being judged by its head */
 	struct write_wait *writer;
 	struct ws *ws;       /* NULL: none. Owned */
 	bool started, left;
@@ -46,6 +46,7 @@ int bind_http_ws_close(lua_State *L);
 
 /* on_request of the server; arg is its struct bind_http. */
 void bind_http_request(struct http_request *req, void *arg);
+void bind_http_head(struct http_request *req, void *arg); /* its on_head */
 void bind_http_request_class(lua_State *L); /* makes the metatable */
 
 #endif

@@ -57,6 +57,8 @@ int bind_http_ws_upgrade(lua_State *L)
 	read_options(L, 2, &options);
 	if (!box->req)
 		return bind_http_not_open(L, box, "upgrade");
+	if (!box->fiber)
+		return luaL_error(L, "upgrade: the body has not been read");
 	if (box->started)
 		return luaL_error(L, "upgrade: this answer has begun already");
 	box->ws = ws_accept(script_loop(box->script), box->req, &options, on_over, box, &err);

@@ -173,6 +173,13 @@ class Tokens(unittest.TestCase):
             self.assertEqual(node.delete("/jobs/c4f6acd3-4dda-44d0-8f99-76b4587e55d0",
                                          headers=headers).status, 401)
         self.assertEqual(node.get("/target", headers={"Authorization": "bearer  nameless"}).status, 200)
+        # Nobody's body is waited for; in the log and in the numbers it is a request as any other.
+        answer = node.raw(b"POST /execute HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                          b"Content-Length: 8000000\r\n\r\n{")
+        self.assertTrue(answer.startswith(b"HTTP/1.1 401 ") and b"\r\nConnection: close\r\n" in answer, answer)
+        self.assertTrue(any("method=POST path=/execute status=401 " in line for line in access_lines(node)))
+        self.assertIn('exed_http_requests_total{handler="/execute",method="POST",status="401"} 1\n',
+                      node.get("/metrics", headers=bearer("nameless")).body)
         node.term()
 
     def test_no_token_and_no_query_is_in_a_log(self):

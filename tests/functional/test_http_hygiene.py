@@ -373,7 +373,35 @@ JSON = [
     ("a field that would be Lua's own", execute('"__index": {}'), 400, KEPT, "unknown field", "'__index'"),
 ]
 
-TABLE = FRAMING + LINES + PATHS + SIZES + METHODS + JSON
+def coming(*fields, line="POST /execute HTTP/1.1", host="localhost"):
+    """A good head whose body does not come: an answer does not wait for it."""
+    return head(line, *fields, "Content-Length: 3000", host=host)
+
+
+JSON_TYPE = "Content-Type: application/json"
+
+EARLY = [
+    ("a body for a Host that is not ours", coming(JSON_TYPE, host="example.com"), 421, CLOSED, "allowed_hosts"),
+    ("a body for a path that is not there", coming(JSON_TYPE, line="POST /nothing HTTP/1.1"), 404, CLOSED,
+     "no such path"),
+    ("a body for a method that a path does not have", coming(JSON_TYPE, line="PUT /target HTTP/1.1"), 405, CLOSED,
+     "PUT"),
+    ("a body from another origin", coming(JSON_TYPE, "Origin: http://example.com"), 403, CLOSED, "example.com"),
+    ("a body from a page of another site", coming(JSON_TYPE, "Sec-Fetch-Site: cross-site"), 403, CLOSED,
+     "another site"),
+    ("a body of another type", coming("Content-Type: text/plain"), 415, CLOSED, "application/json"),
+    ("a body without a type that has not come", coming(), 415, CLOSED, "application/json"),
+    ("a body of another type for a GET", coming("Content-Type: text/plain", line="GET /target HTTP/1.1"), 415, CLOSED,
+     "application/json"),
+    ("a body of another type in chunks", head("POST /execute HTTP/1.1", "Content-Type: text/plain",
+                                              "Transfer-Encoding: chunked"), 415, CLOSED, "application/json"),
+    ("a body from another origin, asked for", coming(JSON_TYPE, "Origin: null", "Expect: 100-continue"), 403,
+     CLOSED, "null"),
+    ("an empty body in chunks, of no type", head("POST /execute HTTP/1.1", "Transfer-Encoding: chunked")
+     + b"0\r\n\r\n", 400, KEPT, "missing body"),
+]
+
+TABLE = EARLY + FRAMING + LINES + PATHS + SIZES + METHODS + JSON
 
 
 class Connection:

@@ -29,7 +29,7 @@ static struct {
 	struct http_options options;
 	unsigned port;
 	struct http_request *held; /* what /late has left open */
-	int started, gone, drained;
+	int started, gone, drained, judged;
 	char why[64];
 	size_t to_write, written; /* of /flood */
 } t;
@@ -130,6 +130,15 @@ static void on_request(struct http_request *req, void *arg)
 	}
 }
 
+static void on_head(struct http_request *req, void *arg)
+{
+	assert_ptr_equal(arg, &t);
+	assert_int_equal(req->body_len, 0);
+	t.judged++;
+	if (!strcmp(req->path, "/refused"))
+		http_respond(req, 403, NULL, 0, "no", 2, NULL);
+}
+
 /* ---- around each test ---- */
 
 static int count_fds(void)
@@ -164,6 +173,7 @@ static void serve(void)
 
 	t.server = http_server_new(t.loop, &t.options, on_request, &t, &err);
 	assert_non_null(t.server);
+	http_server_on_head(t.server, on_head);
 	if (http_server_listen(t.server, "127.0.0.1:0", "exed", &err))
 		fail_msg("%s", err.message);
 	t.port = http_server_port(t.server);
@@ -479,6 +489,52 @@ static void expect_continue_is_told_to_go_on(void **state)
 	expect_body(&a, 200, "def");
 	close(fd);
 	expect_status(POST("Expect: 100-continue\r\nContent-Length: 9000000\r\n\r\n"), 413);
+}
+
+#define REFUSED(rest) "POST /refused HTTP/1.1\r\n" HOST rest
+
+static void a_body_may_be_refused_before_it_comes(void **state)
+{
+	static const char *const heads[] = {
+		REFUSED("Content-Length: 3\r\n\r\n"),
+		REFUSED("Content-Length: 3\r\n\r\nab"),
+		REFUSED("Content-Length: 8000000\r\n\r\nab"),
+		REFUSED("Expect: 100-continue\r\nContent-Length: 3\r\n\r\n"),
+		REFUSED("Transfer-Encoding: chunked\r\n\r\n"),
+		REFUSED("Transfer-Encoding: chunked\r\n\r\n2\r\nab"),
+	};
+	struct answer a;
+
+	(void)state;
+	serve();
+	for (size_t i = 0; i < sizeof(heads) / sizeof(heads[0]); i++) {
+		ask(heads[i], strlen(heads[i]), &a);
+		assert_true(a.closed);
+		expect_body(&a, 403, "no");
+	}
+	assert_int_equal(t.started, 0);
+	assert_int_equal(t.judged, 6);
+	assert_int_equal(http_server_counts(t.server).requests, 6);
+	assert_int_equal(http_server_counts(t.server).open, 0);
+}
+
+static void a_body_that_is_there_is_not_asked_about(void **state)
+{
+	static const char chunks[] =
+		POST("Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n");
+	struct answer a;
+
+	(void)state;
+	serve();
+	expect_status(REFUSED("Content-Length: 3\r\n\r\nabc"), 200);
+	expect_status(REFUSED("\r\n"), 200);
+	assert_int_equal(t.judged, 0);
+	/* Where a body in chunks ends is not known before it has been read. */
+	ask(chunks, strlen(chunks), &a);
+	assert_false(a.closed);
+	expect_body(&a, 200, "ab");
+	assert_int_equal(t.judged, 1);
+	assert_int_equal(http_server_counts(t.server).requests, 3);
 }
 
 static void pipelined_requests_are_answered_in_order(void **state)
@@ -1035,6 +1091,8 @@ int main(void)
 		TEST(a_request_may_be_cut_anywhere),
 		TEST(bodies_arrive_whole),
 		TEST(expect_continue_is_told_to_go_on),
+		TEST(a_body_may_be_refused_before_it_comes),
+		TEST(a_body_that_is_there_is_not_asked_about),
 		TEST(pipelined_requests_are_answered_in_order),
 		TEST(one_request_at_a_time_is_handed_over),
 		TEST(a_bad_request_behind_a_good_one_comes_second),

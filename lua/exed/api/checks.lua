@@ -119,6 +119,13 @@ end
 
 -- ---- bodies -------------------------------------------------------------------------------------
 
+-- That a body which is not empty says to be JSON: a page of another site cannot send that unasked.
+function checks.kind(req)
+  local kind = req:header "content-type" or ""
+  if kind == JSON or kind:lower():match "^%s*([^%s;]*)" == JSON then return true end
+  return fail(415, "the body's Content-Type must be application/json")
+end
+
 -- The body's JSON object, decoded; max: of values in it. A checker that is nil wants no body.
 function checks.body(req, checker, max)
   local body = req.body
@@ -126,10 +133,8 @@ function checks.body(req, checker, max)
     if not checker or not checker.needs_some then return {} end
     return fail(400, "missing body")
   end
-  local kind = req:header "content-type" or ""
-  if kind ~= JSON and kind:lower():match "^%s*([^%s;]*)" ~= JSON then
-    return fail(415, "the body's Content-Type must be application/json")
-  end
+  local ok, wrong = checks.kind(req)
+  if not ok then return nil, wrong end
   local document, err = json.decode(body, max)
   if document == nil and err.code == "memory" then return nil, err end
   if document == nil then return fail(400, "Invalid JSON document: %s", err.message) end
