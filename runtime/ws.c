@@ -227,6 +227,20 @@ static bool key_ok(const char *key)
 	return key && strlen(key) == 24 && strspn(key, set) == 22 && !strcmp(key + 22, "==");
 }
 
+/* The value of a field that is there once; NULL otherwise. name: in lower case. */
+static const char *only_header(const struct http_request *req, const char *name)
+{
+	const char *found, *value, *only = NULL;
+	unsigned count = 0;
+
+	for (unsigned i = 0; (found = http_request_field(req, i, &value)); i++)
+		if (!strcmp(found, name)) {
+			only = value;
+			count++;
+		}
+	return count == 1 ? only : NULL;
+}
+
 static int make_answer(struct buf *b, const char *key, struct err *err)
 {
 	unsigned char sum[EVP_MAX_MD_SIZE];
@@ -268,13 +282,13 @@ static struct ws *make(struct loop *loop, struct http_request *req, const struct
 struct ws *ws_accept(struct loop *loop, struct http_request *req, const struct ws_options *o,
 		     ws_over_fn *over, void *arg, struct err *err)
 {
-	const char *key = http_request_header(req, "sec-websocket-key");
+	const char *key = only_header(req, "sec-websocket-key");
 	struct http_pair fields[2] = { { "Upgrade", "websocket" }, { "Sec-WebSocket-Accept", NULL } };
 	struct buf b = { 0 };
 	struct ws *ws = NULL;
 
 	if (!key_ok(key)) {
-		err_set(err, ERR_INVALID, "Sec-WebSocket-Key: 16 bytes in base64 are expected");
+		err_set(err, ERR_INVALID, "Sec-WebSocket-Key: 16 bytes in base64 are expected, once");
 		return NULL;
 	}
 	if (make_answer(&b, key, err))

@@ -261,6 +261,10 @@ class WebSockets(unittest.TestCase):
         for key in (None, "", "x", "AAAAAAAAAAAAAAAAAAAAAA", "AAAAAAAAAAAAAAAAAAAAAAA=",
                     "!AAAAAAAAAAAAAAAAAAAAA=="):
             self.assertEqual(self.refused(Sec_WebSocket_Key=key).status, 400, key)
+        answer = exed.raw(b"GET /jobs/%s HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: "
+                          b"websocket\r\nSec-WebSocket-Version: 13\r\n%s\r\n" % (
+                              self.jid.encode(), 2 * b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"))
+        self.assertIn(b" 400 Bad Request\r\n", answer)
         # Without the word in Connection, or for another protocol, it is a plain request.
         for headers in ({"Connection": "keep-alive"}, {"Upgrade": "h2c"}):
             items = follow_all(exed.port, self.jid, "ndjson", headers=dict(
