@@ -27,6 +27,7 @@ local state = require "exed.state"
 local store = require "exed.store"
 local sys = require "exed.sys"
 local tasks = require "exed.tasks.registry"
+local text_file = require "exed.text_file"
 local timer = require "exed.timer"
 
 local node = {}
@@ -71,10 +72,7 @@ end
 -- ---- the store ----------------------------------------------------------------------------------
 
 local function read_library()
-  local file = assert(io.open(sys.share() .. "/lua/store/functions.lua"))
-  local text = file:read "a"
-  file:close()
-  return text
+  return assert(text_file.read(sys.share() .. "/lua/store/functions.lua"))
 end
 
 -- The state directory is this node's alone while it lives.

@@ -17,22 +17,13 @@ local log = require "exed.log"
 local settings = require "exed.plan.settings"
 local sys = require "exed.sys"
 local trust = require "exed.trust"
+local text_file = require "exed.text_file"
 local words = require "exed.words"
 
 local plugins = {}
 plugins.__index = plugins
 
-local MAX_SIZE <const> = 1 << 20 -- bytes of a file
 local LOAD_LIMIT <const> = 5 -- seconds that loading one file may take
-
-local function read_file(path)
-  local file, problem = io.open(path, "rb")
-  if not file then return nil, problem end
-  local text = file:read(MAX_SIZE + 1) or ""
-  file:close()
-  if #text > MAX_SIZE then return nil, ("%s: larger than %d bytes"):format(path, MAX_SIZE) end
-  return text
-end
 
 -- Whether it says that memory or descriptors are out: the same file may load later.
 local function is_passing(text)
@@ -43,7 +34,7 @@ end
 -- Loads and checks one file. Returns its table, or nil and a text that names the file. dialect is
 -- for handlers.
 function plugins.load(path, kind, name, dialect)
-  local text, problem = read_file(path)
+  local text, problem = text_file.read(path)
   if not text then return nil, problem end
   if text:find "^\27" then return nil, path .. ": is bytecode, a plugin is text" end
   local chunk, wrong = load(text, "@" .. path, "t", env.new(name))

@@ -5,6 +5,7 @@
 
 local json = require "exed.json"
 local options = require "exed.cli.options"
+local text_file = require "exed.text_file"
 
 local args = {}
 
@@ -85,13 +86,8 @@ function args.options(described)
 end
 
 local function read_file(name, path)
-  local file, problem = io.open(path, "rb")
-  if not file then options.refuse("option --%s: %s", name, problem) end
-  local text = file:read(MAX_SECRET + 1) or ""
-  file:close()
-  if #text > MAX_SECRET then
-    options.refuse("option --%s: %s is larger than %d bytes", name, path, MAX_SECRET)
-  end
+  local text, problem = text_file.read(path, MAX_SECRET)
+  if not text then options.refuse("option --%s: %s", name, problem) end
   return (text:gsub("\r?\n$", ""))
 end
 

@@ -10,6 +10,7 @@ local pattern = require "exed.pattern"
 local programs = require "exed.inventory.programs"
 local settings = require "exed.inventory.settings"
 local source = require "exed.inventory.source"
+local text_file = require "exed.text_file"
 local value = require "exed.inventory.value"
 local watch = require "exed.inventory.watch"
 
@@ -57,22 +58,9 @@ end
 
 -- The text of a file, or nil and an error. Asks for a regular file: others may block.
 function inventory.read_file(path, max_size)
-  local limit = max_size or MAX_SIZE
-  local file, problem = io.open(path, "rb")
-  if not file then
-    local why = tostring(problem):gsub("^.*: ", "")
-    return nil, { code = "inventory", message = path .. ": cannot be opened: " .. why }
-  end
-  local text, failed = file:read(limit + 1)
-  file:close()
-  if failed then
-    return nil, { code = "inventory", message = path .. ": cannot be read: " .. tostring(failed) }
-  end
-  if text and #text > limit then
-    return nil, { code = "inventory", message = ("%s: larger than %d bytes, which is the limit")
-      :format(path, limit) }
-  end
-  return text or ""
+  local text, problem = text_file.read(path, max_size or MAX_SIZE)
+  if not text then return nil, { code = "inventory", message = problem } end
+  return text
 end
 
 -- Where files are asked for, unless the options say how.

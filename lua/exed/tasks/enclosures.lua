@@ -14,6 +14,7 @@
 
 local config = require "exed.config"
 local sys = require "exed.sys"
+local text_file = require "exed.text_file"
 local words = require "exed.words"
 
 local enclosures = {}
@@ -52,17 +53,6 @@ local function locate(name, task, dirs)
   return nil, ("there is no file tasks/files/%s"):format(key)
 end
 
-local function read(path)
-  local file, problem = io.open(path, "rb")
-  if not file then return nil, problem end
-  local text = file:read(MAX_TEMPLATE + 1) or ""
-  file:close()
-  if #text > MAX_TEMPLATE then
-    return nil, ("%s: a template has %d bytes at most"):format(path, MAX_TEMPLATE)
-  end
-  return text
-end
-
 -- ---- templates ----------------------------------------------------------------------------------
 
 -- `{{ name }}` becomes the value of that name; everything else stays as it is.
@@ -83,7 +73,7 @@ end
 local function fill(fields, task, options)
   local path, key = locate(fields.template, task, options.dirs)
   if not path then return nil, key end
-  local text, err = read(path)
+  local text, err = text_file.read(path, MAX_TEMPLATE)
   if not text then return nil, err end
   if options.keep then
     text, err = options.keep(key, text)

@@ -9,6 +9,7 @@ local config = require "exed.config"
 local find_sources = require "exed.task.sources"
 local registry = require "exed.tasks.registry"
 local sys = require "exed.sys"
+local text_file = require "exed.text_file"
 local trust = require "exed.trust"
 local words = require "exed.words"
 
@@ -34,20 +35,11 @@ function files.list()
   return list
 end
 
-local function read(path)
-  local file, problem = io.open(path, "rb")
-  if not file then return fail("%s", problem) end
-  local text, wrong = file:read "a"
-  file:close()
-  if not text then return fail("%s: %s", path, wrong) end
-  return text
-end
-
 -- The file at a path, whatever it is called. What it requires is found beside it, and where tasks
 -- are.
 function files.open(path)
-  local text, err = read(path)
-  if not text then return nil, err end
+  local text, problem = text_file.read(path)
+  if not text then return fail("%s", problem) end
   local name = path:match "([^/]+)%.lua$" or path:match "[^/]+$"
   local dirs = files.dirs()
   local dir = path:match "^(.*)/[^/]*$" or "."

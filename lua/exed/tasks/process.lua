@@ -4,6 +4,7 @@
 local json = require "exed.json"
 local sha256 = require("exed.text").sha256
 local sys = require "exed.sys"
+local text_file = require "exed.text_file"
 local task_host = require "exed.task_host"
 
 local process = {}
@@ -23,12 +24,7 @@ local MAX_VALUES <const> = 300000 -- in one message of a process
 
 local function path_of(name) return ("%s/lua/%s.lua"):format(sys.share(), name:gsub("%.", "/")) end
 
-local function read(path)
-  local file = assert(io.open(path, "rb"))
-  local text = file:read "a"
-  file:close()
-  return { path, text }
-end
+local function read(path) return { path, assert(text_file.read(path)) } end
 
 -- What the files look like; another text is another version of them.
 local function mark_of()

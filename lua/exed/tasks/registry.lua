@@ -15,6 +15,7 @@ local log = require "exed.log"
 local process = require "exed.tasks.process"
 local schema = require "exed.schema"
 local sys = require "exed.sys"
+local text_file = require "exed.text_file"
 local timer = require "exed.timer"
 local trust = require "exed.trust"
 local words = require "exed.words"
@@ -24,22 +25,12 @@ registry.__index = registry
 
 local CHECK_SECONDS <const> = 5 -- that loading one file may take
 local CHECK_MEMORY <const> = 64 << 20
-local MAX_SIZE <const> = 1 << 20 -- bytes of a file
 local PLACES <const> = 4 -- files that are checked at once,
 local QUICK <const> = 0.5 -- not counting those that have taken longer than so many seconds
 local LOOK <const> = 0.05 -- seconds between two looks at what is being checked,
 local SHORT <const> = 0.005 -- by a request, and by what waits for a place
 
 -- ---- files --------------------------------------------------------------------------------------
-
-local function read(path)
-  local file, problem = io.open(path, "rb")
-  if not file then return nil, problem end
-  local text = file:read(MAX_SIZE + 1) or ""
-  file:close()
-  if #text > MAX_SIZE then return nil, ("%s: larger than %d bytes"):format(path, MAX_SIZE) end
-  return text
-end
 
 -- The names in a directory. files.unread is set when there may be some that cannot be read.
 local function names_in(files, dir)
@@ -273,7 +264,7 @@ local function read_texts(self, files)
     if known and known.path == file.path and known.mark == file.mark then
       texts[key] = known
     else
-      local text = read(file.path)
+      local text = text_file.read(file.path)
       if text then
         texts[key] = {
           path = file.path, mark = file.mark, text = text, refused = file.refused,

@@ -15,6 +15,7 @@
 local json = require "exed.json"
 local sys = require "exed.sys"
 local text = require "exed.text"
+local text_file = require "exed.text_file"
 
 local secrets = {}
 secrets.__index = secrets
@@ -33,12 +34,7 @@ local function read_private(path)
     return nil, ("%s: others than its owner can use it (mode %04o): chmod go-rwx %s"):format(path,
       stat.mode, path)
   end
-  local file, problem = io.open(path, "rb")
-  if not file then return nil, problem end
-  local found = file:read(MAX_SIZE + 1) or ""
-  file:close()
-  if #found > MAX_SIZE then return nil, ("%s: longer than %d bytes"):format(path, MAX_SIZE) end
-  return found
+  return text_file.read(path, MAX_SIZE)
 end
 
 -- The key of the arguments that are secret, or nil and why not.
