@@ -289,6 +289,9 @@ function effects:hosts()
   return list
 end
 
+-- None will be done any more. What runs goes on.
+function effects:close() self.streams:close() end
+
 -- Leaves everything to the next owner: what runs on hosts runs on.
 function effects:abandon()
   self.abandoned = true

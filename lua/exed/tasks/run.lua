@@ -250,6 +250,7 @@ function run.slice(node, slice, job)
   local ran, ok
   ran, ok, err = xpcall(run_job, debug.traceback, self)
   slice.task = nil
+  self.effects:close()
   if ran then
     -- What still runs is the next owner's.
     if not ok then self.effects:abandon() end

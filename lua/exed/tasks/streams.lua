@@ -8,6 +8,7 @@
 --                                     the node ends or does not own the task any more: lost(err)
 --   found:cancel(effect)                     ends it, and what runs in its fan-out beside it
 --   found:pause(boolean)   found:abandon()   found:hosts(list)
+--   found:close()                            no more effects come: its fan-outs and fibers end
 
 local config = require "exed.config"
 local fanout = require "exed.fanout"
@@ -188,6 +189,10 @@ function streams:pause(paused)
   for stream in pairs(self.list) do
     if not stream.cleanup then stream.run:pause(paused) end
   end
+end
+
+function streams:close()
+  for stream in pairs(self.list) do close(self, stream) end
 end
 
 function streams:abandon()
