@@ -58,15 +58,20 @@ local function try(self, name, fn)
   return ok
 end
 
+-- Runs fn in a fiber that lives until the node ends it, or by itself. If it fails, the node ends.
+local function serve_by(self, name, fn)
+  self.fibers[#self.fibers + 1] = assert(fiber.vital(name, fn))
+end
+
 -- Runs fn(self) in a fiber; what goes wrong in it is logged and does not end it for good. Where
 -- even that fails, since memory is out, the node ends.
 local function keep_running(self, name, pause, fn)
-  assert(fiber.vital(name, function()
+  serve_by(self, name, function()
     while not self.ending do
       try(self, name, fn)
       if not self.ending then timer.sleep(pause) end
     end
-  end))
+  end)
 end
 
 -- ---- the store ----------------------------------------------------------------------------------
@@ -245,12 +250,12 @@ local function join(self)
     self.runner:reclaim()
     self.runner:loop()
   end
-  assert(fiber.vital("runner", function()
+  serve_by(self, "runner", function()
     local steps = config.runner.role == "api" and { register } or { register, take }
     for _, step in ipairs(steps) do
       while not try(self, "runner", step) and not self.ending do timer.sleep(1) end
     end
-  end))
+  end)
 end
 
 -- A node whose store answers is healthy from its first answer on.
@@ -261,7 +266,9 @@ end
 
 -- Opens everything and begins to serve. Returns the node, or nil, err.
 function node.start()
-  local self = setmetatable({ config = config, version = sys.version(), ending = false }, node)
+  local self = setmetatable({
+    config = config, version = sys.version(), ending = false, fibers = {},
+  }, node)
   local ok, err = open(self)
   if not ok then return nil, err end
   join(self)
@@ -322,6 +329,7 @@ function node:close()
   if self.api then self.api:stop() end
   self.runner:drain(config.runner.drain_timeout)
   if self.api then end_streams(self) end
+  for _, handle in ipairs(self.fibers) do handle:cancel "the node ends" end
   fiber.limit(LAST_WORDS)
   pcall(self.membership.leave, self.membership)
   fiber.limit(nil)
