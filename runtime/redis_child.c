@@ -44,6 +44,7 @@ struct redis_child {
 	int64_t started_ms, since_ms;
 	unsigned failures;
 	char notice[256];
+	char trouble[320]; /* why the last server ended; empty before any has */
 	void (*on_start)(void *arg, const struct err *why); /* NULL once called */
 	void *arg;
 	void (*on_end)(void *arg);
@@ -134,9 +135,12 @@ static void tell_start(struct redis_child *c, const struct err *why)
 /* What ended it, as text. */
 static void describe_end(const struct redis_child *c, int status, char *out, size_t cap)
 {
-	char complaint[160];
+	char complaint[240];
 
-	redis_files_complaint(&c->files, complaint, sizeof(complaint));
+	/* On a full disk its log has no room either. */
+	redis_files_room(&c->files, complaint, sizeof(complaint));
+	if (!*complaint)
+		redis_files_complaint(&c->files, complaint, sizeof(complaint));
 	if (WIFSIGNALED(status))
 		snprintf(out, cap, "was ended by signal %d", WTERMSIG(status));
 	else if (WEXITSTATUS(status) == 127)
@@ -174,7 +178,7 @@ static void stopped(struct redis_child *c)
 static void handle_end(struct redis_child *c, int status)
 {
 	pid_t pid = c->pid;
-	char how[256];
+	char how[288];
 	struct err why;
 
 	unwatch(c);
@@ -195,6 +199,7 @@ static void handle_end(struct redis_child *c, int status)
 		return;
 	}
 	log_error("redis", "the private redis-server (pid %d) %s; it is started again", (int)pid, how);
+	snprintf(c->trouble, sizeof(c->trouble), "the private redis-server %.280s", how);
 	pause_start(c);
 }
 
@@ -413,6 +418,14 @@ pid_t redis_child_pid(const struct redis_child *child)
 const char *redis_child_notice(const struct redis_child *child)
 {
 	return child->notice;
+}
+
+const char *redis_child_trouble(const struct redis_child *child)
+{
+	/* One that ends at each write is up for moments. */
+	if (child->phase == RUNNING && loop_now_ms() - child->started_ms > STEADY_MS)
+		return "";
+	return child->trouble;
 }
 
 void redis_child_stop(struct redis_child *child, void (*on_end)(void *arg), void *arg)

@@ -35,6 +35,8 @@ const struct redis_address *redis_child_address(const struct redis_child *child)
 pid_t redis_child_pid(const struct redis_child *child);
 /* "" or what the last start said about its file being cut at the tail. Borrowed. */
 const char *redis_child_notice(const struct redis_child *child);
+/* "" or why the last server ended, until the next one has run for a while. Borrowed. */
+const char *redis_child_trouble(const struct redis_child *child);
 /* Ends it: SIGTERM (it writes all it has), SIGKILL after 10 s. on_end comes later. */
 void redis_child_stop(struct redis_child *child, void (*on_end)(void *arg), void *arg);
 /* Frees it; a server that still runs is ended with SIGKILL (what it had acknowledged is on its

@@ -20,6 +20,7 @@
 
 #define LOG_MOST (10 << 20) /* bytes; a longer log is emptied at the next start */
 #define LOG_LOOK (64 << 10) /* bytes at the end of the log that are looked at */
+#define ROOM (256 << 10)    /* bytes; a server that has not so much is full at its next large write */
 
 /* ---- paths ---- */
 
@@ -328,6 +329,36 @@ void redis_files_complaint(const struct redis_files *f, char *out, size_t cap)
 	if (text)
 		each_line(text, find_complaint, &found);
 	free(text);
+}
+
+/* 0 or an errno. Tried by writing: a quota is seen by nothing else. */
+static int try_room(int fd)
+{
+	static const char zeros[16 << 10];
+
+	for (size_t n = 0; n < ROOM; n += sizeof(zeros)) {
+		ssize_t written = write(fd, zeros, sizeof(zeros));
+
+		if (written != (ssize_t)sizeof(zeros))
+			return written < 0 ? errno : ENOSPC;
+	}
+	return fdatasync(fd) ? errno : 0;
+}
+
+void redis_files_room(const struct redis_files *f, char *out, size_t cap)
+{
+	char path[PATH_MAX + 16];
+	int fd, why;
+
+	*out = '\0';
+	snprintf(path, sizeof(path), "%s/redis.room", f->dir);
+	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+	why = fd < 0 ? errno : try_room(fd);
+	if (fd >= 0)
+		close(fd);
+	unlink(path);
+	if (why)
+		snprintf(out, cap, "no room in %.150s: %s", f->dir, strerror(why));
 }
 
 /* "!!! Truncating the AOF NAME at offset N !!!" */

@@ -34,6 +34,8 @@ int redis_files_lock(struct redis_files *f, struct err *err);
 void redis_files_prepare(struct redis_files *f);
 /* The last complaint in the log of this start, or "". */
 void redis_files_complaint(const struct redis_files *f, char *out, size_t cap);
+/* Why nothing more can be written there ("no room in DIR: No space left on device"), or "". */
+void redis_files_room(const struct redis_files *f, char *out, size_t cap);
 /* What the log of this start says about a file that was cut at its tail, or "". */
 void redis_files_cut(const struct redis_files *f, char *out, size_t cap);
 

@@ -153,8 +153,8 @@ local function judge(self, req, dialects, handler, params)
   return status, answer, headers
 end
 
-local function respond_error(req, dialect, err)
-  local status, body, headers = errors.answer(dialect, err)
+local function respond_error(self, req, dialect, err)
+  local status, body, headers = errors.answer(dialect, err, self.node)
   if status >= 500 and status ~= 503 then
     log.error("api", "%s %s: %s", req.method, req.path, tostring(err.message))
   end
@@ -196,7 +196,7 @@ local function stream(self, req, status, make, headers, call)
     return not err:find("cancelled: client left", 1, true) and "cut" or nil
   end
   if type(err) ~= "table" then err = { code = 500, message = tostring(err) } end
-  if not body.started then return respond_error(req, "exed", err) end
+  if not body.started then return respond_error(self, req, "exed", err) end
   local level = err.code == "leaving" and log.info or log.warn
   level("api", "%s %s is cut: %s", req.method, req.path, tostring(err.message))
   body:cut(err)
@@ -210,7 +210,7 @@ function api:handle(req)
   local call <close> = self.numbers:call(handler, req.method)
   local status, answer, headers = judge(self, req, dialects, handler, params)
   if not status then
-    call.status = respond_error(req, headers, answer)
+    call.status = respond_error(self, req, headers, answer)
     return
   end
   headers = headers or {}
@@ -233,7 +233,7 @@ function api:refuse(req)
   local err = head.refusal(self, req, handler)
   if not err then return end
   local call <close> = self.numbers:call(handler, req.method)
-  call.status = respond_error(req, handler and handler.dialect or dialects[1], err)
+  call.status = respond_error(self, req, handler and handler.dialect or dialects[1], err)
 end
 
 -- ---- listening ----------------------------------------------------------------------------------

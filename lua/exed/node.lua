@@ -114,11 +114,17 @@ local function open_store(self)
   return true
 end
 
+-- Why the private redis-server keeps ending, or nil: that it cannot be reached is then no news.
+function node:store_trouble()
+  local trouble = self.child and self.child:trouble() or ""
+  return trouble ~= "" and trouble or nil
+end
+
 -- Why the store cannot be used now, or nil.
 function node:store_error()
   local up, reason = self.conn:up()
   if up then return not self.incarnation and "the node has not registered yet" or nil end
-  return reason ~= "" and reason or "not connected yet"
+  return self:store_trouble() or reason ~= "" and reason or "not connected yet"
 end
 
 -- "full" or "degraded: ..."

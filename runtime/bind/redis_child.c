@@ -4,6 +4,7 @@
  *   child:url() -> text            for redis.connect; has the password, so it is not for logs
  *   child:pid() -> integer         0 when none runs now
  *   child:notice() -> text         "" or what it said of its file when it started
+ *   child:trouble() -> text        "" or why the last one ended, while it is not steady again
  *   child:stop()                   waits until it has ended */
 #include "redis_child.h"
 
@@ -186,6 +187,12 @@ static int l_notice(lua_State *L)
 	return 1;
 }
 
+static int l_trouble(lua_State *L)
+{
+	lua_pushstring(L, redis_child_trouble(check_child(L)->child));
+	return 1;
+}
+
 static int l_stop(lua_State *L)
 {
 	struct box *b = check_child(L);
@@ -206,7 +213,7 @@ static int l_gc(lua_State *L)
 }
 
 static const luaL_Reg methods[] = {
-	{ "url", l_url },	{ "pid", l_pid },   { "notice", l_notice },
+	{ "url", l_url },     { "pid", l_pid },   { "notice", l_notice }, { "trouble", l_trouble },
 	{ "stop", l_stop },	{ NULL, NULL },
 };
 

@@ -386,6 +386,9 @@ class Files(Case):
                     break
         self.assertEqual(refused, 3)
         self.assertTrue(node.child.running())
+        # What is wrong is told, not what follows from it.
+        self.assertIn("No space left on device", answer.body["message"])
+        self.assertIn("No space left on device", node.log(1 << 20))
         os.unlink(filler)
         wait_until(lambda: node.get("/healthz").status == 200, 60, "it is back")
         for jid in [before] + self.jids:

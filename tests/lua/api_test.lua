@@ -104,6 +104,7 @@ local function new_node(settings)
         }, { __close = function() end })
       end,
     },
+    store_trouble = function() return nil end,
     store_error = function(node) return node.store.err and node.store.err.message end,
     durability = function() return "full" end,
     running = function() return { { index = 1, phase = "running", seconds = 3 } } end,

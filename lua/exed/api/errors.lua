@@ -16,7 +16,9 @@ local STATUS <const> = {
 
 local RETRY_SECONDS <const> = "2" -- the embedded store is back by then
 
-local function store_away(err) return "the job store is away: " .. err.message end
+local function store_away(err, trouble)
+  return "the job store is away: " .. (trouble or err.message)
+end
 
 local TEXT <const> = {
   full = function(err) return "store full: " .. err.message end,
@@ -38,12 +40,13 @@ local SHAPES <const> = {
   end,
 }
 
--- err: code (a word above, or a status), message, and what the dialect shows besides. Returns a
--- status, a table for the body, and headers. A code that is not known is a mistake of exed: 500.
-function errors.answer(dialect, err)
+-- err: code (a word above, or a status), message, and what the dialect shows besides. node: says
+-- what is wrong with the store, where it knows more. Returns a status, a table for the body, and
+-- headers. A code that is not known is a mistake of exed: 500.
+function errors.answer(dialect, err, node)
   local status = math.tointeger(err.code) or STATUS[err.code] or 500
   local message = status == 500 and "internal error" or tostring(err.message or err.code)
-  if TEXT[err.code] then message = TEXT[err.code](err) end
+  if TEXT[err.code] then message = TEXT[err.code](err, node:store_trouble()) end
   local headers = err.headers or {}
   if status == 503 then headers["Retry-After"] = RETRY_SECONDS end
   local shape = SHAPES[dialect] or SHAPES.exed
