@@ -167,8 +167,9 @@ const struct setting config_table[] = {
 	{ "ssh", "max_sessions", CONFIG_INTEGER, "8", 1, 1000, NULL, 0, "sessions",
 	  "Commands at once on one connection; sshd allows 10, and one is kept for kills." },
 	{ "ssh", "fence_dir", CONFIG_STRING, NULL, 0, 0, NULL, 0, "directory on the hosts",
-	  "Where an operation that must not run twice leaves its mark. It must survive a reboot. "
-	  "Unset: .exed/ops in the home directory." },
+	  "Where an operation that must not run twice leaves its mark. It must survive a reboot; "
+	  "outside of the home directory it must be the login user's, writable by nobody else and no "
+	  "link, else nothing runs. Unset: .exed/ops in the home directory." },
 	{ "ssh", "roles", CONFIG_PATH, "./roles", 0, 0, NULL, 0, "directory",
 	  "Roles for deploy: each a directory with a deploy.sh, which is sent to the hosts and run "
 	  "there. May be missing." },

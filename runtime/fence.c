@@ -50,6 +50,14 @@ static const char text_place[] =
 	"elif (umask 077;mkdir -p \"$x_b\")&&x_q=$(mkdir -m 700 \"$x_d\" 2>&1);then x_v=new;"
 	"elif [ -d \"$x_d\" ];then x_v=old;else [ \"$x_q\" ]&&echo \"$x_q\" >&2;x_end none;fi;";
 
+/* A directory that is not in the home: whoever else may write there could take the place of an op, or take
+ * it away, so that it starts twice. */
+static const char text_own[] =
+	"x_l=$(ls -ld \"$x_b/.\" 2>/dev/null);"
+	"case $x_l in d\?\?\?\?-\?\?-*)[ -O \"$x_b\" ]&&! [ -h \"$x_b\" ];;*)false;;esac||{ "
+	"echo \"exed: $x_b must belong to $(id -un), be no link, and be writable by nobody else\" >&2;"
+	"[ $x_v = old ]||rmdir \"$x_d\";x_end none;};";
+
 /* Whoever made the directory may not have written its pid yet: about 5 s for that. After it x_f is end,
  * died or, when it runs, empty. The exit code may come between two looks. */
 static const char text_find[] =
@@ -118,8 +126,9 @@ static const char text_sweep[] =
 	"[ $# = 32 ]||echo \"$x_i $x_u\" >\"$x_b/.swept\";"
 	"[ $# = 0 ]||rm -rf \"$@\" 2>/dev/null;fi;";
 
-/* A directory below `~` or `$HOME` is one on the host; empty there without a HOME. */
-static int put_dir(struct buf *out, const char *dir, struct err *err)
+/* A directory below `~` or `$HOME` is one on the host; empty there without a HOME. *foreign: it is none of
+ * these. */
+static int put_dir(struct buf *out, const char *dir, bool *foreign, struct err *err)
 {
 	const char *below = NULL;
 
@@ -129,6 +138,7 @@ static int put_dir(struct buf *out, const char *dir, struct err *err)
 		below = dir + 1;
 	else if (!strncmp(dir, "$HOME", 5))
 		below = dir + 5;
+	*foreign = !below;
 	if (below ? *below && *below != '/' : *dir != '/')
 		return err_set(err, ERR_INVALID,
 			       "fence_dir: an absolute path, ~/... or $HOME/..., not %.64s", dir);
@@ -153,13 +163,14 @@ static bool op_id_good(const char *id)
 static int put_head(struct buf *out, const char *op_id, const char *dir, const char *before,
 		    const char *tidy, struct err *err)
 {
+	bool foreign;
 	int rc;
 
 	if (!op_id || !op_id_good(op_id))
 		return err_set(err, ERR_INVALID, "op id: 1 to %u letters, digits, dots, _ and -",
 			       FENCE_OP_ID_MAX);
 	buf_printf(out, "x_o=%s;", op_id);
-	rc = put_dir(out, dir, err);
+	rc = put_dir(out, dir, &foreign, err);
 	if (rc)
 		return rc;
 	buf_puts(out, text_tools);
@@ -176,6 +187,8 @@ static int put_head(struct buf *out, const char *op_id, const char *dir, const c
 		buf_puts(out, text_before);
 	}
 	buf_puts(out, text_place);
+	if (foreign)
+		buf_puts(out, text_own);
 	buf_puts(out, text_find);
 	return 0;
 }

@@ -18,7 +18,8 @@
  *                      `exed OP_ID end` (the exit code is the op's) or `exed OP_ID died`; from
  *                      fence_forbid only that line, or `exed OP_ID alive`
  *   exed OP_ID no      found it with `no`: nothing ever ran
- *   exed OP_ID none    there is no place for the fence: nothing ran now; why is on stderr
+ *   exed OP_ID none    there is no place for the fence: nothing ran now; why is on stderr. So it is too when
+ *                      DIR is not in the home and is a link, another user's or writable by others
  *
  * DIR/.swept, one line: the boot id, and its uptime in seconds when old ops were last taken away.
  *

@@ -445,6 +445,36 @@ class Place(Ops):
         os.rename(host.path("file"), host.ops)
         self.refused(host, op)
 
+    @each_shell
+    def test_in_a_directory_that_others_may_write_to_nothing_runs(self, host):
+        op, where = self.op(), host.path("shared")
+        os.mkdir(where)
+        for mode in (0o770, 0o707, 0o1777, 0o720, 0o702):
+            os.chmod(where, mode)
+            self.refused(host, op, wrap={"directory": where})
+            self.assertEqual(host.run(op, forbid(op, where)).said, NO_PLACE)
+            self.assertEqual(os.listdir(where), [], "%o" % mode)
+        os.chmod(where, 0o755)
+        link = host.path("link")
+        os.symlink(where, link)
+        self.refused(host, op, wrap={"directory": link})
+        self.assertEqual(host.run(op, wrap(op, counted("true"), directory=where)).said, NEW)
+        # What is there does not count either, once others could have put it there.
+        os.chmod(where, 0o777)
+        self.assertEqual(host.run(op, wrap(op, counted("true"), directory=where)).said, NO_PLACE)
+        self.assertEqual(host.starts(), 1)
+        self.assertTrue(os.path.exists(os.path.join(where, op, "rc.0")))
+
+    @each_shell
+    def test_in_the_directory_of_somebody_else_nothing_runs(self, host):
+        if os.getuid():
+            self.skipTest("only root can give a directory away")
+        where = host.path("theirs")
+        os.mkdir(where, 0o700)
+        os.chown(where, 65534, -1)
+        self.refused(host, self.op(), wrap={"directory": where})
+        self.assertEqual(os.listdir(where), [])
+
     def mounted(self, host, *options):
         where = host.path("mnt")
         os.mkdir(where)
@@ -461,7 +491,7 @@ class Place(Ops):
 
     @each_shell
     def test_on_a_full_disk_nothing_runs_also_later(self, host):
-        op, where = self.op(), self.mounted(host, "size=64k")
+        op, where = self.op(), self.mounted(host, "size=64k,mode=700")
         with open(os.path.join(where, "fill"), "wb") as f:
             try:
                 f.write(bytes(1 << 17))
@@ -474,7 +504,7 @@ class Place(Ops):
 
     @each_shell
     def test_a_command_that_fills_the_disk_leaves_its_exit_code(self, host):
-        op, where = self.op(), self.mounted(host, "size=64k")
+        op, where = self.op(), self.mounted(host, "size=64k,mode=700")
         text = wrap(op, "head -c 200000 /dev/zero; exit 12", directory=where)
         said = host.run(op, text)
         self.assertEqual((said.said, said.code, said.out), (NEW, 12, bytes(200000)))
@@ -657,11 +687,13 @@ class OverSsh(Ops):
                                       stderr=subprocess.PIPE)
             second.stdin.write(head)
             second.stdin.flush()
-            self.assertEqual(os.read(second.stdout.fileno(), 4096), b"exed %s old\n" % op.encode())
+            # What it had said may come with the header.
+            begun = os.read(second.stdout.fileno(), 4096)
+            self.assertTrue(begun.startswith(b"exed %s old\n" % op.encode()), begun)
             with open(os.path.join(host.dir, "go"), "w", encoding="utf-8"):
                 pass
             out, err = second.communicate(timeout=20)
-            said = Said(op, second.returncode, b"exed %s old\n" % op.encode() + out, err)
+            said = Said(op, second.returncode, begun + out, err)
             self.assertEqual(said.all, (ENDED, 11, b"one\ninput", b""))
             self.assertEqual(host.read("starts"), "x\n")
 
