@@ -6,13 +6,14 @@ import collections
 import http.client
 import os
 import re
+import subprocess
 import sys
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "tests", "support"))
 
-from exedtest import Exed, Sshd, wait_until  # noqa: E402
+from exedtest import Exed, KeyTwice, Sshd, wait_until  # noqa: E402
 from exedtest.procs import SLOW  # noqa: E402
 
 OK, SKIPPED, FAILED, UNREACHABLE, CHANGED = 1, 2, 3, 4, 5
@@ -29,6 +30,20 @@ def command(seconds):
             % seconds)
 
 
+_JID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+# A job that was accepted: its targets, and whether it runs behind a fence, with which nothing may stay unknown.
+Accepted = collections.namedtuple("Accepted", "jid targets fenced")
+
+
+def _read(path):
+    try:
+        with open(path, encoding="utf-8", errors="replace") as f:
+            return f.read()
+    except FileNotFoundError:
+        return ""
+
+
 class Failure(Exception):
     """A promise was broken."""
 
@@ -38,6 +53,7 @@ class Tally:
 
     def __init__(self, suite, rounds):
         self.suite, self.rounds, self.counts, self.problems = suite, rounds, collections.Counter(), []
+        self.nodes = []  # whose logs are shown when something is wrong
         self.began = time.monotonic()
 
     def fail(self, text):
@@ -47,12 +63,24 @@ class Tally:
         print("%s %d/%d: %s: %s" % (self.suite, number, self.rounds, text,
                                     "; ".join(problems[:5]) if problems else "ok"), flush=True)
         self.problems += problems
+        for jid in sorted(set(_JID.findall(" ".join(problems))))[:3]:
+            for number, node in enumerate(self.nodes, 1):
+                for line in [line for line in _read(node.error_log).splitlines() if jid in line][-20:]:
+                    print("  node %d: %s" % (number, line), flush=True)
 
     def summary(self):
         words = ", ".join("%d %s" % (n, name) for name, n in sorted(self.counts.items()))
         print("%s: %d rounds, %s, %d problems, %.0f s" % (
             self.suite, self.rounds, words, len(self.problems), time.monotonic() - self.began), flush=True)
         return not self.problems
+
+
+def preload(name, path):
+    """Builds NAME.c as an object to preload at that path, which is returned."""
+    source = os.path.join(os.path.dirname(os.path.abspath(__file__)), name + ".c")
+    subprocess.run([os.environ.get("CC", "cc"), "-std=c11", "-O1", "-shared", "-fPIC", "-o", path, source, "-ldl"],
+                   check=True)
+    return path
 
 
 class Hosts(Sshd):
@@ -105,15 +133,6 @@ def submit(node, targets, cmd, fence=False, **fields):
         return None
 
 
-def can_fence(node, hosts):
-    """Whether this build takes fenced operations."""
-    answer = submit(node, [hosts.hosts[0].name], "true", fence=True)
-    if answer is None or answer.status != 201:
-        return False
-    node.wait_job(answer.body["jid"])
-    return True
-
-
 def wait_ended(node, jid, limit=60.0):
     """The job object with its records when it has ended; Failure when it does not end or is not there."""
     def ended():
@@ -126,13 +145,16 @@ def wait_ended(node, jid, limit=60.0):
         return wait_until(ended, limit, "job %s ended" % jid, 0.05)
     except AssertionError as e:
         raise Failure("job %s is stuck: %s" % (jid, e)) from None
+    except KeyTwice as e:
+        raise Failure("job %s: %s" % (jid, e)) from None
 
 
-def check_job(job, targets, ran, counts):
+def check_job(job, accepted, ran, counts):
     """What is wrong with an ended job: a list of texts. ran: what the hosts' files say."""
     problems, jid, records = [], job["taskid"], job["return_data"]
-    if sorted(records) != sorted(targets):
-        problems.append("job %s has records of %d of %d targets" % (jid, len(records), len(targets)))
+    if jid != accepted.jid or sorted(records) != sorted(accepted.targets):
+        problems.append("job %s has records of %d of %d targets" % (
+            accepted.jid, len(records), len(accepted.targets)))
     for name, found in records.items():
         times = len(ran.get((jid, name), ()))
         what = "job %s on %s: %r, and ran %d times" % (jid, name, found, times)
@@ -149,6 +171,8 @@ def check_job(job, targets, ran, counts):
             counts["unknown"] += 1
             if times > 1:
                 problems.append("twice: " + what)
+            if accepted.fenced:
+                problems.append("unknown behind a fence: " + what)
         elif record["status"] in (SKIPPED, UNREACHABLE):
             counts["not run"] += 1
             if times:
@@ -191,21 +215,30 @@ _TAKEN = re.compile(r"jid=([0-9a-f-]{36}) slice=\d+ is taken over")
 
 def taken_over(node):
     """jids of which the node says that it took slices over from a dead one."""
-    try:
-        with open(node.error_log, encoding="utf-8", errors="replace") as f:
-            return set(_TAKEN.findall(f.read()))
-    except FileNotFoundError:
-        return set()
+    return set(_TAKEN.findall(_read(node.error_log)))
 
 
-def recheck(hosts, jobs):
-    """At the end of a suite: the hosts' files once more, for what came late. jobs: (job, targets) pairs."""
+def recheck(hosts, node, kept):
+    """At the end of a suite: the hosts' files once more, for what came late, and the store: whatever else was
+    broken since, each job tells the same, and no job runs. kept: (job object, Accepted) pairs."""
     ran, problems, counts = hosts.ran(), [], collections.Counter()
-    for job, targets in jobs:
-        problems += check_job(job, targets, ran, counts)
+    listed = set(node.get("/jobs").body)
+    for job, accepted in kept:
+        problems += check_job(job, accepted, ran, counts)
+        try:
+            now = wait_ended(node, accepted.jid, 1)
+        except Failure as e:
+            now = e
+        if now != job:
+            problems.append("job %s tells something else: %.300r, was %.300r" % (accepted.jid, now, job))
+        if accepted.jid not in listed:
+            problems.append("job %s is not listed any more" % accepted.jid)
+    for jid in listed - {accepted.jid for _, accepted in kept}:
+        if node.get("/jobs/" + jid).body["state"] == 1:
+            problems.append("job %s, of which no client has heard, still runs" % jid)
     return ["later: " + text for text in problems]
 
 
-__all__ = ["BROKEN", "CHANGED", "FAILED", "Failure", "Hosts", "NODE_TIMEOUT", "SLOW", "Tally", "can_fence",
-           "check_job", "check_leases", "check_nodes", "command", "make_node", "recheck", "submit",
+__all__ = ["Accepted", "BROKEN", "CHANGED", "FAILED", "Failure", "Hosts", "NODE_TIMEOUT", "SLOW", "Tally",
+           "check_job", "check_leases", "check_nodes", "command", "make_node", "preload", "recheck", "submit",
            "taken_over", "wait_ended"]

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """200 followers of a job drop at random and come back with their position, at any node and in any form
-(NDJSON, Server-Sent Events, WebSocket), while one of the nodes may be killed. What each has joined in the
-end is byte for byte the same, and it is the job's records, each once."""
+(NDJSON, Server-Sent Events, WebSocket), while one of the nodes may be killed. It may be back before the job has
+ended, and then reads it from where the first one who comes has left off. What each has joined in the end is byte
+for byte the same, and it is the job's records, each once."""
 
 import asyncio
 import json
@@ -9,8 +10,8 @@ import random
 import time
 from contextlib import ExitStack
 
-from common import Failure, Hosts, check_job, command, make_node, recheck, submit, wait_ended
-from exedtest import Redis
+from common import Accepted, Failure, Hosts, check_job, command, make_node, recheck, submit, wait_ended
+from exedtest import Redis, wait_until
 from exedtest.streams import FORMS, Cut, Follow, Refused, follow_all
 
 FOLLOWERS = 200
@@ -69,7 +70,7 @@ class Follower:
                 self.problems.append("refused: %s" % e)
 
 
-async def follow_round(rng, nodes, victim, moment, jid):
+async def follow_round(rng, nodes, victim, moment, early, jid):
     ports, gate = [node.port for node in nodes], asyncio.Semaphore(AT_ONCE)
     # Each has numbers of its own, or their order would depend on who is served first.
     followers = [Follower(random.Random(rng.random())) for _ in range(FOLLOWERS)]
@@ -77,6 +78,8 @@ async def follow_round(rng, nodes, victim, moment, jid):
     if victim:
         await asyncio.sleep(moment)
         victim.kill9()
+        if early:
+            victim.launch()
     await asyncio.gather(*tasks)
     return followers
 
@@ -129,19 +132,23 @@ def one_round(rng, hosts, nodes, tally, kept):
     answer = submit(nodes[0], targets, cmd, window=rng.randint(3, 6), lines=lines)
     if answer is None or answer.status != 201:
         return "no job", ["POST /execute: %s" % (answer,)]
-    jid, moment = answer.body["jid"], rng.uniform(0.2, 1.5)
-    followers = asyncio.run(follow_round(rng, nodes, victim, moment, jid))
+    jid, moment, early = answer.body["jid"], rng.uniform(0.2, 1.5), rng.random() < 0.5
+    followers = asyncio.run(follow_round(rng, nodes, victim, moment, early, jid))
     try:
         job = wait_ended(nodes[0], jid)
     except Failure as e:
         return "stuck", [str(e)]
-    kept.append((job, targets))
+    accepted = Accepted(jid, targets, False)
+    kept.append((job, accepted))
     items = follow_all(nodes[0].port, jid, "ndjson")
     entries = [(item.id, item.data) for item in items if item.kind == "entry"]
     problems = check_followers(followers, items) + check_stream(job, entries) + check_job(
-        job, targets, hosts.ran(), tally.counts)
+        job, accepted, hosts.ran(), tally.counts)
     if victim:
-        victim.start()
+        if early:
+            wait_until(lambda: victim.get("/healthz").status == 200, 10, "the killed node is back")
+        else:
+            victim.start()
         tally.counts["nodes killed"] += 1
     connections = sum(one.connections for one in followers)
     tally.counts["connections"] += connections
@@ -149,7 +156,7 @@ def one_round(rng, hosts, nodes, tally, kept):
     tally.counts["followers that have it whole"] += sum(one.end is not None for one in followers)
     return "%d followers, %d connections, %d entries%s%s" % (
         FOLLOWERS, connections, len(entries), " with lines" if lines else "",
-        ", node killed after %.2f s" % moment if victim else ""), problems
+        ", node killed after %.2f s%s" % (moment, ", back early" if early else "") if victim else ""), problems
 
 
 def run(rngs, tally):
@@ -157,8 +164,8 @@ def run(rngs, tally):
     with ExitStack() as stack:
         hosts = stack.enter_context(Hosts())
         redis = stack.enter_context(Redis())
-        nodes = [stack.enter_context(make_node(hosts, n, redis.url)) for n in range(3)]
+        tally.nodes = nodes = [stack.enter_context(make_node(hosts, n, redis.url)) for n in range(3)]
         for number, rng in enumerate(rngs, 1):
             text, problems = one_round(rng, hosts, nodes, tally, kept)
             tally.line(number, text, problems)
-        tally.problems += recheck(hosts, kept)
+        tally.problems += recheck(hosts, nodes[0], kept)

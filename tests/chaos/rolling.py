@@ -155,7 +155,7 @@ def run(rngs, tally):
         install(hosts)
         port = serve_health(stack, hosts)
         redis = stack.enter_context(Redis())
-        nodes = [stack.enter_context(make_node(hosts, n, redis.url)) for n in range(3)]
+        tally.nodes = nodes = [stack.enter_context(make_node(hosts, n, redis.url)) for n in range(3)]
         for number, rng in enumerate(rngs, 1):
             text, problems = one_round(rng, hosts, nodes, port, "svc%d" % number, tally)
             tally.line(number, text, problems)

@@ -7,12 +7,12 @@ directory from mktemp, ends by its pid, and ends with the test process even when
 """
 
 from . import openapi
-from .exed import Answer, Exed
+from .exed import Answer, Exed, KeyTwice
 from .fleet import Fleet
 from .procs import (BUILD, ROOT, Child, LeakCheck, alive, children_of, cpu_seconds, free_port,
                     status_kb, wait_until, with_marker)
 from .redis import Redis
 from .sshd import Host, Sshd
 
-__all__ = ["Answer", "BUILD", "Child", "Exed", "Fleet", "Host", "LeakCheck", "ROOT", "Redis", "Sshd",
-           "alive", "children_of", "cpu_seconds", "free_port", "openapi", "status_kb", "wait_until", "with_marker"]
+__all__ = ["Answer", "BUILD", "Child", "Exed", "Fleet", "Host", "KeyTwice", "LeakCheck", "ROOT", "Redis",
+           "Sshd", "alive", "children_of", "cpu_seconds", "free_port", "openapi", "status_kb", "wait_until", "with_marker"]

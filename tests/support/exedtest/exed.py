@@ -25,10 +25,22 @@ def _value(value):
     return str(value)
 
 
+class KeyTwice(RuntimeError):
+    """An answer has a key twice in one object (two records of one host), which json.loads would not show."""
+
+
+def _unique(pairs):
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        keys = sorted(key for key, n in collections.Counter(key for key, _ in pairs).items() if n > 1)
+        raise KeyTwice("an answer has twice: %s" % ", ".join(keys[:20]))
+    return found
+
+
 def _parse(raw, headers):
     text = raw.decode("utf-8", "replace")
     if "json" in headers.get("content-type", "") and text and "ndjson" not in headers["content-type"]:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_unique)
     return text
 
 
