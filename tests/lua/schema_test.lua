@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- Declared args: what each type takes, what is refused with which text, wrong declarations.
 
+local form = require "exed.schema.form"
 local schema = require "exed.schema"
 local t = require "support"
 
@@ -138,6 +139,20 @@ t.test("host is one name; hosts are patterns in any form", function()
   refuses({ "hosts" }, { 5, { a = 1 }, array { 5 }, array { "a\0" } }, "must be")
 end)
 
+t.test("a pattern is told in words", function()
+  for pattern, want in pairs {
+    ["^[%w_][%w@._:-]*$"] = "a letter, a digit or _, then letters, digits and @ . _ : -",
+    ["[0-7][0-7][0-7][0-7]?"] = "3 to 4 of 0 to 7", ["%x%x"] = "2 of hex digits",
+    ["^/[^%s]*$"] = "/, then anything but blanks", ["[/~]%d?"] = "one of / ~, then perhaps a digit",
+    ["a.b"] = "a, then any character, then b", ["a%$$"] = "a, then $", ["^[%]^]+$"] = "] ^",
+  } do
+    t.eq(form.describe(pattern), want)
+  end
+  for _, pattern in ipairs { "", "(a)", "%b()", "%f[%w]a", "%1" } do
+    t.eq(form.describe(pattern), nil)
+  end
+end)
+
 t.test("bounds and forms of texts", function()
   refuses({ "string", min = 2 }, { "a" }, "at least 2 characters")
   refuses({ "string", max = 2 }, { "abc" }, "at most 2 characters")
@@ -145,7 +160,8 @@ t.test("bounds and forms of texts", function()
   refuses({ "integer", min = 1, max = 9 }, { 0 }, "at least 1")
   refuses({ "integer", min = 1, max = 9 }, { "10" }, "at most 9")
   t.eq(read({ "string", match = "[%w_]+" }, "a_1"), "a_1")
-  refuses({ "string", match = "[%w_]+" }, { "a b", " a", "" }, "text of the form [%w_]+")
+  refuses({ "string", match = "[%w_]+" }, { "a b", " a", "" }, "text of letters, digits and _")
+  refuses({ "string", match = "(%w)x?" }, { "-" }, "text of the form (%w)x?")
   t.eq(read({ "string", match = "^%d+$" }, "12"), "12")
 end)
 

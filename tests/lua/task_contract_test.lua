@@ -127,7 +127,7 @@ lines("args are refused", {
   { "max of a value", "{ 'integer', max = 3 }", 4, "at most 3" },
   { "min of a length", "{ 'string', min = 3 }", "ab", "at least 3 characters" },
   { "max of a number of items", "{ 'list', max = 1 }", "a,b", "at most 1 items" },
-  { "match is for the whole text", "{ 'string', match = '%d+' }", "12a", "of the form %d+" },
+  { "match is for the whole text", "{ 'string', match = '%d+' }", "12a", "text of digits" },
 }, function(decl, what, part) t.raises(function() given(decl, what) end, part) end)
 
 lines("args, when the task begins", {

@@ -3,6 +3,7 @@
 -- or a task gets. A reader takes (value, field, json) and returns what it read, or nil and what
 -- was wanted. `field` is the compiled declaration; `json` knows arrays and null.
 
+local form = require "exed.schema.form"
 local names = require "exed.inventory.names"
 local words = require "exed.words"
 
@@ -219,6 +220,11 @@ local function in_bounds(field, value)
   return true
 end
 
+local function want_form(pattern)
+  local words_of = form.describe(pattern)
+  return words_of and "text of " .. words_of or "text of the form " .. pattern
+end
+
 -- Reads a value by its field. Returns what was read, or nil, what was wanted, a hint, and the item
 -- of a list that is at fault.
 function types.read(field, value, json)
@@ -228,7 +234,7 @@ function types.read(field, value, json)
   if not ok then return nil, bound end
   if field.match and type(found) == "string" then
     local from, to = found:find(field.match)
-    if from ~= 1 or to ~= #found then return nil, "text of the form " .. field.match end
+    if from ~= 1 or to ~= #found then return nil, want_form(field.match) end
   end
   return found
 end

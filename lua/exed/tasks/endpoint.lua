@@ -22,7 +22,7 @@ local function fields()
       "object", default = {}, message = "extra opts for task handler should be an json object",
       help = "args of the task",
     },
-    jid = { "string", match = "^[%x-]+$", help = "asks for the state of that job instead" },
+    jid = { "string", help = "asks for the state of that job instead" },
   }
   local targets = {}
   for key, value in pairs(decl.targets) do targets[key] = value end

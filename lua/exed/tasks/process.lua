@@ -13,9 +13,10 @@ process.__index = process
 -- What runs in a task's process, from lua/.
 local MODULES <const> = {
   "exed.glob", "exed.inventory.names", "exed.pattern", "exed.pattern.split", "exed.sandbox",
-  "exed.schema", "exed.schema.declare", "exed.schema.types", "exed.task.copies", "exed.task.counts",
-  "exed.task.definition", "exed.task.each", "exed.task.env", "exed.task.fail", "exed.task.hosts",
-  "exed.task.http", "exed.task.job", "exed.task.main", "exed.task.operations", "exed.task.order",
+  "exed.schema", "exed.schema.declare", "exed.schema.form", "exed.schema.types", "exed.task.copies",
+  "exed.task.counts", "exed.task.definition", "exed.task.each", "exed.task.env", "exed.task.fail",
+  "exed.task.hosts", "exed.task.http", "exed.task.job", "exed.task.main", "exed.task.operations",
+  "exed.task.order",
   "exed.task.program", "exed.task.records", "exed.task.runtime", "exed.task.same",
   "exed.task.session", "exed.task.tally", "exed.task.threads", "exed.task.walk", "exed.words",
 }
