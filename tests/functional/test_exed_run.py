@@ -198,6 +198,14 @@ class Exec(Hosts):
         self.assertEqual(out, "== web[01-04] (4 hosts)\n" + "".join("%d\n" % i for i in range(1, 20001)))
         self.assertIn("\nweb[01-04]: bad\n", "\n" + err)
 
+    def test_facts_by_name_and_what_no_host_knows(self):
+        out, err = self.run_text("facter", "web01,web02", "kernel", "os.id", "processors.count", "kernl", "os.id.x")
+        self.assertEqual(len(out.splitlines()), 6, out)
+        self.assertIn("web01: kernel: Linux\n", out)
+        self.assertRegex(out, r"web02: os.id: \w+\n(.*\n)*web02: processors.count: \d+\n")
+        self.assertIn("exed-run: no host has a fact 'kernl', did you mean 'kernel'?\n", err)
+        self.assertIn("no host has a fact 'os.id.x'", err)
+
     def test_a_time_limit_kills(self):
         started = time.monotonic()
         _, err = self.run_text("exec", "-t", "1", "web[01:02]", "sleep 4321; true", code=1)
@@ -362,11 +370,15 @@ class Manual(Case):
 
     def test_every_option_is_in_the_man_page(self):
         page = self.read("doc", "exed-run.1.scd")
-        for verb in ("exec", "ping", "facter", "service", "hosts"):
+        listed = subprocess.run([PROGRAM, "--help"], capture_output=True, text=True, check=True, timeout=LIMIT,
+                                env=clean_env()).stdout
+        verbs = set(re.findall(r"^  ([a-z]+) +\S", listed, re.M)) - {"task"}
+        self.assertGreater(len(verbs), 12)
+        for verb in sorted(verbs):
             text = subprocess.run([PROGRAM, verb, "--help"], capture_output=True, text=True, check=True, timeout=LIMIT,
                                   env=clean_env()).stdout
             options = re.findall(r"^  (?:-(\w), |    )--([\w-]+)", text, re.M)
-            self.assertTrue(options)
+            self.assertTrue(options, verb)
             for short, name in options:
                 self.assertIn("*--%s*" % name, page)
                 if short:
