@@ -86,7 +86,14 @@ local function check_redis()
     .. "redis that runs elsewhere", name)
 end
 
-local function check_secrets()
+-- A directory that is not there yet is as good as an empty one; a file in its place is a mistake.
+local function check_directories()
+  for _, setting in ipairs { "runner.modules", "ssh.roles", "tasks.secrets" } do
+    local section, key = setting:match "^(.*)%.(.*)$"
+    local dir = config[section][key]
+    local stat = dir and sys.stat(dir)
+    if stat and stat.type ~= "directory" then problem(setting, "%s is no directory", dir) end
+  end
   local dir = config.tasks.secrets
   if dir and not sys.stat(dir) then warn("tasks.secrets", "there is no %s yet", dir) end
 end
@@ -95,5 +102,5 @@ check_inventory()
 check_plugins()
 check_state()
 check_redis()
-check_secrets()
+check_directories()
 if #problems > 0 then error { code = "invalid", message = table.concat(problems, "\n") } end

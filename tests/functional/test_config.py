@@ -85,6 +85,11 @@ class Check(unittest.TestCase):
             self.assertRegex(said, r"\Aexed: exed\.conf:2: \[%s\] [a-z_]+: [^\n]*\n\Z" % section)
             self.assertIn(words, said)
 
+    def test_a_file_is_no_directory(self):
+        for section, key in (("runner", "modules"), ("ssh", "roles"), ("tasks", "secrets")):
+            said = self.check("[%s]\n%s = hosts\n" % (section, key), 2)
+            self.assertEqual(said, "exed: exed.conf:2: [%s] %s: hosts is no directory\n" % (section, key))
+
     def test_the_inventory_and_the_plugins_are_loaded(self):
         self.write("hosts", "[web\nweb01\n")
         self.write("modules/executors/mine.lua", "return {")
