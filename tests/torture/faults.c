@@ -37,6 +37,25 @@ static struct {
 } first[PLACES];
 static _Thread_local bool busy; /* backtrace allocates at its first call */
 
+/* The leak sanitizer's; NULL without one. */
+__attribute__((weak)) extern void __lsan_disable(void);
+__attribute__((weak)) extern void __lsan_enable(void);
+
+/* The first backtrace opens libgcc. What the dynamic linker keeps of that looks lost to the leak sanitizer, and
+ * finding the names by which it is forgiven would take longer than the whole run. */
+static void open_backtrace(void)
+{
+	void *stack[2];
+
+	busy = true;
+	if (__lsan_disable)
+		__lsan_disable();
+	backtrace(stack, 2);
+	if (__lsan_enable)
+		__lsan_enable();
+	busy = false;
+}
+
 static void take(const char *name, char *out, size_t cap)
 {
 	const char *text = getenv(name);
@@ -51,6 +70,7 @@ __attribute__((constructor(101))) static void read_environment(void)
 
 	/* glibc does not look whether it has memory for what it keeps of nsswitch.conf: before the first fault. */
 	getpwuid(getuid());
+	open_backtrace();
 	take("TORTURE_SHOW", show_path, sizeof(show_path));
 	take("TORTURE_CALLS", calls_path, sizeof(calls_path));
 	take("TORTURE_FAULT", text, sizeof(text));
