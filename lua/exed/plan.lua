@@ -49,12 +49,20 @@ local function call(node, name, operation, request, hosts, values)
   return made
 end
 
+-- That there is no such executor: nil, err. The request is not to blame for what could not be read.
+local function missing(node, name)
+  local unread = node.plugins.unread and node.plugins.unread.executor
+  if not unread then return bad("there is no executor %q", name) end
+  local message = ("executor %s is not known yet: %s"):format(name, unread)
+  return nil, { code = "unavailable", message = message }
+end
+
 -- How the operation is done, or nil, err. node gives plugins and config; request has operation,
 -- args, executor, timeout, count; hosts: of the inventory, for which it is asked.
 function plan.ask(node, request, hosts)
   local name = request.executor or node.config.runner.executor
   local executor = node.plugins.executors[name]
-  if not executor then return bad("there is no executor %q", name) end
+  if not executor then return missing(node, name) end
   local operation = executor.operations[request.operation]
   if not operation then return bad("executor %s cannot do %s", name, request.operation) end
   local values, why = settings.of(node.config, name, executor)

@@ -63,13 +63,14 @@ local function keep_files(files, dir, known)
 end
 
 -- Adds the files of a directory to `files` (key -> { name, path, mark }); a later one of the same
--- key replaces an earlier one.
+-- key replaces an earlier one. Returns why it cannot be read for the moment, or nil.
 local function add_files(files, dir, known, dialect)
   local names, err = sys.list(dir)
   if not names then
     if err.code == "not_found" then return end
     log.warn("plugins", "%s", err.message)
-    return keep_files(files, dir, known)
+    keep_files(files, dir, known)
+    return err.message
   end
   for _, file in ipairs(names) do
     local name = file:match "^([%w_-]+)%.lua$"
@@ -87,19 +88,20 @@ local function add_files(files, dir, known, dialect)
   end
 end
 
+-- All files of a kind, and why some may be missing.
 local function find_files(self, kind)
-  local files, known = {}, self.known[kind]
+  local files, known, unread = {}, self.known[kind], nil
   for _, root in ipairs { self.share, self.modules } do
     if kind == "executor" then
-      add_files(files, root .. "/executors", known)
+      unread = add_files(files, root .. "/executors", known) or unread
     else
       local base = root == self.share and root .. "/lua/handlers/" or root .. "/handlers/"
       for _, dialect in ipairs(self.dialects) do
-        add_files(files, base .. dialect, known, dialect)
+        unread = add_files(files, base .. dialect, known, dialect) or unread
       end
     end
   end
-  return files
+  return files, unread
 end
 
 -- ---- keeping them -------------------------------------------------------------------------------
@@ -134,17 +136,18 @@ local function refresh(self, kind, file)
 end
 
 local function scan_kind(self, kind)
-  local files, changed = find_files(self, kind), false
-  local known, loaded = {}, {}
+  local files, unread = find_files(self, kind)
+  local changed, known, loaded = false, {}, {}
   for _, key in ipairs(words.keys(files)) do
     local new
     known[key], new = refresh(self, kind, files[key])
     if kind == "executor" then ask_settings(self, known[key]) end
     loaded[key] = known[key].plugin
+    if not known[key].mark then unread = known[key].error end
     changed = changed or new
   end
   for key in pairs(self.known[kind]) do changed = changed or not known[key] end
-  self.known[kind], self[TABLES[kind]] = known, loaded
+  self.known[kind], self[TABLES[kind]], self.unread[kind] = known, loaded, unread
   return changed
 end
 
@@ -196,7 +199,7 @@ function plugins.open(node, share)
   local self = setmetatable({
     share = share or sys.share(), modules = node.config.runner.modules,
     config = node.config, dialects = dialects_of(node.config.api), generation = 0,
-    executors = {}, handlers = {},
+    executors = {}, handlers = {}, unread = {}, -- kind -> why some cannot be read for the moment
     known = { executor = {}, handler = {} },
   }, plugins)
   self:scan()

@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- Plugins are loaded apart from the node: what is wrong with one is told, and harms nothing else.
 
+local plan = require "exed.plan"
 local plugins = require "exed.plugins"
 local sys = require "exed.sys"
 local t = require "support"
@@ -150,6 +151,30 @@ t.test("what memory or descriptors were missing for is looked at again", functio
   t.eq({ ok, changed, found.executors.four.summary }, { true, false, "the fourth" })
   os.remove(dir .. "/modules/executors/four.lua")
   t.eq({ found:scan(), found.executors.four }, { true, nil })
+end)
+
+-- What a request for an executor is answered that is not there.
+local function asked_for(found, name)
+  local _, err = plan.ask({ plugins = found, config = {} }, { executor = name }, {})
+  return err
+end
+
+t.test("a request is not to blame for an executor that could not be read", function()
+  write("modules/executors/five.lua", GOOD:format "the fifth")
+  local list = sys.list
+  function sys.list(path) return nil, { code = "system", message = path .. ": no descriptor" } end
+  local ok, found = pcall(open)
+  sys.list = list
+  assert(ok, found)
+  t.eq(asked_for(found, "five").code, "unavailable")
+  t.has(asked_for(found, "five").message, "executor five is not known yet: ")
+  found:scan()
+  t.eq(found.executors.five.summary, "the fifth")
+  t.eq(asked_for(found, "none").code, "bad_request")
+  write("modules/executors/five.lua", "error('not enough memory', 0)")
+  t.eq(asked_for(open(), "five").code, "unavailable")
+  os.remove(dir .. "/modules/executors/five.lua")
+  t.eq(asked_for(open(), "five").code, "bad_request")
 end)
 
 t.test("handlers are checked with their schemas", function()
