@@ -3,6 +3,7 @@
 
 import http.client
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -21,7 +22,7 @@ from exec_run import DONE, HOSTS, OutOfMemory, count_runs, is_whole, sanitizer_o
 START = 40  # seconds until it answers or has ended
 JOB = 40    # seconds until a job has ended
 # It was ending by itself when it was told to: what it cannot do without had failed.
-GAVE_UP = ("the program ends", "[err] evsig_cb")
+GAVE_UP = re.compile(r"the program ends|\[err\] evsig_cb|^/\S+\.lua:\d+: not enough memory$", re.M)
 BROKEN = (OSError, http.client.HTTPException, ValueError)
 
 
@@ -196,7 +197,7 @@ class NodeRun:
                 return [str(e)] + self.leftovers(node)
             if code == -signal.SIGTERM and "listening on" not in node.log():
                 code = 0  # it was not that far
-            if code != 1 or not any(reason in node.log() for reason in GAVE_UP):
+            if code != 1 or not GAVE_UP.search(node.log()):
                 return ["SIGTERM: exit code %d" % code] * bool(code) + self.leftovers(node)
         code = node.child.popen.returncode
         if code < 0 or code > 2 or code == 0:
