@@ -39,6 +39,7 @@ BEFORE_LOGIN = [
     ("silentkex", UNREACHABLE, "timed out in handshake after 3 s"),
     ("ignores", UNREACHABLE, "the host sent too much before the end of the handshake"),
     ("closekex", UNREACHABLE, "the host closed the connection during the handshake"),
+    ("badpoint", UNREACHABLE, r"Unable to exchange encryption keys \(-8\)"),
     ("reset", UNREACHABLE, "reset"),
     ("close", UNREACHABLE, "closed the connection before its banner"),
 ]

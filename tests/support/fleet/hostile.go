@@ -23,6 +23,7 @@ func init() {
 		"silentkex":   "silent behind its banner",
 		"ignores":     "endless messages to be ignored in place of the key exchange",
 		"closekex":    "closes in the middle of the key exchange",
+		"badpoint":    "a public key in the key exchange that is no point of the curve",
 		"banners":     "endless banners in place of an answer to the login",
 		"morelogin":   "every login is a part of what it wants",
 		"goodbye":     "disconnects at the login, with a text for terminals",

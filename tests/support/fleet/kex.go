@@ -21,21 +21,18 @@ type ephemeral struct {
 	shared func(theirs []byte) ([]byte, error)
 }
 
-func newP256(random io.Reader) (*ephemeral, error) {
+// newP256 has 1 as its private number: the public point is the curve's base point, and what both share is
+// the client's own point, for which nothing needs to be multiplied.
+func newP256() *ephemeral {
 	curve := elliptic.P256()
-	private, x, y, err := elliptic.GenerateKey(curve, random)
-	if err != nil {
-		return nil, err
-	}
 	shared := func(theirs []byte) ([]byte, error) {
-		tx, ty := elliptic.Unmarshal(curve, theirs)
-		if tx == nil {
+		x, _ := elliptic.Unmarshal(curve, theirs)
+		if x == nil {
 			return nil, errors.New("not a point")
 		}
-		out, _ := curve.ScalarMult(tx, ty, private)
-		return out.Bytes(), nil
+		return x.Bytes(), nil
 	}
-	return &ephemeral{elliptic.Marshal(curve, x, y), shared}, nil
+	return &ephemeral{elliptic.Marshal(curve, curve.Params().Gx, curve.Params().Gy), shared}
 }
 
 func newX25519(random io.Reader) (*ephemeral, error) {
@@ -61,10 +58,7 @@ type offer struct {
 func newOffer(s *settings, random io.Reader) (*offer, error) {
 	o := &offer{ephemerals: make(map[string]*ephemeral), ciphers: strings.Split(s.ciphers, ","),
 		macs: strings.Split(s.macs, ",")}
-	p256, err := newP256(random)
-	if err != nil {
-		return nil, err
-	}
+	p256 := newP256()
 	x25519, err := newX25519(random)
 	if err != nil {
 		return nil, err
@@ -204,7 +198,11 @@ func (c *client) exchange(clientInit []byte) error {
 	if err != nil {
 		return err
 	}
-	c.send(message{msgKexECDHReply}.bytes(blob).bytes(ours.public).
+	public := ours.public
+	if c.behaviour.name == "badpoint" {
+		public = append(append([]byte(nil), public[:64]...), public[64]^1)
+	}
+	c.send(message{msgKexECDHReply}.bytes(blob).bytes(public).
 		bytes(message(nil).string(signature.Format).bytes(signature.Blob)))
 	c.send([]byte{msgNewKeys})
 	first := c.sessionID == nil
