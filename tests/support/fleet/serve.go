@@ -67,7 +67,7 @@ func (f *fleet) acceptAll(ln *net.TCPListener) {
 			continue
 		}
 		addr := binary.BigEndian.Uint32(ip)
-		f.work(func() { f.serve(conn, addr) })
+		f.work(func() { f.serve(quickly(conn), addr) })
 	}
 }
 
@@ -132,7 +132,7 @@ func (f *fleet) greet(conn net.Conn, b behaviour) bool {
 		reset(conn)
 	case "close":
 		// Closing with bytes unread would reset the connection.
-		_ = conn.(*net.TCPConn).CloseWrite()
+		_ = conn.(interface{ CloseWrite() error }).CloseWrite()
 		waitClosed(conn)
 	case "flood":
 		sendForever(conn, strings.Repeat("no banner here\r\n", 256))
