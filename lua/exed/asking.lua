@@ -2,10 +2,10 @@
 -- The hosts that run a job now, on all nodes. Who wants to know asks all nodes by one message, and
 -- each answers with one: nothing is kept anywhere, and it costs nothing while nobody asks.
 --
---   local asking = asking.new(node)            node: id, store, runner
+--   local asking = asking.new(node)            node: ear, store, runner
 --   asking:running(jid) -> list, whole         waits; { { index, phase, seconds, sent, size } }
 --   asking:answer(message)                     what came on exed:ask
---   asking:take(message)                       what came on exed:told:ID
+--   asking:take(message)                       what came on exed:told:EAR (this process alone)
 
 local fiber = require "exed.fiber"
 local json = require "exed.json"
@@ -31,17 +31,17 @@ local function own(self, jid)
   return json.array(told)
 end
 
--- Another node's question: "ID NUMBER JID". Our own one is answered without a message.
+-- Another node's question: "EAR NUMBER JID". Our own one is answered without a message.
 function asking:answer(message)
-  local id, number, jid = message:match "^(%S+) (%d+) (%S+)$"
-  if not id then return end
-  local question = id == self.node.id and self.asked[tonumber(number)]
+  local ear, number, jid = message:match "^(%S+) (%d+) (%S+)$"
+  if not ear then return end
+  local question = ear == self.node.ear and self.asked[tonumber(number)]
   if question then
     question:told()
     return
   end
-  local ok, err = self.node.store:call("tell", id, number .. " " .. json.encode(own(self, jid)))
-  if not ok then log.debug("node", "jid=%s node %s is not told: %s", jid, id, err.message) end
+  local ok, err = self.node.store:call("tell", ear, number .. " " .. json.encode(own(self, jid)))
+  if not ok then log.debug("node", "jid=%s who asked is not told: %s", jid, err.message) end
 end
 
 -- An answer to ours: "NUMBER LIST". One that comes too late is not looked at.
@@ -72,7 +72,7 @@ function asking:running(jid)
   local number = self.last
   self.asked[number] = question
   local _ <close> = setmetatable({}, { __close = function() self.asked[number] = nil end })
-  local asked = self.node.store:call("ask", self.node.id, number, jid)
+  local asked = self.node.store:call("ask", self.node.ear, number, jid)
   while asked and question.answers < asked and timer.now() < deadline do
     question.event:wait(deadline - timer.now())
   end

@@ -47,11 +47,34 @@ function membership:register()
   log.info("node", "id=%s incarnation=%d durability=%s", node.id, incarnation, node:durability())
 end
 
--- Another process has registered with our id: what we thought was ours is its.
+-- The incarnation that the store knows of our id, 0 when of none; nil when it does not answer.
+local function known_incarnation(self)
+  local list = self:list()
+  for _, one in ipairs(list or {}) do
+    if one.id == self.node.id then return tonumber(one.incarnation) or 0 end
+  end
+  return list and 0
+end
+
+-- The store knows another life of our id: what we thought was ours is not. A later one is another
+-- process with a copy of our state directory. Two nodes of one id would take it from each other for
+-- ever, so this one takes another.
 local function give_up(self)
-  log.error("node", "id=%s is somebody else's now; what runs here is given up", self.node.id)
-  self.node.runner:abandon()
+  local node = self.node
+  local known = known_incarnation(self)
+  if not known then return end
+  if known > node.incarnation then
+    local id = node.id
+    node.id = node.dir:new_node_id()
+    log.error("node", "id=%s is another process's, too: its state directory and ours (%s) are "
+      .. "copies. This node is id=%s from now on; what runs here is given up",
+      id, node.dir:path(), node.id)
+  else
+    log.error("node", "the store has lost id=%s; what runs here is given up", node.id)
+  end
+  node.runner:abandon()
   self:register()
+  node.runner:doubt()
 end
 
 local function beat(self)
@@ -103,7 +126,7 @@ local function judge(self, other, now)
   local known = self.seen[other.id]
   if not known or known.beat ~= other.beat or known.incarnation ~= other.incarnation then
     self.seen[other.id] = {
-      beat = other.beat, incarnation = other.incarnation, since = now, reads = 1,
+      beat = other.beat, incarnation = other.incarnation, since = self.read_at, reads = 1,
     }
     return false
   end

@@ -86,6 +86,7 @@ local function open_state(self)
   if not dir then return nil, err end
   self.dir = dir
   self.id = dir:node_id()
+  self.ear = sys.uuid()
   return true
 end
 
@@ -168,7 +169,7 @@ local function listen_ask(self)
 end
 
 local function listen_told(self)
-  listen(self, "exed:told:" .. self.id, function(message) self.asking:take(message) end)
+  listen(self, "exed:told:" .. self.ear, function(message) self.asking:take(message) end)
 end
 
 local function listen_ready(self)

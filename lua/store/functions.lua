@@ -69,8 +69,8 @@
 -- waiting       jid k epoch text -> 1: what the task waits for, or ''
 -- ask_task      jid verb text n -> {verb}: approve (text is the answer to question n; once); or
 --               pause and resume of any job
--- ask           node number jid -> nodes that were asked what they run of that job
--- tell          node text -> 1: the answer to that node, when it still listens
+-- ask           ear number jid -> nodes that were asked what they run of that job
+-- tell          ear text -> 1: the answer to who asked, when it still listens
 -- tally         jid k epoch now host name add|clear|look seconds n -> how often effects of tasks
 --               added to that tally of the host in the last seconds; an effect n counts once
 -- repin         jid last pins request -> 1: a paused task goes on with other pins, if its journal
@@ -94,7 +94,7 @@
 -- slice_end: the last slice ends the job, by its counts. more = 1: call release until it says 0.
 --
 -- Published: exed:wake:JID "last id" or "end"; exed:ready "JID" (slices can be taken);
--- exed:control "cancel JID"; exed:ask "NODE NUMBER JID" and exed:told:NODE "NUMBER LIST".
+-- exed:control "cancel JID"; exed:ask "EAR NUMBER JID" and exed:told:EAR "NUMBER LIST".
 --
 -- Errors begin with one word: STALE (another owner, or another incarnation), GONE (no such job or
 -- slice), ENDED (the job or slice has ended), STOPPED reason (no host may start any more), RUNNING

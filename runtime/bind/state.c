@@ -6,6 +6,7 @@
  *   check([dir]) -> true | nil, err     whether it could be made and written, changing nothing; code refused:
  *                                       it is another user's
  *   state:path() -> text                state:node_id() -> text, the same in every life of the node
+ *   state:new_node_id() -> text, the node's from now on
  *   state:key() -> text                 so too: what seals secrets (exed.text), known to this node only */
 #include <errno.h>
 #include <fcntl.h>
@@ -156,6 +157,17 @@ static int l_node_id(lua_State *L)
 	return push_kept(L, "node_id", ID_LEN);
 }
 
+static int l_new_node_id(lua_State *L)
+{
+	struct state *s = luaL_checkudata(L, 1, STATE);
+	char path[PATH_MAX + 16];
+
+	snprintf(path, sizeof(path), "%s/node_id", s->path);
+	if (unlink(path) && errno != ENOENT)
+		return luaL_error(L, "%s: %s", path, strerror(errno));
+	return l_node_id(L);
+}
+
 static int l_key(lua_State *L)
 {
 	return push_kept(L, "task_key", KEY_LEN);
@@ -164,6 +176,7 @@ static int l_key(lua_State *L)
 static const luaL_Reg methods[] = {
 	{ "path", l_path },
 	{ "node_id", l_node_id },
+	{ "new_node_id", l_new_node_id },
 	{ "key", l_key },
 	{ NULL, NULL },
 };

@@ -4,6 +4,7 @@ node that leaves or dies. Hosts write what ran, when, and for which node's key."
 
 import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -15,7 +16,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 sys.path.insert(0, os.path.join(ROOT, "tests", "support"))
 sys.path.insert(0, os.path.join(ROOT, "tests", "chaos"))
 
-from common import Hosts, make_node  # noqa: E402
+from common import Hosts, check_nodes, make_node  # noqa: E402
 from exedtest import Fleet, Exed, Redis, wait_until  # noqa: E402
 from exedtest.procs import SLOW, end_pids  # noqa: E402
 
@@ -280,6 +281,38 @@ class Nodes(unittest.TestCase):
             os.kill(nodes[1].pid, signal.SIGCONT)
         nodes[1].wait_job(jid)
         self.assertEqual(sorted(nodes[1].records(jid)), sorted(self.hosts.host))
+
+    def test_a_copy_of_a_state_directory_makes_no_two_nodes_of_one_id(self):
+        """An image of a machine on which exed has run; both would take each other's place for ever."""
+        elder, copy = self.node(0), make_node(self.hosts, 1, self.redis.url)
+
+        def id_of(node):
+            return node.get("/healthz").body["node"]["id"]
+
+        first = id_of(elder)
+        shutil.copy(os.path.join(elder.state, "node_id"), copy.state)
+        jids = [elder.execute(["all"], RUN + "sleep 0.5", window=2, fence=True)]
+        wait_until(lambda: any(self.runs(jids[0]).values()), 10, "it runs")
+        self.stack.enter_context(copy)
+        self.assertEqual(id_of(copy), first)
+        answers = []
+
+        def has_another():
+            answers.append(elder.post("/execute", {"targets": ["all"], "cmd": RUN + "true", "fence": True}))
+            return id_of(elder) != first
+
+        wait_until(has_another, 10, "the elder has another id", 0.15)
+        self.assertLessEqual({answer.status for answer in answers}, {201, 503}, answers)
+        self.assertIn("are copies. This node is id=%s from now on" % id_of(elder), elder.log())
+        jids += [answer.body["jid"] for answer in answers if answer.status == 201]
+        for jid in jids:
+            self.assertEqual(copy.wait_job(jid, 30 * SLOW)["state"], 0)
+            self.check_once(jid, elder.records(jid))
+        self.assertEqual(check_nodes(copy, 2), [])
+        later = id_of(elder)
+        elder.kill9()
+        elder.start()
+        self.assertEqual([id_of(elder), id_of(copy)], [later, first])
 
     def test_what_a_dead_node_was_accepting_is_undone(self):
         """A large job is claimed in several calls; its node dies between two of them."""
