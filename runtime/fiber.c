@@ -29,7 +29,7 @@
 
 /* Coroutines of fibers that have ended, kept for those that come: making one costs more than what many a
  * fiber does in it. Their stacks shrink with the next collections. */
-#define KEPT_THREADS 64
+#define KEPT_THREADS 512
 
 /* A fiber is cancelled also when there is no memory to say why. */
 static char no_reason[] = "memory is out";
@@ -247,8 +247,9 @@ static int keep_trace(lua_State *L)
 {
 	struct fiber *f = script_fibers(script_of(L))->current;
 
-	/* The first error is the cause; one from a `<close>` that follows is not. */
-	if (f && !f->trace) {
+	/* The first error is the cause; one from a `<close>` that follows is not. Where a fiber was when it was
+	 * cancelled nobody asks, and many are at once when many clients leave. */
+	if (f && !f->trace && !f->cancel) {
 		const char *text;
 
 		luaL_traceback(L, L, NULL, 1);

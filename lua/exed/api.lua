@@ -95,13 +95,15 @@ local function read_fields(self, req, method, request)
   return true
 end
 
-local function explain(raised)
-  return type(raised) == "table" and raised or debug.traceback(tostring(raised), 2)
-end
-
 -- Whether the request's fiber has been ended: whatever it would wait for raises this again.
 local function is_cancelled(err)
   return type(err) == "string" and err:find("cancelled: ", 1, true) ~= nil
+end
+
+-- A client that leaves is no mistake that somebody looks for.
+local function explain(raised)
+  if type(raised) == "table" or is_cancelled(raised) then return raised end
+  return debug.traceback(tostring(raised), 2)
 end
 
 local function run(self, req, method, request)

@@ -584,52 +584,69 @@ static int push_address(lua_State *L, const char *peer)
 	return 1;
 }
 
-static int push_field(lua_State *L, struct request_box *box, const char *name)
-{
-	const struct http_request *req = open_request(L, box);
+/* The fields stand in the table of methods, each with its number. */
+enum field {
+	FIELD_METHOD, FIELD_PATH, FIELD_QUERY, FIELD_HEADERS, FIELD_BODY, FIELD_TAG, FIELD_HOST, FIELD_PEER,
+	FIELD_ADDRESS, FIELD_CERTIFICATE, FIELD_TARGET, FIELD_RAW_QUERY, FIELD_ID, FIELD_LOOPBACK, FIELDS
+};
 
-	if (!strcmp(name, "body"))
-		lua_pushlstring(L, req->body, req->body_len);
-	else if (!strcmp(name, "tag"))
-		lua_pushstring(L, req->tag);
-	else if (!strcmp(name, "host"))
-		lua_pushstring(L, req->host);
-	else if (!strcmp(name, "peer"))
-		lua_pushstring(L, req->peer);
-	else if (!strcmp(name, "address"))
-		push_address(L, req->peer);
-	else if (!strcmp(name, "certificate"))
-		lua_pushstring(L, req->certificate);
-	else if (!strcmp(name, "target"))
-		lua_pushstring(L, req->target);
-	else if (!strcmp(name, "raw_query"))
-		lua_pushstring(L, req->query);
-	else if (!strcmp(name, "id"))
-		lua_pushinteger(L, (lua_Integer)req->id);
-	else if (!strcmp(name, "loopback"))
-		lua_pushboolean(L, req->loopback);
-	else
-		lua_pushnil(L);
+static const char *const field_names[FIELDS] = {
+	[FIELD_METHOD] = "method",   [FIELD_PATH] = "path",
+	[FIELD_QUERY] = "query",     [FIELD_HEADERS] = "headers",
+	[FIELD_BODY] = "body",       [FIELD_TAG] = "tag",
+	[FIELD_HOST] = "host",       [FIELD_PEER] = "peer",
+	[FIELD_ADDRESS] = "address", [FIELD_CERTIFICATE] = "certificate",
+	[FIELD_TARGET] = "target",   [FIELD_RAW_QUERY] = "raw_query",
+	[FIELD_ID] = "id",           [FIELD_LOOPBACK] = "loopback",
+};
+
+static int push_text(lua_State *L, const char *text)
+{
+	lua_pushstring(L, text);
 	return 1;
+}
+
+static int push_field(lua_State *L, struct request_box *box, enum field field)
+{
+	const struct http_request *req;
+
+	if (field <= FIELD_HEADERS)
+		return push_held(L, box, HELD_METHOD + field - FIELD_METHOD);
+	req = open_request(L, box);
+	switch (field) {
+	case FIELD_BODY:
+		lua_pushlstring(L, req->body, req->body_len);
+		return 1;
+	case FIELD_TAG:
+		return push_text(L, req->tag);
+	case FIELD_HOST:
+		return push_text(L, req->host);
+	case FIELD_PEER:
+		return push_text(L, req->peer);
+	case FIELD_ADDRESS:
+		return push_address(L, req->peer);
+	case FIELD_CERTIFICATE:
+		return push_text(L, req->certificate);
+	case FIELD_TARGET:
+		return push_text(L, req->target);
+	case FIELD_RAW_QUERY:
+		return push_text(L, req->query);
+	case FIELD_ID:
+		lua_pushinteger(L, (lua_Integer)req->id);
+		return 1;
+	default:
+		lua_pushboolean(L, req->loopback);
+		return 1;
+	}
 }
 
 /* A method, else one of the fields. */
 static int l_index(lua_State *L)
 {
-	static const char *const held[] = { [HELD_METHOD] = "method", [HELD_PATH] = "path",
-					    [HELD_QUERY] = "query", [HELD_HEADERS] = "headers" };
-	struct request_box *box;
-	const char *name;
-
 	lua_pushvalue(L, 2);
-	if (lua_rawget(L, lua_upvalueindex(1)) != LUA_TNIL)
+	if (lua_rawget(L, lua_upvalueindex(1)) != LUA_TNUMBER)
 		return 1;
-	box = bind_http_check(L);
-	name = luaL_checkstring(L, 2);
-	for (int which = HELD_METHOD; which <= HELD; which++)
-		if (!strcmp(name, held[which]))
-			return push_held(L, box, which);
-	return push_field(L, box, name);
+	return push_field(L, bind_http_check(L), (enum field)lua_tointeger(L, -1));
 }
 
 static const luaL_Reg request_methods[] = {
@@ -647,6 +664,10 @@ void bind_http_request_class(lua_State *L)
 	lua_pushvalue(L, -1);
 	lua_rawsetp(L, LUA_REGISTRYINDEX, &class_key);
 	luaL_newlib(L, request_methods);
+	for (int field = 0; field < FIELDS; field++) {
+		lua_pushinteger(L, field);
+		lua_setfield(L, -2, field_names[field]);
+	}
 	lua_pushcclosure(L, l_index, 1);
 	lua_setfield(L, -2, "__index");
 	lua_pop(L, 1);

@@ -30,6 +30,7 @@
 #include "script.h"
 
 #define CONN "exed.redis"
+#define ARGUMENT_BYTES 24 /* of a short argument: about so many are asked for at once */
 
 struct ticket;
 
@@ -270,13 +271,23 @@ static void on_state(void *arg, bool up, const struct err *why)
 	}
 }
 
+/* A command has dozens of these, so the room for one is asked for once. */
 static void add_bytes(struct buf *resp, const char *s, size_t n)
 {
-	buf_putc(resp, '$');
-	buf_integer(resp, (long long)n);
-	buf_add(resp, "\r\n", 2);
-	buf_add(resp, s, n);
-	buf_add(resp, "\r\n", 2);
+	char *at;
+
+	if (buf_reserve(resp, n + BUF_DIGITS + sizeof("$\r\n\r\n")))
+		return;
+	at = resp->data + resp->len;
+	*at++ = '$';
+	at += buf_digits(at, (long long)n);
+	*at++ = '\r';
+	*at++ = '\n';
+	memcpy(at, s, n);
+	at += n;
+	*at++ = '\r';
+	*at++ = '\n';
+	resp->len = (size_t)(at - resp->data);
 }
 
 /* Appends the value at idx; false when it is none that redis takes. */
@@ -322,6 +333,7 @@ static void format_command(lua_State *L, int idx, const char *const *first, int 
 	luaL_checkstack(L, 4, "too many arguments");
 	for (int i = idx; i <= top; i++)
 		count += lua_istable(L, i) ? (long long)lua_rawlen(L, i) : 1;
+	buf_reserve(out, (size_t)count * ARGUMENT_BYTES);
 	buf_putc(out, '*');
 	buf_integer(out, count);
 	buf_add(out, "\r\n", 2);
