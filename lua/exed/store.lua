@@ -4,6 +4,7 @@
 -- away; err.code is the error's word in lower case (stale, gone, ended, conflict, full, running,
 -- mismatch, accepting, stopped) or one of the runtime's (away, unreachable, timeout).
 
+local create = require "exed.store.create"
 local json = require "exed.json"
 local metrics = require "exed.metrics"
 local timer = require "exed.timer"
@@ -12,8 +13,7 @@ local store = {}
 store.__index = store
 
 local CHUNK <const> = 500 -- names in a chunk of targets, as the functions have it
-local WHOLE <const> = 2000 -- targets that one call may create
-local CREATE_PATIENCE <const> = 10 -- seconds in which a create with a lost answer is asked again
+local WHOLE <const> = 2000 -- targets that one call may walk
 
 -- conn is an exed.redis connection with the function library.
 function store.new(conn) return setmetatable({ conn = conn }, store) end
@@ -50,111 +50,10 @@ end
 
 -- ---- creating -----------------------------------------------------------------------------------
 
-local function chunks_of(names)
-  local chunks = {}
-  for first = 1, #names, CHUNK do
-    local part = table.move(names, first, math.min(first + CHUNK - 1, #names), 1, {})
-    chunks[#chunks + 1] = json.encode(json.array(part))
-  end
-  return chunks
-end
-
-local function add_rows(args, rows, width)
-  args[#args + 1] = #rows // width
-  table.move(rows, 1, #rows, #args + 1, args)
-end
-
--- The head of exed_1_create's arguments.
-local function create_args(job, node, whole)
-  local fields = {}
-  for name, value in pairs(job.fields) do
-    fields[#fields + 1], fields[#fields + 2] = name, value
-  end
-  local args = {
-    job.jid, store.now(), node.id, node.incarnation, whole and "1" or "0", #job.targets, job.lock,
-    job.listed and "1" or "0", job.priority or 0, job.idem_key or "", job.idem_hash or "",
-    job.max_jobs, job.max_memory,
-  }
-  add_rows(args, fields, 2)
-  return args
-end
-
-local function no_match_rows(job, first, last)
-  local rows = {}
-  for index = math.max(job.known, first), last do
-    rows[#rows + 1], rows[#rows + 2] = index, job.no_match
-  end
-  return rows
-end
-
--- Asks again while the answer may have been lost: create is idempotent by its jid. An err that
--- leaves open whether the job exists has unsure = true.
-local function patient(self, name, args)
-  local deadline, pause = timer.now() + CREATE_PATIENCE, 0.05
-  local unsure = false
-  while true do
-    local answer, err = self:call(name, args)
-    if answer then return answer end
-    unsure = unsure or err.code == "unreachable" or err.code == "timeout"
-    if not store.is_passing(err) or not unsure or timer.now() > deadline then
-      err.unsure = unsure and store.is_passing(err)
-      return nil, err
-    end
-    timer.sleep(pause)
-    pause = math.min(pause * 2, 1)
-  end
-end
-
-local function create_large(self, job, node)
-  local chunks = chunks_of(job.targets)
-  local args = create_args(job, node, false)
-  add_rows(args, {}, 2)
-  add_rows(args, {}, 1)
-  add_rows(args, {}, 2)
-  local answer, err = patient(self, "create", args)
-  if not answer or answer[1] ~= "CREATED" then return answer, err end
-  local step = WHOLE // CHUNK
-  for first = 1, #chunks, step do
-    local last = math.min(first + step - 1, #chunks)
-    args = { job.jid, first - 1 }
-    add_rows(args, table.move(chunks, first, last, 1, {}), 1)
-    local upto = math.min(last * CHUNK, #job.targets) - 1
-    add_rows(args, no_match_rows(job, (first - 1) * CHUNK, upto), 2)
-    local added
-    added, err = patient(self, "create_add", args)
-    if not added then return nil, err end
-  end
-  if job.lock ~= "none" then
-    local sorted = table.move(job.targets, 1, job.known, 1, {})
-    table.sort(sorted)
-    for first = 1, #sorted, WHOLE do
-      args = table.move(sorted, first, math.min(first + WHOLE - 1, #sorted), 2, { job.jid })
-      local claimed
-      claimed, err = patient(self, "create_claim", args)
-      if not claimed then return nil, err end
-    end
-  end
-  args = { job.jid, store.now() }
-  add_rows(args, job.slices, 2)
-  return patient(self, "create_commit", args)
-end
-
--- Creates a job. job: jid, fields (name -> text, kept in its hash), targets (names), known (so many
--- of them, the first, are in the inventory), no_match (record of the others, JSON), slices (flat:
--- from, to), lock, listed, priority, idem_key, idem_hash, max_jobs, max_memory. node: id,
--- incarnation. Returns { how = "CREATED"|"EXISTS"|"REPLAY", jid, state }.
+-- Creates a job, of exed.store.create; node: id, incarnation. Returns { how = "CREATED"|"REPLAY",
+-- jid, state }.
 function store:create(job, node)
-  local answer, err
-  if #job.targets > WHOLE then
-    answer, err = create_large(self, job, node)
-    if not answer and not err.unsure then self:call("create_undo", job.jid) end
-  else
-    local args = create_args(job, node, true)
-    add_rows(args, job.slices, 2)
-    add_rows(args, chunks_of(job.targets), 1)
-    add_rows(args, no_match_rows(job, 0, #job.targets - 1), 2)
-    answer, err = patient(self, "create", args)
-  end
+  local answer, err = create(self, job, node)
   if not answer then return nil, err end
   return { how = answer[1], jid = answer[2], state = answer[3] }
 end

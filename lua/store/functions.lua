@@ -21,6 +21,9 @@
 -- create        jid now node incarnation whole(1|0) total lock(none|shared|exclusive) listed(1|0)
 --               priority idem_key idem_hash max_jobs max_memory F (field value)*F S (from to)*S
 --               C chunk*C M (index entry)*M -> {"CREATED"|"REPLAY", jid, state}
+-- create_some   N (A arg*A)*N, each the arguments of one create -> a list of what create answers to
+--               each, or the text of its error: as if it had come alone, after those before it. At
+--               least one; the rest is asked again when they have many hosts
 -- replayed      idem_key idem_hash -> jid of the job that was made with them, or ''
 -- create_add    jid at(number of the first chunk) C chunk*C M (index entry)*M -> chunks there are
 -- create_claim  jid host... -> number of hosts (names sorted over all calls of one job)
@@ -103,8 +106,10 @@
 -- nothing yet), GAP last (append with a number too high), INVALID why.
 
 local MAX_PINS = 10000 -- fields of a job's hash, files that its task sends among them
-local REVISION = 21 -- raised with every change: a node loads its file over an older one
+local REVISION = 22 -- raised with every change: a node loads its file over an older one
 local HOSTS = 2000 -- hosts that one call may walk
+local GROUP_HOSTS = 500 -- hosts walked, from which on a call makes no further job
+local MAX_ROWS = 6000 -- values that are read at once: a stack of Redis takes 8,000
 local CHUNK = 500 -- names in a chunk of targets
 local BATCH = 100 -- slices in one answer
 local LOOKED_AT = 500 -- slices of jobs that a node has enough of, when it takes one
@@ -148,9 +153,15 @@ local function integer(text)
   return number <= 9007199254740992 and number or nil
 end
 
+local known_counts = {} -- by text, of one or two digits
+
 local function count(text)
+  local known = known_counts[text or '']
+  if known then return known end
   local number = integer(text)
-  return number and number >= 0 and number or nil
+  if not number or number < 0 then return nil end
+  if #text <= 2 then known_counts[text] = number end
+  return number
 end
 
 local function job_key(jid)
@@ -178,15 +189,6 @@ local function read_chunks(jid, first, last)
   local only = first == 0 and redis.call('HGET', job_key(jid), 'names')
   if only then return { only } end
   return redis.call('LRANGE', chunks_key(jid), first, last)
-end
-
--- A cursor over the arguments: each call gives the next one.
-local function reader(args, at)
-  at = at or 0
-  return function()
-    at = at + 1
-    return args[at]
-  end
 end
 
 -- Whether this incarnation of the node is the one that counts.
@@ -325,7 +327,7 @@ end
 local function release_some(jid)
   local key = job_key(jid)
   local lock, released, chunks = unpack(redis.call('HMGET', key, 'lock', 'released', 'chunks'))
-  released, chunks = tonumber(released or 0), tonumber(chunks or 0)
+  released, chunks = tonumber(released or 0), tonumber(chunks or 1)
   if not lock or lock == 'none' or released >= chunks then return 0, 0 end
   local last = math.min(released + HOSTS / CHUNK, chunks) - 1
   for _, chunk in ipairs(read_chunks(jid, released, last)) do
@@ -500,22 +502,47 @@ local function slice_give(jid, k, node, incarnation, died)
   return slice_answer(jid, k, from, to, epoch, deaths, redis.call('HGET', job_key(jid), 'stop'))
 end
 
+-- Members and scores that the jobs made in one call are yet to add to sorted sets: one command adds
+-- them all, and most of what a small job costs are commands. hosts: how many were walked.
+local function new_group()
+  return { [JOBS_ALL] = {}, [JOBS] = {}, [READY] = {}, hosts = 0 }
+end
+
+local function group_add(group, key, score, member)
+  local list = group[key]
+  local size = #list
+  list[size + 1], list[size + 2] = score, member
+end
+
+-- Makes what was gathered so; woken: the jid that idle nodes are told of.
+local function group_write(group)
+  for _, key in ipairs({ JOBS_ALL, JOBS, READY }) do
+    local list = group[key]
+    for first = 1, #list, 2 * CHUNK do
+      redis.call('ZADD', key, unpack(list, first, math.min(first + 2 * CHUNK - 1, #list)))
+    end
+    group[key] = {}
+  end
+  if group.woken then redis.call('PUBLISH', 'exed:ready', group.woken) end
+  group.woken = nil
+end
+
 -- Makes the slices (flat: from, to) and lets nodes take them. A slice's place is the virtual time
 -- at which its last host is due: the clock (the place of the slice taken last) plus the job's
 -- hosts up to there. So a small job passes the later slices of a big one, and nobody waits for
 -- ever.
-local function slices_make(jid, slices, priority)
-  local clock, hosts, member = tonumber(redis.call('GET', VCLOCK) or 0), 0, nil
+local function slices_make(jid, slices, priority, group)
+  group.clock = group.clock or tonumber(redis.call('GET', VCLOCK) or 0)
+  local hosts = 0
   for i = 1, #slices, 2 do
     local k = (i - 1) / 2
     hosts = hosts + slices[i + 1] - slices[i]
-    local score = whole_text(clock + hosts - priority * PRIORITY)
-    member = jid .. ':' .. k
-    redis.call('HSET', slice_key(jid, k), 'from', slices[i], 'to', slices[i + 1], 'owner', '',
-      'epoch', '0', 'state', 'ready', 'seq', '0', 'score', score)
-    redis.call('ZADD', READY, score, member)
+    local score = whole_text(group.clock + hosts - priority * PRIORITY)
+    redis.call('HSET', slice_key(jid, k), 'from', slices[i], 'to', slices[i + 1], 'epoch', '0',
+      'state', 'ready', 'score', score)
+    group_add(group, READY, score, jid .. ':' .. k)
+    group.woken = jid
   end
-  if member then redis.call('PUBLISH', 'exed:ready', jid) end
 end
 
 -- The slice, when the caller still owns it: a table, or nil and the error reply.
@@ -527,7 +554,8 @@ local function slice_own(jid, k, epoch)
     return nil, fail('STALE slice ' .. jid .. ':' .. k .. ' has epoch ' .. now_epoch)
   end
   return {
-    state = state, from = tonumber(from), to = tonumber(to), seq = tonumber(seq), owner = owner,
+    state = state, from = tonumber(from), to = tonumber(to), seq = tonumber(seq or 0),
+    owner = owner,
   }
 end
 
@@ -584,16 +612,12 @@ end
 
 -- ---- functions: create --------------------------------------------------------------------------
 
--- size rows of width values each, flat; nil when the count is not one.
-local function read_rows(next_arg, width)
-  local size = count(next_arg())
-  if not size then return nil end
-  local rows = {}
-  for i = 1, size * width do
-    rows[i] = next_arg()
-    if not rows[i] then return nil end
-  end
-  return rows
+-- The rows at args[at]: their number, then so many times width values. Answers them, flat, and
+-- where the next begin; nil when they do not end before args[last + 1].
+local function read_rows(args, at, width, last)
+  local size = count(args[at])
+  if not size or at + size * width > last or size * width > MAX_ROWS then return nil end
+  return { unpack(args, at + 1, at + size * width) }, at + size * width + 1
 end
 
 -- The names in these chunks that are not NO MATCH. at: number of the first chunk.
@@ -667,14 +691,17 @@ end
 local remove_some -- below: an old job may have to make room
 
 -- nil, or the error reply that says which bound is reached.
-local function check_bounds(now, max_jobs, max_memory)
+local function check_bounds(now, max_jobs, max_memory, group)
   if max_memory > 0 and recent_memory(now, max_memory) >= max_memory then
     return fail('FULL the store holds ' .. whole_text(used_memory()) .. ' bytes, and may hold '
       .. whole_text(max_memory))
   end
-  if max_jobs == 0 or redis.call('ZCARD', JOBS) < max_jobs then return nil end
+  group.jobs = group.jobs or redis.call('ZCARD', JOBS)
+  if max_jobs == 0 or group.jobs + #group[JOBS] / 2 < max_jobs then return nil end
+  group_write(group) -- so that what is taken away below is nowhere
+  group.jobs = nil
   local oldest = redis.call('ZRANGE', ENDED, 0, 0)[1]
-  if oldest then remove_some(oldest, HOSTS) end
+  if oldest then group.hosts = group.hosts + remove_some(oldest, HOSTS) end
   if redis.call('ZCARD', JOBS) >= max_jobs then
     return fail('FULL the store holds ' .. whole_text(max_jobs) .. ' jobs and none has ended')
   end
@@ -693,42 +720,49 @@ end
 
 -- The job, whose hash says that it runs, becomes visible and its slices can be taken; with nothing
 -- to run it ends at once.
-local function start_job(jid, now, slices, listed, priority)
-  redis.call('ZADD', JOBS_ALL, now, jid)
-  if listed == '1' then redis.call('ZADD', JOBS, now, jid) end
+local function start_job(jid, now, slices, listed, priority, group)
+  group_add(group, JOBS_ALL, now, jid)
+  if listed == '1' then group_add(group, JOBS, now, jid) end
   if #slices == 0 then
     local result, text = judge(jid)
     finish_job(jid, now, result, text)
     return { 'CREATED', jid, 'ended' }
   end
-  slices_make(jid, slices, priority)
+  slices_make(jid, slices, priority, group)
   return { 'CREATED', jid, 'running' }
 end
 
--- The head of create's arguments: a table, or nil and what is wrong.
-local function create_head(next_arg)
+-- Puts the job's fields, slices, chunks and NO MATCH, from args[at] on, into h; nil when they are
+-- not there.
+local function read_job(h, args, at, last)
+  h.fields, at = read_rows(args, at, 2, last)
+  if not h.fields then return nil end
+  h.slices, at = read_rows(args, at, 2, last)
+  if not h.slices then return nil end
+  h.chunks, at = read_rows(args, at, 1, last)
+  if not h.chunks then return nil end
+  h.no_match = read_rows(args, at, 2, last)
+  return h.no_match
+end
+
+-- The arguments of create, args[at] to args[last]: a table, or nil and what is wrong.
+local function create_head(args, at, last)
+  local jid, now, node, incarnation, whole, total, lock, listed, priority, idem, hash, max_jobs,
+    memory = unpack(args, at, at + 12)
   local h = {
-    jid = next_arg(), now = next_arg(), node = next_arg(), incarnation = next_arg(),
-    whole = next_arg() == '1', total = count(next_arg()), lock = next_arg(), listed = next_arg(),
-    priority = integer(next_arg()), idem = next_arg(), hash = next_arg(),
-    max_jobs = count(next_arg()), memory_text = next_arg(),
+    jid = jid, now = now, node = node, incarnation = incarnation, whole = whole == '1',
+    total = count(total), lock = lock, listed = listed, priority = integer(priority), idem = idem,
+    hash = hash, max_jobs = count(max_jobs), memory_text = memory, max_memory = count(memory),
+    fields = false, slices = false, chunks = false, no_match = false,
   }
-  h.max_memory = count(h.memory_text)
-  if not h.jid or not h.jid:find('^[%x-]+$') then return nil, 'jid' end
-  if not count(h.now) then return nil, 'now' end
+  if not jid or not jid:find('^[%x-]+$') then return nil, 'jid' end
+  if not count(now) then return nil, 'now' end
   if not h.total or h.total == 0 then return nil, 'total' end
-  if h.lock ~= 'none' and h.lock ~= 'shared' and h.lock ~= 'exclusive' then return nil, 'lock' end
+  if lock ~= 'none' and lock ~= 'shared' and lock ~= 'exclusive' then return nil, 'lock' end
   if not h.priority or h.priority < -10 or h.priority > 10 then return nil, 'priority' end
   if not h.max_jobs or not h.max_memory then return nil, 'bounds' end
-  h.fields, h.slices = read_rows(next_arg, 2), read_rows(next_arg, 2)
-  h.chunks, h.no_match = read_rows(next_arg, 1), read_rows(next_arg, 2)
-  if not h.fields or not h.slices or not h.chunks or not h.no_match then
-    return nil, 'number of arguments'
-  end
-  for i = 1, #h.fields, 2 do
-    if h.fields[i] == 'operation' then h.is_task = h.fields[i + 1] == 'task' end
-  end
-  if not check_slices(h.slices, h.total, h.is_task) then return nil, 'slices' end
+  if not read_job(h, args, at + 13, last) then return nil, 'number of arguments' end
+  if not check_slices(h.slices, h.total, false) then return nil, 'slices' end
   if not check_indexes(h.no_match, 2, h.total) then return nil, 'NO MATCH indexes' end
   if #h.chunks > HOSTS / CHUNK then return nil, 'more than 2,000 targets in one call' end
   if h.whole and #h.chunks ~= math.ceil(h.total / CHUNK) then return nil, 'chunks' end
@@ -759,50 +793,96 @@ local function replayed(_, args)
   return fail('ACCEPTING ' .. jid)
 end
 
--- All that the job's hash begins with, in one list: a field costs little, a command much.
-local function create_fields(h, epoch)
-  local fields = h.fields
-  local function add(name, value) fields[#fields + 1], fields[#fields + 2] = name, value end
-  add('result', '1')
-  add('targets', whole_text(h.total))
-  add('lock', h.lock)
-  add('listed', h.listed)
-  add('priority', whole_text(h.priority))
-  add('created', h.now)
-  add('node', h.node)
-  add('incarnation', h.incarnation)
-  add('chunks', whole_text(#h.chunks))
-  add('max_memory', h.memory_text)
+-- The command that makes the job's hash. A field costs as much as some commands do, so what is as
+-- it mostly is has none: no priority, phase, result; chunks and node only while it is accepting.
+local function create_command(h, epoch)
+  local command = {
+    'HSET', job_key(h.jid), 'targets', whole_text(h.total), 'lock', h.lock, 'listed', h.listed,
+    'max_memory', h.memory_text, unpack(h.fields)
+  }
+  local size = #command
+  local function add(name, value)
+    command[size + 1], command[size + 2] = name, value
+    size = size + 2
+  end
   if epoch then add('epoch', epoch) end
+  if h.priority ~= 0 then add('priority', whole_text(h.priority)) end
   if h.idem ~= '' then add('idem', h.idem) end
   if #h.chunks == 1 then add('names', h.chunks[1]) end
-  if h.whole then return add_running(fields, h.slices) end
-  add('state', 'accepting')
-  add('phase', 'accepting')
-  return fields
+  if not h.whole or #h.chunks > 1 then add('chunks', whole_text(#h.chunks)) end
+  if h.whole then
+    local slices = whole_text(#h.slices / 2)
+    add('state', 'running')
+    add('slices', slices)
+    add('slices_left', slices)
+  else
+    add('state', 'accepting')
+    add('phase', 'accepting')
+    add('node', h.node)
+    add('incarnation', h.incarnation)
+  end
+  return command
 end
 
-local function create(_, args)
-  local h, why = create_head(reader(args))
+-- Makes the job of args[at] to args[last], but for what group_write does.
+local function create_one(args, at, last, group)
+  local h, why = create_head(args, at, last)
   if not h then return fail('INVALID ' .. why) end
-  local refused = create_again(h) or check_bounds(tonumber(h.now), h.max_jobs, h.max_memory)
+  local refused = create_again(h)
+    or check_bounds(tonumber(h.now), h.max_jobs, h.max_memory, group)
   if refused then return refused end
-  if not is_current(h.node, h.incarnation) then return fail('STALE node ' .. h.node) end
+  group.hosts = group.hosts + h.total
+  local owner = h.incarnation .. ' ' .. h.node
+  if group.owner ~= owner and not is_current(h.node, h.incarnation) then
+    return fail('STALE node ' .. h.node)
+  end
+  group.owner = owner
   local epoch
   if h.lock ~= 'none' then epoch = whole_text(redis.call('INCR', 'exed:epoch')) end
   if h.whole and epoch then
     refused = claim(h.jid, h.lock, epoch, runnable_names(h.chunks, 0, h.no_match))
     if refused then return refused end
   end
-  redis.call('HSET', job_key(h.jid), unpack(create_fields(h, epoch)))
+  redis.call(unpack(create_command(h, epoch)))
   if #h.chunks > 1 then redis.call('RPUSH', chunks_key(h.jid), unpack(h.chunks)) end
   if h.idem ~= '' then
     redis.call('SET', 'exed:idem:' .. h.idem, h.hash .. ' ' .. h.jid, 'EX', IDEM_SECONDS)
   end
   if #h.no_match > 0 then write_no_match(h.jid, h.no_match) end
-  if h.whole then return start_job(h.jid, h.now, h.slices, h.listed, h.priority) end
+  if h.whole then return start_job(h.jid, h.now, h.slices, h.listed, h.priority, group) end
   redis.call('SADD', ACCEPTING, h.jid)
   return { 'CREATED', h.jid, 'accepting' }
+end
+
+local function create(_, args)
+  local group = new_group()
+  local answer = create_one(args, 1, #args, group)
+  group_write(group)
+  return answer
+end
+
+-- Where in args each of the jobs has its number of arguments; nil when these are not all there.
+local function job_places(args)
+  local places, at = {}, 2
+  for i = 1, count(args[1]) or 0 do
+    places[i] = at
+    at = at + 1 + (count(args[at]) or #args)
+  end
+  return #places > 0 and at == #args + 1 and places or nil
+end
+
+local function create_some(_, args)
+  local places, answers, group = job_places(args), {}, new_group()
+  if not places then return fail('INVALID number of arguments') end
+  for i, at in ipairs(places) do
+    if group.hosts >= GROUP_HOSTS then break end
+    -- What one of them runs into is nothing to the others.
+    local done, answer = pcall(create_one, args, at + 1, at + count(args[at]), group)
+    if not done and type(answer) ~= 'table' then answer = { err = 'ERR ' .. tostring(answer) } end
+    answers[i] = answer.err or answer
+  end
+  group_write(group)
+  return answers
 end
 
 -- nil when the job is accepting, else the error reply.
@@ -814,9 +894,9 @@ end
 
 local function create_add(_, args)
   local jid, at = args[1], count(args[2])
-  local next_arg = reader(args, 2)
-  local chunks, no_match = read_rows(next_arg, 1), read_rows(next_arg, 2)
-  if not at or not chunks or not no_match or #chunks > HOSTS / CHUNK then
+  local chunks, next_at = read_rows(args, 3, 1, #args)
+  local no_match = chunks and read_rows(args, next_at, 2, #args)
+  if not at or not no_match or #chunks > HOSTS / CHUNK then
     return fail('INVALID arguments')
   end
   local refused = not_accepting(jid)
@@ -846,7 +926,7 @@ end
 
 local function create_commit(_, args)
   local jid, now = args[1], args[2]
-  local slices = read_rows(reader(args, 2), 2)
+  local slices = read_rows(args, 3, 2, #args)
   local state, total, chunks, operation, listed, priority = unpack(redis.call('HMGET',
     job_key(jid), 'state', 'targets', 'chunks', 'operation', 'listed', 'priority'))
   if state == 'running' or state == 'ended' then return { 'CREATED', jid, state } end
@@ -859,7 +939,10 @@ local function create_commit(_, args)
   if tonumber(chunks) ~= math.ceil(total / CHUNK) then return fail('INVALID chunks are missing') end
   redis.call('SREM', ACCEPTING, jid)
   redis.call('HSET', job_key(jid), unpack(add_running({}, slices)))
-  return start_job(jid, now, slices, listed, tonumber(priority))
+  local group = new_group()
+  local answer = start_job(jid, now, slices, listed, tonumber(priority or 0), group)
+  group_write(group)
+  return answer
 end
 
 local function create_undo(_, args)
@@ -896,7 +979,7 @@ end
 local function take_one(jid, k, node, incarnation, score)
   local state, priority = unpack(redis.call('HMGET', job_key(jid), 'state', 'priority'))
   if state ~= 'running' then return nil end
-  local place = score + tonumber(priority) * PRIORITY
+  local place = score + tonumber(priority or 0) * PRIORITY
   if place > tonumber(redis.call('GET', VCLOCK) or 0) then
     redis.call('SET', VCLOCK, whole_text(place))
   end
@@ -965,7 +1048,7 @@ local function take_over(_, args)
   if not is_current(node, incarnation) then return fail('STALE node ' .. node) end
   local owner, epoch, state = unpack(redis.call('HMGET', slice_key(jid, k),
     'owner', 'epoch', 'state'))
-  if not owner then return fail('GONE no slice ' .. jid .. ':' .. k) end
+  if not epoch then return fail('GONE no slice ' .. jid .. ':' .. k) end
   if state ~= 'taken' then return fail('ENDED slice ' .. jid .. ':' .. k .. ' is ' .. state) end
   if owner ~= seen_owner or epoch ~= seen_epoch then
     return fail('STALE slice ' .. jid .. ':' .. k .. ' moved')
@@ -1420,9 +1503,9 @@ local function slice_end(_, args)
   if not count(now) then return fail('INVALID now') end
   local state, left, result = unpack(redis.call('HMGET', job_key(jid),
     'state', 'slices_left', 'result'))
-  if slice.state == 'ended' then return { tonumber(left), tonumber(result), 0 } end
+  if slice.state == 'ended' then return { tonumber(left), tonumber(result or 1), 0 } end
   left = slice_close(jid, k, slice.owner)
-  if left > 0 or state ~= 'running' then return { left, tonumber(result), 0 } end
+  if left > 0 or state ~= 'running' then return { left, tonumber(result or 1), 0 } end
   return finish_job(jid, now, judge(jid))
 end
 
@@ -1433,7 +1516,7 @@ local function finish(_, args)
   if not count(now) or (result ~= '0' and result ~= '2') then return fail('INVALID arguments') end
   local state, was = unpack(redis.call('HMGET', job_key(jid), 'state', 'result'))
   if slice.state ~= 'ended' then slice_close(jid, k, slice.owner) end
-  if state ~= 'running' then return { 0, tonumber(was), 0 } end
+  if state ~= 'running' then return { 0, tonumber(was or 1), 0 } end
   if value and value ~= '' then redis.call('HSET', job_key(jid), 'value', value) end
   return finish_job(jid, now, result, text or '')
 end
@@ -1659,8 +1742,8 @@ local function publish(flags, rows)
 end
 
 publish(GROWS, {
-  'create', create, 'create_add', create_add, 'create_claim', create_claim,
-  'source_put', source_put, 'pin', pin,
+  'create', create, 'create_some', create_some, 'create_add', create_add,
+  'create_claim', create_claim, 'source_put', source_put, 'pin', pin,
 })
 publish(WRITES, {
   'register', register, 'beat', beat, 'forget', forget,

@@ -60,13 +60,14 @@ def _fill(exed, jobs):
         flat = client("HGETALL", "exed:job:" + model)
         job = dict(zip((name.decode() for name in flat[::2]), flat[1::2]))
         fields = []
-        for name in ("operation", "args", "executor", "request", "startat", "who", "parent"):
+        for name in ("operation", "args", "request", "startat", "who"):
             fields += [name, job[name]]
+        incarnation = client("FCALL", "exed_1_register", 0, "bench", "")
         record = '{"status":-1,"error":"no such host"}'
         for first in range(0, jobs, 500):
             for reply in client.pipeline([
-                    ["FCALL", "exed_1_create", 0, uuid.uuid4(), int(time.time() * 1e6), job["node"],
-                     job["incarnation"], 1, 1, "none", 1, 0, "", "", 0, 0, len(fields) // 2, *fields, 0,
+                    ["FCALL", "exed_1_create", 0, uuid.uuid4(), int(time.time() * 1e6), "bench",
+                     incarnation, 1, 1, "none", 1, 0, "", "", 0, 0, len(fields) // 2, *fields, 0,
                      1, '["sim0001"]', 1, 0, record] for _ in range(min(500, jobs - first))]):
                 assert reply[2] == b"ended", reply
         assert client("ZCARD", "exed:jobs") >= jobs

@@ -158,8 +158,8 @@ class LifeTest(StoreTest):
         names = ["h%d" % i for i in range(7)]
         jid = self.create(names, fields={"request": '{"a":1}', "operation": "execute"})
         job = self.store.job(jid)
-        self.assertEqual((job["state"], job["result"], job["targets"], job["operation"], job["request"]),
-                         ("running", "1", "7", "execute", '{"a":1}'))
+        self.assertEqual((job["state"], job["targets"], job["operation"], job["request"]),
+                         ("running", "7", "execute", '{"a":1}'))
         piece = self.store.take_one(self.node)
         self.assertEqual((piece.jid, piece.k, piece.start, piece.end, piece.epoch, piece.deaths, piece.stop),
                          (jid, 0, 0, 7, 1, 0, ""))
@@ -372,6 +372,86 @@ class LifeTest(StoreTest):
         self.refused("INVALID", self.store.append, *piece.own, 0, 1, 0, "word", 1, 2, "{}")
         self.refused("INVALID", self.store.append, *piece.own, 0, 1, 0, RECORD, 1, 2)
         self.assertEqual(self.store.entries(jid), [])
+
+
+class GroupTest(StoreTest):
+    """Jobs that are made in one call: each as if it had come alone, after those before it."""
+
+    def create_some(self, *jobs):
+        flat = [x for args in jobs for x in (len(args), *args)]
+        return [text(one) if isinstance(one, bytes) else [text(word) for word in one]
+                for one in self.store.create_some(len(jobs), *flat)]
+
+    def visible(self):
+        return {text(jid) for jid in self.store.list("all", 0, 100)}
+
+    def test_all_are_made(self):
+        made = [self.args(["a"]), self.args(["b", "c", "d"], size=2, lock="exclusive"),
+                self.args(["x"], no_match=[0]), self.args(["e"], listed=0, priority=3)]
+        self.assertEqual(self.create_some(*(args for _, args in made)),
+                         [["CREATED", jid, "ended" if i == 2 else "running"] for i, (jid, _) in enumerate(made)])
+        jids = [jid for jid, _ in made]
+        self.assertEqual(self.visible(), set(jids))
+        self.assertEqual([text(jid) for jid in self.store.list("listed", 0, 10)], jids[:3])
+        self.assertEqual(sorted((Slice(row).jid, Slice(row).k) for row in self.store.take(*self.node, 10)),
+                         sorted([(jids[0], 0), (jids[1], 0), (jids[1], 1), (jids[3], 0)]))
+        self.assertEqual(self.store.job(jids[2])["c:-1"], "1")
+
+    def test_each_is_judged_by_itself(self):
+        first, plain = self.args(["a"])
+        holder, holds = self.args(["x"], lock="exclusive")
+        _, clashes = self.args(["x", "y"], lock="exclusive")
+        keyed, key = self.args(["a"], idem=("key", "hash"))
+        _, again = self.args(["a"], idem=("key", "hash"))
+        _, other = self.args(["b"], idem=("key", "other"))
+        _, stale = self.args(["a"], node=(self.node[0], 99))
+        _, full = self.args(["a"], max_memory=1)
+        last, good = self.args(["y"], lock="exclusive")
+        answers = self.create_some(plain, plain, holds, clashes, key, again, other, stale, full,
+                                   ["no jid", *good[1:]], good[:-1], good)
+        self.assertEqual(answers[:3] + answers[4:6] + answers[-1:],
+                         [["CREATED", first, "running"], ["CREATED", first, "running"],
+                          ["CREATED", holder, "running"], ["CREATED", keyed, "running"],
+                          ["REPLAY", keyed, "running"], ["CREATED", last, "running"]])
+        self.assertEqual(answers[3], "CONFLICT " + json.dumps({"x": [holder]}, separators=(",", ":")))
+        self.assertEqual([one.split()[0] for one in answers[6:11]],
+                         ["MISMATCH", "STALE", "FULL", "INVALID", "INVALID"])
+        self.assertEqual(self.visible(), {first, holder, keyed, last})
+        self.assertEqual(sorted(Slice(row).jid for row in self.store.take(*self.node, 10)),
+                         sorted([first, holder, keyed, last]))
+
+    def test_one_that_fails_halfway_leaves_the_others_alone(self):
+        self.store.resp("SET", "exed:job:dead", "no hash")
+        answers = self.create_some(*(self.args(["a"], jid=jid)[1] for jid in ("aa", "dead", "bb")))
+        self.assertEqual([answers[0], answers[2]], [["CREATED", "aa", "running"], ["CREATED", "bb", "running"]])
+        self.assertIn("WRONGTYPE", answers[1])
+        self.assertEqual(self.visible(), {"aa", "bb"})
+
+    def test_the_bound_of_jobs_counts_those_of_the_call(self):
+        made = [self.args(["a"], max_jobs=2) for _ in range(3)]
+        answers = self.create_some(*(args for _, args in made))
+        self.assertEqual([one[0] for one in answers[:2]], ["CREATED", "CREATED"])
+        self.assertIn("FULL the store holds 2 jobs and none has ended", answers[2])
+        self.assertEqual(self.visible(), {jid for jid, _ in made[:2]})
+
+    def test_one_that_ends_at_once_makes_room_for_the_next(self):
+        made = [self.args(["x"], no_match=[0], max_jobs=1) for _ in range(3)]
+        self.assertEqual([one[0] for one in self.create_some(*(args for _, args in made))], ["CREATED"] * 3)
+        self.assertEqual(self.visible(), {made[2][0]})
+        self.assertEqual(self.store.resp("EXISTS", "exed:job:" + made[0][0]), 0)
+
+    def test_those_of_many_hosts_are_left_for_another_call(self):
+        made = [self.args(["h%d.%d" % (j, i) for i in range(300)], lock="shared") for j in range(4)]
+        answers = self.create_some(*(args for _, args in made))
+        self.assertEqual([one[1] for one in answers], [jid for jid, _ in made[:2]])
+        self.assertEqual(self.visible(), {jid for jid, _ in made[:2]})
+
+    def test_lengths_that_do_not_fit_make_none(self):
+        _, args = self.args(["a"])
+        for bad in ([], [0], [1], ["x", *args], [1, len(args) + 1, *args], [1, len(args) - 1, *args],
+                    [2, len(args), *args], [1, len(args), *args, 7]):
+            self.refused("INVALID", self.store.create_some, *bad)
+        self.assertEqual(self.visible(), set())
 
 
 class OnceTest(StoreTest):

@@ -204,6 +204,40 @@ class Outside(unittest.TestCase):
                              {name: ["hello\n"] for name in fleet.names})
             self.assertFalse([op for op, n in fleet.stats()["ops"].items() if n > 1])
 
+    def test_killed_while_many_ask_for_jobs(self):
+        """Jobs that are asked for at once are made in one call; each client is answered for its own."""
+        with Redis() as redis, Fleet(10) as fleet, Exed(fleet, outside(redis.url)) as exed:
+            answers, stop = [], threading.Event()
+
+            def ask(number):
+                while not stop.is_set():
+                    answers.append(exed.post("/ping", {"targets": fleet.names[number % 10]}, timeout=30))
+
+            def made():
+                return sum(answer.status == 201 for answer in list(answers))
+
+            threads = [threading.Thread(target=ask, args=(number,)) for number in range(24)]
+            for thread in threads:
+                thread.start()
+            try:
+                for _ in range(2):
+                    before = made()
+                    wait_until(lambda least=before + 60: made() > least, 30, "jobs are made")
+                    redis.kill()
+                    redis.start()
+            finally:
+                stop.set()
+                for thread in threads:
+                    thread.join()
+            self.assertEqual({answer.status for answer in answers} - {201, 503}, set())
+            accepted = [answer.body["jid"] for answer in answers if answer.status == 201]
+            unsure = {answer.body["jid"] for answer in answers if answer.status == 503 and "jid" in answer.body}
+            self.assertEqual(len(accepted), len(set(accepted)))
+            stored = {jid.decode() for jid in redis.ask("ZRANGE", "exed:jobs:all", 0, -1)}
+            self.assertEqual(set(accepted) - stored, set())
+            self.assertEqual(stored - set(accepted) - unsure, set())
+            self.assertEqual({exed.wait_job(jid)["state"] for jid in stored}, {0})
+
     def test_emptied_under_our_hands(self):
         """FLUSHALL by somebody: what ran is lost, and the node goes on."""
         with Redis() as redis, Sshd(1) as sshd, Exed(sshd, outside(redis.url)) as exed:
