@@ -85,10 +85,6 @@ end
 
 -- A follower's reader has the names in common with the other followers of the job.
 local function write_targets(node, job, out, reader)
-  if job.fields.names then
-    out:write('{"targets":' .. job.fields.names)
-    return true
-  end
   out:write '{"targets":['
   for from = 0, job.total - 1, STEP do
     local text, err
@@ -129,7 +125,6 @@ end
 
 -- What belongs to a job that runs; detail asks for its hosts too. Returns true, or nil, err.
 local function write_progress(node, job, out, detail)
-  if job.state ~= RUNNING then return true end
   out:write(',"phase":', json.encode(job.phase or "running"))
   if job.fields.paused == "1" then out:write ',"paused":true' end
   local question = job.fields.waiting
@@ -202,17 +197,21 @@ local function head_of(job, fields)
     .. ',"operate_args":' .. (fields.args or "{}")
     .. ',"startat":' .. (fields.startat or "0")
     .. ',"state":' .. job.state
-    .. ',"taskid":' .. json.encode(job.jid)
-    .. ',"error":' .. json.encode(fields.error or "")
+    .. ',"taskid":"' .. job.jid
+    .. '","error":' .. (fields.error and json.encode(fields.error) or '""')
 end
 
 -- Writes the job object. options: outputs (return_data is filled), detail, reader (of a follower).
 -- Returns true, or nil, err.
 function answer.object(node, job, out, options)
   local fields = job.fields
-  local ok, err = write_targets(node, job, out, options.reader)
-  if not ok then return nil, err end
-  out:write(head_of(job, fields))
+  if fields.names then
+    out:write('{"targets":' .. fields.names .. head_of(job, fields))
+  else
+    local ok, err = write_targets(node, job, out, options.reader)
+    if not ok then return nil, err end
+    out:write(head_of(job, fields))
+  end
   if options.detail then
     out:write(',"counts":', counts_of(fields))
     if fields.ended then out:write(',"endat":', tostring(number_or_zero(fields.ended) // US)) end
@@ -221,14 +220,16 @@ function answer.object(node, job, out, options)
   if fields.parent and fields.parent ~= "" then
     out:write(',"parent":', json.encode(fields.parent))
   end
-  ok, err = write_progress(node, job, out, options.detail)
-  if not ok then return nil, err end
+  if job.state == RUNNING then
+    local ok, err = write_progress(node, job, out, options.detail)
+    if not ok then return nil, err end
+  end
   if not options.outputs then
     out:write ',"return_data":{}}'
     return true
   end
   out:write ',"return_data":{'
-  ok, err = write_records(node, job, out)
+  local ok, err = write_records(node, job, out)
   if not ok then return nil, err end
   out:write "}}"
   return true

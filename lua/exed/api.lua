@@ -37,6 +37,7 @@ local function take_settings(self)
   local config = self.node.config.api
   self.allowed, self.known_host = checks.allowed_hosts(config), nil
   self.limit = config.handler_timeout > 0 and config.handler_timeout or nil
+  self.max_values = config.max_json_values
   self.tagged = {}
 end
 
@@ -127,8 +128,7 @@ end
 -- Status, answer and headers of a request that may be asked; or nil, err.
 local function serve(self, req, method, request)
   local ok, err
-  request.document, err = checks.body(req, method.checks.body,
-    self.node.config.api.max_json_values)
+  request.document, err = checks.body(req, method.checks.body, self.max_values)
   if not request.document then return nil, err end
   if makes_job(method) then
     local status, answer, headers = idempotency.replay(self.node, request)

@@ -57,8 +57,8 @@ local function resolve(node, request)
     return nil, { code = "not_found", message = "no hosts match that target" }
   end
   local names = {}
-  for i, host in ipairs(found) do names[i] = host.name end
-  table.move(unknown, 1, #unknown, #found + 1, names)
+  for i = 1, #found do names[i] = found[i].name end
+  if #unknown > 0 then table.move(unknown, 1, #unknown, #found + 1, names) end
   local most, whose = node.config.api.max_hosts, "max_hosts of [api]"
   if request.max_hosts and request.max_hosts < most then
     most, whose = request.max_hosts, "max_hosts of the request"
@@ -140,7 +140,7 @@ end
 
 local function count_submitted(request, no_match, state)
   metrics.count("exed_jobs_submitted_total", ('operation="%s"'):format(request.operation))
-  metrics.count("exed_records_total", 'status="no_match"', no_match)
+  if no_match > 0 then metrics.count("exed_records_total", 'status="no_match"', no_match) end
   if state == "ended" then metrics.count("exed_jobs_ended_total", 'result="failure"') end
 end
 

@@ -37,7 +37,9 @@ end
 -- values: the checked query or body; args: what the operation itself gets.
 local function to_request(req, values, operation, args)
   local request = { operation = operation, args = args, who = req.who, resolved = req.resolved }
-  for name in pairs(OPTIONS) do request[name] = values[name] end
+  for name, value in pairs(values) do
+    if OPTIONS[name] then request[name] = value end
+  end
   return request
 end
 

@@ -346,6 +346,8 @@ end
 -- that name nothing: a name of neither host nor group, a pattern without a host, each unknown
 -- name of a range. nil and an error when a pattern is wrong.
 function pattern.resolve(inventory, targets)
+  local only = type(targets) == "table" and #targets == 1 and inventory.by_name[targets[1]]
+  if only then return { only }, {} end
   local state, err = guarded(inventory, type(targets) == "table" and targets or { targets })
   if not state then return nil, err end
   return state.found, state.unknown

@@ -183,10 +183,12 @@ local function quick(self, input, kind, ready)
       return nil
     end
   end
-  for _, field in ipairs(self.needs) do
+  for i = 1, #self.needs do
+    local field = self.needs[i]
     if values[field.name] == nil then
       if field.required then return nil end
-      values[field.name] = copy(field.default)
+      local default = field.default
+      values[field.name] = type(default) == "table" and copy(default) or default
     end
   end
   return values

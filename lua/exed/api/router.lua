@@ -45,9 +45,18 @@ local function params_of(route, parts)
   return params
 end
 
+-- Those of two parts of which the second is named are found by the first, too.
+local function add_route(self, dialect, route)
+  table.insert(self.patterns[dialect], route)
+  if route.size == 2 and route.fixed[1] and route.named[2] then
+    self.pairs[dialect] = self.pairs[dialect] or {}
+    self.pairs[dialect][route.fixed[1]] = route
+  end
+end
+
 -- handlers: key -> handler; of two with one path the later key is left out, and logged.
 function router.new(handlers)
-  local self = setmetatable({ exact = {}, patterns = {} }, router) -- both by dialect
+  local self = setmetatable({ exact = {}, patterns = {}, pairs = {} }, router) -- all by dialect
   local seen = {}
   for _, key in ipairs(words.keys(handlers)) do
     local handler = handlers[key]
@@ -59,13 +68,21 @@ function router.new(handlers)
     if seen[place] then
       log.error("api", "handlers %s and %s have one path, the second is left out", seen[place], key)
     elseif handler.path:find(":", 1, true) then
-      table.insert(self.patterns[dialect], new_route(handler, parts))
+      add_route(self, dialect, new_route(handler, parts))
     else
       self.exact[dialect]["/" .. table.concat(parts, "/")] = handler
     end
     seen[place] = seen[place] or key
   end
   return self
+end
+
+-- "/jobs/JID", as most are, has its parts found without a list of them.
+local function two_parts(path)
+  local slash = path:find("/", 2, true)
+  if not slash or slash == 2 or slash == #path then return nil end
+  if path:find("/", slash + 1, true) then return nil end
+  return path:sub(2, slash - 1), path:sub(slash + 1)
 end
 
 -- The handler of a path in one of the dialects (a list), and its parameters; nil when there is
@@ -76,6 +93,9 @@ function router:find(dialects, path)
     local exact = self.exact[dialect]
     local handler = exact and exact[path]
     if handler then return handler, {} end
+    local first, second = two_parts(path)
+    local pair = first and self.pairs[dialect] and self.pairs[dialect][first]
+    if pair then return pair.handler, { [pair.named[2]] = second } end
     parts = parts or split(path)
     plain = plain or "/" .. table.concat(parts, "/")
     handler = exact and exact[plain]

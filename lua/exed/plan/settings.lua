@@ -16,9 +16,9 @@ local PREFIX <const> = "executor "
 
 -- The texts of a section, as a new table.
 local function section_of(config, name)
-  local texts = {}
+  local texts, wanted = {}, PREFIX .. name
   for section, values in pairs(config) do
-    if section == PREFIX .. name then
+    if section == wanted then
       for key, value in pairs(values) do texts[key] = value end
     end
   end

@@ -180,6 +180,10 @@ end
 
 -- Targets: a pattern, a comma list, or a list of them; read into a list of patterns.
 local function hosts(value, _, json)
+  -- One name, as it mostly is.
+  if type(value) == "string" and value:find "^[%w._-]+$" and #value <= MAX_ITEM then
+    return { value }
+  end
   local raw = raw_items(value, json)
   if not raw then return nil, "a host, a pattern or a list of them" end
   local found = {}
