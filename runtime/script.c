@@ -16,6 +16,18 @@
 #include "log.h"
 #include "runtime.h"
 
+#ifdef __SANITIZE_THREAD__
+#include <setjmp.h>
+
+/* Lua leaves functions by glibc's checked longjmp, of which the thread sanitizer knows nothing: each error and
+ * each wait would leave frames behind on the stack that it keeps beside ours, until that is full. */
+_Noreturn void __longjmp_chk(jmp_buf env, int value);
+_Noreturn void __longjmp_chk(jmp_buf env, int value)
+{
+	longjmp(env, value);
+}
+#endif
+
 struct script {
 	struct runtime *rt;
 	lua_State *L;
