@@ -165,8 +165,9 @@ def main():
         signal.signal(number, end_on_signal)
     seed = options.seed or str(random.SystemRandom().randrange(10 ** 9))
     print("torture: SEED=%s" % seed, flush=True)
-    good = [torture(name, options, random.Random(seed)) for name in names]
-    return 0 if all(good) else 1
+    bad = [name for name in names if not torture(name, options, random.Random(seed))]
+    print("torture: " + ("%s: a promise was broken" % ", ".join(bad) if bad else "every promise was kept"), flush=True)
+    return 1 if bad else 0
 
 
 if __name__ == "__main__":
