@@ -41,6 +41,8 @@ func init() {
 		"tiny":        "endless output, a byte a message",
 		"statuses":    "endless exit statuses",
 		"afterclose":  "closes the channel and sends on",
+		"hurries":     "output, exit status, close and the end of the connection at once",
+		"farewell":    "the same with a message of its leaving before the end",
 	} {
 		behaviours[name] = what
 	}
@@ -136,7 +138,8 @@ func (c *client) playBadly(kind byte) (bool, error) {
 func (s *session) execBadly() bool {
 	c, ch := s.client, s.ch
 	switch c.behaviour.name {
-	case "never", "window0", "rekeys", "huge", "hugeerr", "overflow", "tiny", "statuses", "afterclose":
+	case "never", "window0", "rekeys", "huge", "hugeerr", "overflow", "tiny", "statuses", "afterclose",
+		"hurries", "farewell":
 	default:
 		return false
 	}
@@ -165,6 +168,18 @@ func (s *session) execBadly() bool {
 		ch.sendRequest("exit-status", message(nil).uint32(0))
 		ch.close()
 		_ = c.flood(message{msgChannelData}.uint32(ch.remote).string("after\n"))
+	case "hurries", "farewell":
+		ch.write(1, text)
+		ch.write(2, []byte("error\n"))
+		ch.sendEOF()
+		ch.sendRequest("exit-status", message(nil).uint32(0))
+		ch.close()
+		if c.behaviour.name == "farewell" {
+			c.send(message{msgDisconnect}.uint32(11).string("bye").string(""))
+		}
+		c.flush()
+		c.dead = true
+		_ = c.conn.Close()
 	default:
 		for !ch.ended && !c.dead {
 			ch.changed.Wait()
