@@ -83,7 +83,9 @@ function operate.get(req, operation, args)
   local made, err = jobs.submit(req.node, request)
   if not made then return nil, err end
   return 200, function(out)
-    return answer.records(req.node, { jid = made.jid, lines = request.lines == true }, out)
+    local ok, failed = answer.records(req.node, { jid = made.jid, lines = request.lines }, out)
+    if failed then failed.jid = made.jid end -- there is a job, and it goes on
+    return ok, failed
   end, { ["Exed-Jid"] = made.jid }
 end
 

@@ -274,7 +274,11 @@ class EndNode(unittest.TestCase):
     def test_hosts_that_do_not_answer_the_kill_hold_up_nobody(self):
         with Sshd(2) as sshd, Exed(sshd, {"runner": {"drain_timeout": "1s"}}) as exed:
             exed.execute(["all"], "sleep 600600")
-            wait_until(lambda: len(sshd.running("600600")) >= 2, 20, "they run")
+            answers = []
+            client = threading.Thread(target=lambda: answers.append(
+                exed.get("/execute?target=web01&cmd=sleep+600600", timeout=60)))
+            client.start()
+            wait_until(lambda: len(sshd.running("sleep 600600")) >= 3, 20, "they run")
             stopped = [pid for pid in sshd.sessions() if "sshd" in command_line(pid)]
             stopped += [child.pid for child in sshd.children.values()]
             for pid in stopped:
@@ -285,6 +289,12 @@ class EndNode(unittest.TestCase):
                 for pid in stopped:
                     os.kill(pid, signal.SIGCONT)
             end_pids(sshd.running())
+            # Who waited for the end is told what to ask for.
+            client.join()
+            self.assertEqual(answers[0].status, 503, answers)
+            self.assertIn("retry-after", answers[0].headers)
+            exed.start()
+            self.assertEqual(exed.wait_job(answers[0].body["jid"])["targets"], ["web01"])
 
     def test_what_does_not_end_is_killed_and_recorded(self):
         with Sshd(6) as sshd, Exed(sshd, {"runner": {"drain_timeout": "1s"}}) as exed:

@@ -8,7 +8,7 @@ local STATUS <const> = {
   gone = 404, conflict = 409, ended = 409, running = 409, stopped = 409, trimmed = 410,
   mismatch = 422, full = 503, away = 503, unreachable = 503, timeout = 503, limit = 503,
   closed = 503, unavailable = 503, accepting = 503,
-  memory = 503, stale = 503,
+  memory = 503, stale = 503, leaving = 503,
   -- Redis's own words: full, read-only, cannot write to its disk, loading, busy with a function.
   oom = 503, readonly = 503, misconf = 503, loading = 503, busy = 503, masterdown = 503,
   noreplicas = 503,
@@ -26,6 +26,7 @@ local TEXT <const> = {
   closed = store_away, readonly = store_away, misconf = store_away, loading = store_away,
   busy = store_away, masterdown = store_away, noreplicas = store_away,
   oom = function(err) return "store full: " .. err.message end,
+  leaving = function() return "the node ends before the job has; ask for the job by its jid" end,
   stale = function() return "the node is registering anew with the job store" end,
   accepting = function(err)
     return "the first request with this Idempotency-Key is being accepted, jid " .. err.message
