@@ -21,7 +21,6 @@
 
 #define START_MS 600000      /* until it answers: it may load gigabytes; who waits has a limit too */
 #define LOCK_MS 10000        /* for the server of a former exed to be gone */
-#define STOP_MS 10000        /* from SIGTERM to SIGKILL */
 #define LOOK_MS 20           /* between two looks at the lock, and at a child without a pidfd */
 #define SOCKET_MS 2          /* between two looks for its socket: it is there after 8 to 17 ms */
 #define RETRY_FIRST_MS 100
@@ -428,7 +427,7 @@ const char *redis_child_trouble(const struct redis_child *child)
 	return child->trouble;
 }
 
-void redis_child_stop(struct redis_child *child, void (*on_end)(void *arg), void *arg)
+void redis_child_stop(struct redis_child *child, int limit_ms, void (*on_end)(void *arg), void *arg)
 {
 	child->on_start = NULL;
 	child->on_end = on_end;
@@ -437,7 +436,7 @@ void redis_child_stop(struct redis_child *child, void (*on_end)(void *arg), void
 	end_probe(child);
 	if (child->pid)
 		kill(child->pid, SIGTERM);
-	timer_set(&child->step, child->pid ? STOP_MS : 0);
+	timer_set(&child->step, child->pid ? limit_ms : 0);
 }
 
 void redis_child_free(struct redis_child *child)

@@ -37,8 +37,9 @@ pid_t redis_child_pid(const struct redis_child *child);
 const char *redis_child_notice(const struct redis_child *child);
 /* "" or why the last server ended, until the next one has run for a while. Borrowed. */
 const char *redis_child_trouble(const struct redis_child *child);
-/* Ends it: SIGTERM (it writes all it has), SIGKILL after 10 s. on_end comes later. */
-void redis_child_stop(struct redis_child *child, void (*on_end)(void *arg), void *arg);
+/* Ends it: SIGTERM, and SIGKILL after limit_ms. What it has answered is on its disk either way. on_end comes
+ * later. */
+void redis_child_stop(struct redis_child *child, int limit_ms, void (*on_end)(void *arg), void *arg);
 /* Frees it; a server that still runs is ended with SIGKILL (what it had acknowledged is on its
  * disk). */
 void redis_child_free(struct redis_child *child);

@@ -179,17 +179,18 @@ end
 
 -- The last of a node that ends in good order: nobody has to wait until it was silent long enough.
 -- It stays listed while it owns slices (the store refuses to forget it then) or was accepting a
--- job: somebody has to take these over.
+-- job: somebody has to take these over. Returns whether the store answered.
 function membership:leave()
   local node = self.node
   self.left = true
   local accepting = node.incarnation and node.store:call "accepting"
   for _, row in ipairs(accepting or {}) do
-    if row[2] == node.id then return end
+    if row[2] == node.id then return true end
   end
   for _, other in ipairs(accepting and self:list() or {}) do
     if other.id == node.id then node.store:call("forget", node.id, other.beat) end
   end
+  return accepting ~= nil
 end
 
 -- Undoes the jobs that the node was accepting when it died; of this node, those of its former

@@ -44,6 +44,9 @@ local LAST_ANSWERS <const> = 1
 local AFTER_DRAIN <const> = 4.5
 -- Seconds in which the store hears that the node leaves.
 local LAST_WORDS <const> = 1
+-- Seconds that the private redis-server gets for its end, when it has answered and when it has not:
+-- what it has acknowledged is on its disk, so nothing is lost by killing it.
+local STORE_ENDS <const>, STORE_HANGS <const> = 4, 0.3
 -- How often the inventory, and the files that logins depend on, are looked at, in seconds.
 local INVENTORY_PERIOD <const> = 1
 -- How often plugins are looked at, in seconds: what is saved is to be live within two.
@@ -338,10 +341,11 @@ function node:close()
   if self.api then end_streams(self) end
   for _, handle in ipairs(self.fibers) do handle:cancel "the node ends" end
   fiber.limit(LAST_WORDS)
-  pcall(self.membership.leave, self.membership)
+  local called, answered = pcall(self.membership.leave, self.membership)
   fiber.limit(nil)
+  self.closed = true
   self.conn:close()
-  if self.child then self.child:stop() end
+  if self.child then self.child:stop(called and answered and STORE_ENDS or STORE_HANGS) end
   log.info("node", "ended")
 end
 

@@ -202,6 +202,7 @@ local function run_slice(self, slice)
   -- In a fiber of its own: one that ran out of its budget has nothing left to give back with.
   local called, ok, err = xpcall(guard.call, debug.traceback,
     "slice " .. slice.jid, math.huge, run_owned, self, slice)
+  if self.node.closed then return end -- the store is not there any more; the next life goes on
   if not called or not ok then return give_back(self, slice, key, text_of(called and err or ok)) end
   self.raised[key] = nil
 end

@@ -5,7 +5,7 @@
  *   child:pid() -> integer         0 when none runs now
  *   child:notice() -> text         "" or what it said of its file when it started
  *   child:trouble() -> text        "" or why the last one ended, while it is not steady again
- *   child:stop()                   waits until it has ended */
+ *   child:stop(seconds)            waits until it has ended; it is killed when that takes longer */
 #include "redis_child.h"
 
 #include <ctype.h>
@@ -196,8 +196,9 @@ static int l_trouble(lua_State *L)
 static int l_stop(lua_State *L)
 {
 	struct box *b = check_child(L);
+	int limit_ms = (int)(luaL_checknumber(L, 2) * 1000);
 
-	redis_child_stop(b->child, on_end, b);
+	redis_child_stop(b->child, limit_ms, on_end, b);
 	b->refs++;
 	return await(L, b, false, -1);
 }

@@ -296,6 +296,16 @@ class EndNode(unittest.TestCase):
             exed.start()
             self.assertEqual(exed.wait_job(answers[0].body["jid"])["targets"], ["web01"])
 
+    def test_a_private_redis_that_hangs_holds_up_nobody(self):
+        with Sshd(1) as sshd, Exed(sshd, {"runner": {"drain_timeout": "1s"}}) as exed:
+            jid = exed.execute(["all"], "sleep 600600", fence=True)
+            wait_until(lambda: sshd.running("600600"), 20, "it runs")
+            os.kill(exed.redis_pid(), signal.SIGSTOP)
+            self.assertEqual(exed.term(1 + 5 + 3), 0)  # 3 for a machine that is busy; it waited 10 for Redis alone
+            end_pids(sshd.running("600600"))
+            exed.start()
+            self.assertEqual(list(exed.wait_job(jid)["return_data"]), ["web01"])
+
     def test_what_does_not_end_is_killed_and_recorded(self):
         with Sshd(6) as sshd, Exed(sshd, {"runner": {"drain_timeout": "1s"}}) as exed:
             go = sshd.path("go")

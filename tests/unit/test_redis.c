@@ -122,7 +122,7 @@ static int stop_server(void **state)
 	int done = 0;
 
 	(void)state;
-	redis_child_stop(server, ended, &done);
+	redis_child_stop(server, 10000, ended, &done);
 	wait_for(&done, 1);
 	redis_child_free(server);
 	loop_free(loop);

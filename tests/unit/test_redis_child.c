@@ -138,7 +138,7 @@ static void end_well(struct redis_child *c)
 {
 	int done = 0;
 
-	redis_child_stop(c, on_end, &done);
+	redis_child_stop(c, 10000, on_end, &done);
 	wait_for(&done);
 	assert_int_equal(redis_child_pid(c), 0);
 	redis_child_free(c);

@@ -442,7 +442,7 @@ static int close_all(void **state)
 	(void)state;
 	fanouts_end_all(fanouts);
 	redis_free(redis);
-	redis_child_stop(server, set_flag, &stopped);
+	redis_child_stop(server, 10000, set_flag, &stopped);
 	if (!support_turn_to(loop, &stopped, 1))
 		return -1;
 	redis_child_free(server);
