@@ -35,7 +35,8 @@ static void append(struct entry **list, struct entry *e)
 void host_end_with(struct host_run *run, const struct ssh_result *result)
 {
 	struct entry *list = record_flush(&run->record);
-	const char *why = run->cancel_reason;
+	/* Before that a cancel may be under way, and the reason is still the loop's to write. */
+	const char *why = run->cancelled ? run->cancel_reason : run->forbid;
 	struct ssh_result end = *result;
 
 	/* Who looks at a record wants to know when it was not a person who stopped it. */
