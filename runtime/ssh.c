@@ -548,6 +548,7 @@ struct ssh_client *ssh_client_new(struct event_base *base, unsigned threads)
 	TAILQ_INIT(&client->late);
 	TAILQ_INIT(&client->thick);
 	evtimer_assign(&client->trim, base, on_trim, client);
+	client_io_init(client);
 	evtimer_assign(&client->still, base, on_still, client);
 	event_assign(&client->soon, base, -1, 0, on_soon, client);
 	return client;
@@ -564,6 +565,7 @@ void ssh_client_free(struct ssh_client *client)
 	}
 	event_del(&client->soon);
 	event_del(&client->trim);
+	event_del(&client->pay);
 	event_del(&client->still);
 	if (client->dns) {
 		/* Its answers come from the loop, and connections wait for them. */

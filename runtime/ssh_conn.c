@@ -442,7 +442,7 @@ void conn_turn(struct ssh_conn *c)
 		else
 			conn_advance(c);
 	} while (c->again && !c->closing);
-	if (!c->closing && c->out.data)
+	if (!c->closing && c->out.data && !conn_io_owe(c))
 		conn_io_flush(c);
 	if (c->guard.choked && !c->out.len)
 		c->yielded = true; /* it is read again */

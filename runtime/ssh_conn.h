@@ -38,6 +38,10 @@
  * unanswered times is given up. */
 #define SSH_ALIVE_MS 15000
 #define SSH_ALIVE_TRIES 4
+/* What an idle connection still has to say, the close of a channel that the host has closed already, waits so
+ * long to go out with the next command, if it is no longer than this. */
+#define SSH_OWE_MS 1000
+#define SSH_OWE_MAX 128u
 /* A session that lives longer than this gives back the memory that it does not use. */
 #define SSH_TRIM_MS 200
 /* Addresses of one name that are tried. */
@@ -115,6 +119,8 @@ struct ssh_client {
 	struct ssh_conns kicked;  /* want a turn */
 	struct ssh_conns thick;   /* sessions whose memory has not been trimmed yet, oldest first */
 	struct event trim;        /* looks after thick */
+	struct ssh_conns owing;   /* idle ones with something to send, oldest first */
+	struct event pay;         /* looks after owing */
 	struct ssh_uses late;     /* uses of ready connections that have to be told so */
 	struct event soon;        /* runs kicked and late */
 	struct ssh_client_counts counts;
@@ -160,7 +166,7 @@ struct ssh_guard {
 };
 
 struct ssh_conn {
-	TAILQ_ENTRY(ssh_conn) bucket_link, idle_link, kick_link, thick_link;
+	TAILQ_ENTRY(ssh_conn) bucket_link, idle_link, kick_link, thick_link, owing_link;
 	struct ssh_client *client;
 	struct ssh_host *host;
 	struct ssh_settings *settings;
@@ -169,8 +175,8 @@ struct ssh_conn {
 	enum ssh_phase phase;
 	bool waiting;   /* for a place; nothing of it exists yet */
 	bool counted;   /* has a place */
-	bool idle, kicked, thick;
-	int64_t born_ms;
+	bool idle, kicked, thick, owing;
+	int64_t born_ms, owing_ms;
 	int64_t step_us; /* when the current part of being made began (loop_tick_us) */
 	struct ssh_login login;
 	bool keep;      /* false: some use did not want it kept */
@@ -296,6 +302,10 @@ int conn_io_open(struct ssh_conn *c);   /* session and preferences for the conne
 void conn_io_close(struct ssh_conn *c); /* says goodbye, frees the session, closes the socket */
 void conn_io_sent(struct ssh_conn *c, size_t n); /* n bytes of c->out are on their way */
 void conn_io_flush(struct ssh_conn *c); /* sends what libssh2 wrote; broken: sets send_errno */
+/* Whether what c has to send may wait (SSH_OWE_MS): then it is seen to. */
+bool conn_io_owe(struct ssh_conn *c);
+void conn_io_paid(struct ssh_conn *c);  /* nothing waits any more */
+void client_io_init(struct ssh_client *c);
 void conn_io_trim(struct ssh_conn *c);  /* gives back the session's untouched pages */
 void *conn_io_alloc(struct ssh_conn *c, size_t n); /* memory that libssh2 will free */
 /* Repeats a libssh2 call until it is done or really has to wait: it may say EAGAIN although it

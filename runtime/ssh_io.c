@@ -3,7 +3,8 @@
  *
  * libssh2 gets its own send and receive functions. Sending always succeeds for it: the bytes go to
  * c->out and are sent once at the end of the turn, so that packets written in one turn share one
- * system call, and no libssh2 call is ever stuck half-way through a packet. Receiving says EAGAIN
+ * system call, and no libssh2 call is ever stuck half-way through a packet. What an idle connection has left
+ * to say goes with the next command, when there is one soon. Receiving says EAGAIN
  * also at the end of the stream: what came before it is worked off first, then conn_turn looks at
  * c->eof. One I/O thread. */
 #include <errno.h>
@@ -16,6 +17,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "loop.h"
 #include "ssh_tunnel.h"
 
 /* Room for the host's banner and its key exchange offer: kept for messages, and read at one go
@@ -231,6 +233,7 @@ void conn_io_flush(struct ssh_conn *c)
 	size_t sent = 0;
 	ssize_t n;
 
+	conn_io_paid(c);
 	if (c->tunnel && c->out.len) {
 		tunnel_send(c->tunnel);
 		return;
@@ -252,6 +255,61 @@ void conn_io_flush(struct ssh_conn *c)
 		sent += (size_t)n;
 	}
 	conn_io_sent(c, sent);
+}
+
+static void pay_arm(struct ssh_client *client)
+{
+	if (!TAILQ_EMPTY(&client->owing) && !event_pending(&client->pay, EV_TIMEOUT, NULL))
+		ssh_arm(&client->pay, SSH_OWE_MS);
+}
+
+static void on_pay(evutil_socket_t fd, short what, void *arg)
+{
+	struct ssh_client *client = arg;
+	int64_t now = loop_now_ms();
+	struct ssh_conn *c;
+
+	(void)fd;
+	(void)what;
+	while ((c = TAILQ_FIRST(&client->owing)) && now - c->owing_ms >= SSH_OWE_MS)
+		conn_io_flush(c);
+	pay_arm(client);
+}
+
+void client_io_init(struct ssh_client *client)
+{
+	TAILQ_INIT(&client->owing);
+	evtimer_assign(&client->pay, client->base, on_pay, client);
+}
+
+/* A packet of its own is a third of those of a command, and wakes the host once more. A host that takes only one
+ * channel gets the close at once: it may need a moment before it takes the next. */
+bool conn_io_owe(struct ssh_conn *c)
+{
+	struct buf own = {0};
+
+	if (!c->idle || c->tunnel || c->lane || c->closing_chans || c->limit < 2 ||
+	    c->out.len > SSH_OWE_MAX)
+		return false;
+	if (c->owing)
+		return true;
+	if (buf_reserve(&own, SSH_OWE_MAX))
+		return false;
+	buf_add(&own, c->out.data, c->out.len);
+	conn_io_sent(c, c->out.len); /* the buffer is lent */
+	c->out = own;
+	c->owing = true;
+	c->owing_ms = loop_now_ms();
+	TAILQ_INSERT_TAIL(&c->client->owing, c, owing_link);
+	pay_arm(c->client);
+	return true;
+}
+
+void conn_io_paid(struct ssh_conn *c)
+{
+	if (c->owing)
+		TAILQ_REMOVE(&c->client->owing, c, owing_link);
+	c->owing = false;
 }
 
 /* A session is 80 KB, most of it two packet buffers of which little is ever used, and libssh2 has
@@ -358,6 +416,7 @@ void conn_io_close(struct ssh_conn *c)
 		close(c->fd);
 		c->fd = -1;
 	}
+	conn_io_paid(c);
 	tunnel_drop(c);
 	buf_deinit(&c->early);
 	buf_deinit(&c->out);

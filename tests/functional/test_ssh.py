@@ -491,6 +491,15 @@ class Connections(unittest.TestCase):
             exed.get("/ping?target=all")
             self.assertEqual(len(LOGIN.findall(sshd.log())), 3)
 
+    def test_the_close_of_a_channel_goes_ahead_of_the_next_one_and_soon_by_itself(self):
+        with Fleet(1, {"sim0001": "sessions:1"}) as fleet, Exed(fleet) as exed:
+            for _ in range(5):
+                self.assertEqual(one(exed, "sim0001")["status"], CHANGED)
+            stats = fleet.stats()
+            self.assertEqual((stats["connections"], stats["execs"], stats["channels_refused"]), (1, 5, 0))
+            wait_until(lambda: fleet.stats(True)["channels_now"] == 0, 20, "the last channel is closed")
+            self.assertEqual(fleet.stats(True)["connections_now"], 1)
+
     def test_keep_0_closes_them(self):
         with Sshd(1) as sshd, Exed(sshd, {"ssh": {"keep": "0"}}) as exed:
             for n in (1, 2):

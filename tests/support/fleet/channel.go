@@ -59,6 +59,7 @@ func (c *client) handleChannel(kind byte, r *reader) error {
 		ch.close()
 		ch.end()
 		delete(c.channels, ch.local)
+		c.fleet.counters.channels(-1)
 	case msgChannelRequest:
 		ch.request(r)
 	}
@@ -94,6 +95,7 @@ func (c *client) openChannel(r *reader) error {
 		c.channels = make(map[uint32]*channel)
 	}
 	c.channels[ch.local] = ch
+	c.fleet.counters.channels(1)
 	window = receiveWindow
 	if c.behaviour.name == "window0" {
 		window = 0

@@ -61,6 +61,7 @@ func (c *client) run() {
 	for _, ch := range c.channels {
 		ch.end()
 	}
+	c.fleet.counters.channels(-len(c.channels))
 	c.mu.Unlock()
 	_ = c.conn.Close()
 }

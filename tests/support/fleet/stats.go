@@ -25,6 +25,7 @@ type stats struct {
 	ConnectionsPeak int            `json:"connections_peak"`
 	ExecsNow        int            `json:"execs_now"`
 	ExecsPeak       int            `json:"execs_peak"`
+	ChannelsNow     int            `json:"channels_now"`
 	ChannelsRefused int            `json:"channels_refused"`
 	Signals         int            `json:"signals"`
 	KillScripts     int            `json:"kill_scripts"`
@@ -58,7 +59,7 @@ func (c *counters) reset() {
 	}
 	c.s = stats{
 		ConnectionsNow: c.s.ConnectionsNow, ConnectionsPeak: c.s.ConnectionsNow,
-		ExecsNow: c.s.ExecsNow, ExecsPeak: c.s.ExecsNow,
+		ExecsNow: c.s.ExecsNow, ExecsPeak: c.s.ExecsNow, ChannelsNow: c.s.ChannelsNow,
 		Commands: make(map[string]int), Played: make(map[string]int), Ops: make(map[string]int),
 		Unknown: []string{},
 	}
@@ -98,6 +99,7 @@ func (c *counters) asked()                 { c.change(func(s *stats) { s.Rekeys+
 
 func (c *counters) disconnected()       { c.change(func(s *stats) { s.ConnectionsNow-- }) }
 func (c *counters) execEnd()            { c.change(func(s *stats) { s.ExecsNow-- }) }
+func (c *counters) channels(by int)     { c.change(func(s *stats) { s.ChannelsNow += by }) }
 func (c *counters) loggedIn()           { c.change(func(s *stats) { s.Logins++ }) }
 func (c *counters) loginFailed()        { c.change(func(s *stats) { s.LoginFailures++ }) }
 func (c *counters) refusedChannel()     { c.change(func(s *stats) { s.ChannelsRefused++ }) }
