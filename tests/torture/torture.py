@@ -105,6 +105,7 @@ def run_plan(make, tally, options):
             tally.count(fault, seconds, first, found)
 
     scenarios = [make() for _ in range(options.jobs)]
+    threads = []
     try:
         threads = [threading.Thread(target=work, args=(s,)) for s in scenarios]
         for thread in threads:
@@ -112,6 +113,9 @@ def run_plan(make, tally, options):
         for thread in threads:
             thread.join()
     finally:
+        tally.todo = iter(())  # also when a signal ends it early
+        for thread in threads:
+            thread.join()
         for scenario in scenarios:
             scenario.close()
 
