@@ -206,23 +206,38 @@ static int key_add(struct ssh_settings *s, size_t *n, struct ssh_key *k, struct 
 	return 0;
 }
 
+/* Whether a path stands in the list before `at` too: opening a key with a passphrase again costs as much again,
+ * and a host would be asked twice. */
+static bool is_again(const char *const *paths, const char *const *at)
+{
+	const char *const *first = paths;
+
+	while (strcmp(*first, *at) != 0)
+		first++;
+	return first != at;
+}
+
 /* The usual ones may be missing or of no use to us; one that was named must do. */
 static int keys_read(struct ssh_settings *s, const char *const *named, struct err *err)
 {
 	static const char *const usual[] = {"~/.ssh/id_ed25519", "~/.ssh/id_ecdsa",
 					    "~/.ssh/id_rsa", NULL};
-	const char *const *paths = named ? named : usual;
+	const char *const *const paths = named ? named : usual;
 	size_t n = 0;
 	int rc = 0;
 
 	s->keys = calloc(1, sizeof(*s->keys));
 	if (!s->keys)
 		return err_set(err, ERR_MEMORY, "out of memory");
-	for (; !rc && *paths; paths++) {
-		char *path = home_path(*paths);
+	for (const char *const *at = paths; !rc && *at; at++) {
+		char *path;
 		struct err why = {0};
-		struct ssh_key *k = path ? ssh_key_read(path, s->passphrase, &why) : NULL;
+		struct ssh_key *k;
 
+		if (is_again(paths, at))
+			continue;
+		path = home_path(*at);
+		k = path ? ssh_key_read(path, s->passphrase, &why) : NULL;
 		free(path);
 		if (k) {
 			rc = key_add(s, &n, k, err);
