@@ -28,8 +28,9 @@ struct fanouts_options {
 struct fanouts *fanouts_new(struct loop *loop, struct pool *pool,
 			    const struct fanouts_options *o, struct err *err);
 /* Abandons every fan-out and turns the loop until all have ended, at most 12 s (a kill on a host takes up
- * to 10), or until by_ms (as loop_now_ms) when that was said. Not from inside the loop. */
-void fanouts_end_all(struct fanouts *fs);
+ * to 10), or until by_ms (as loop_now_ms) when that was said. False: some have not, since hosts do not
+ * answer. Not from inside the loop. */
+bool fanouts_end_all(struct fanouts *fs);
 void fanouts_end_by(struct fanouts *fs, int64_t by_ms);
 /* Every fan-out must have ended. */
 void fanouts_free(struct fanouts *fs);

@@ -153,7 +153,7 @@ void fanouts_end_by(struct fanouts *fs, int64_t by_ms)
 	fs->end_by_ms = by_ms;
 }
 
-void fanouts_end_all(struct fanouts *fs)
+bool fanouts_end_all(struct fanouts *fs)
 {
 	int64_t limit = fs->end_by_ms ? fs->end_by_ms : loop_now_ms() + END_LIMIT_MS;
 
@@ -164,6 +164,7 @@ void fanouts_end_all(struct fanouts *fs)
 		timer_set(&fs->retry, 200); /* so that a turn ends */
 		event_base_loop(loop_base(fs->loop), EVLOOP_ONCE);
 	}
+	return !fs->first;
 }
 
 void fanouts_free(struct fanouts *fs)

@@ -13,6 +13,7 @@
 #include <sys/queue.h>
 
 #include "log.h"
+#include "metrics.h"
 #include "script.h"
 #include "ticker.h"
 
@@ -284,6 +285,7 @@ static void free_wait(struct fiber *f)
 		return;
 	f->wait = NULL;
 	f->fibers->waits--;
+	metric_add(METRIC_WAITS, -1);
 	timer_deinit(&w->timer);
 	loop_undefer(script_loop(f->fibers->script), &w->wake);
 	w->ops->free(w);
@@ -375,6 +377,7 @@ static void unlink_fiber(struct fiber *f)
 	if (f->next)
 		f->next->link = f->link;
 	f->fibers->count--;
+	metric_add(METRIC_FIBERS, -1);
 }
 
 static int error_text(lua_State *L)
@@ -529,6 +532,7 @@ struct fiber *fiber_start(struct script *script, lua_State *L, int nargs, const 
 		f->next->link = &f->next;
 	fs->first = f;
 	fs->count++;
+	metric_add(METRIC_FIBERS, 1);
 	loop_defer(script_loop(script), &f->start);
 	return f;
 fail:
@@ -668,6 +672,7 @@ int fiber_await(lua_State *L, struct wait *w)
 	w->fiber = f;
 	f->wait = w;
 	f->fibers->waits++;
+	metric_add(METRIC_WAITS, 1);
 	if (w->state == WAIT_DONE) {
 		loop_defer(loop, &w->wake);
 	} else {
@@ -742,6 +747,54 @@ void fiber_state_free(struct fibers *fs)
 	ticker_stop(&fs->ticker);
 	timer_deinit(&fs->limit);
 	free(fs);
+}
+
+bool fiber_is_cancelled(const struct fiber *f)
+{
+	return f->cancel != NULL;
+}
+
+/* Where the fiber's own function begins and where the innermost one that it called stands. One that has not
+ * run yet has only the function, under its arguments. */
+static void find_places(const struct fiber *f, lua_Debug *begin, lua_Debug *now)
+{
+	lua_Debug ar;
+
+	*begin = *now = (lua_Debug){ .currentline = -1 };
+	for (int level = 0; lua_getstack(f->L, level, &ar); level++) {
+		if (!lua_getinfo(f->L, "Sl", &ar) || ar.currentline < 0)
+			continue;
+		if (now->currentline < 0)
+			*now = ar;
+		*begin = ar;
+	}
+	if (now->currentline < 0 && lua_gettop(f->L) >= f->nargs && lua_checkstack(f->L, 1)) {
+		lua_pushvalue(f->L, -f->nargs);
+		lua_getinfo(f->L, ">S", begin);
+	}
+}
+
+static void describe(const struct fiber *f, char *out, size_t cap)
+{
+	lua_Debug begin, now;
+	char where[100] = "";
+
+	find_places(f, &begin, &now);
+	if (now.currentline >= 0)
+		snprintf(where, sizeof(where), ", now at %s:%d", now.short_src, now.currentline);
+	snprintf(out, cap, "\"%s\" (%s:%d)%s, %s%s", f->name, begin.short_src, begin.linedefined, where,
+		 f->wait ? "waits in " : "not waiting", f->wait ? f->wait->operation : "");
+}
+
+void fiber_each(struct script *script, void (*fn)(void *arg, const struct fiber *f, const char *text),
+		void *arg)
+{
+	char text[400];
+
+	for (const struct fiber *f = script_fibers(script)->first; f; f = f->next) {
+		describe(f, text, sizeof(text));
+		fn(arg, f, text);
+	}
 }
 
 struct fiber_counts fiber_counts(const struct script *script)

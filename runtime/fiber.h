@@ -84,6 +84,11 @@ void fiber_limit(struct fiber *f, int64_t ms);
 int fiber_call_bounded(lua_State *L, unsigned long budget, int nargs);
 struct fiber *fiber_current(lua_State *L); /* NULL on the main thread of the state */
 const char *fiber_name(const struct fiber *f);
+bool fiber_is_cancelled(const struct fiber *f);
+/* Calls fn for each fiber, what began last first, with a line of text: its name, where its function stands, where
+ * it is in it, and what it waits for. fn ends none of them. */
+void fiber_each(struct script *script, void (*fn)(void *arg, const struct fiber *f, const char *text),
+		void *arg);
 
 /* The state's start and end (script.c). fiber_end_all cancels every fiber and runs each to its end. */
 struct fibers;

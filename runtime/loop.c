@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "left.h"
 #include "metrics.h"
 
 #define LAG_PERIOD_MS 100
@@ -161,8 +162,12 @@ void loop_free(struct loop *loop)
 	timer_deinit(&loop->lag_timer);
 	if (loop->turn)
 		event_free(loop->turn);
-	if (loop->base)
+	if (loop->first)
+		left_tell("deferred work left on the loop");
+	if (loop->base) {
+		left_events(loop->base, "the loop");
 		event_base_free(loop->base);
+	}
 	free(loop);
 }
 

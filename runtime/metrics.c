@@ -6,6 +6,7 @@
 
 #include <stdatomic.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 
 /* A thread has a block of its own unless there are more threads than blocks; then some share one, which is
@@ -59,7 +60,9 @@ static const struct family
 	retries = { "exed_sink_retries_total", "counter",
 		    "Appends to the store that have to be sent again." },
 	pending = { "exed_redis_pending", "gauge", "Commands to Redis without an answer yet." },
-	commands = { "exed_redis_commands_total", "counter", "Commands to Redis, by their end." };
+	commands = { "exed_redis_commands_total", "counter", "Commands to Redis, by their end." },
+	fibers = { "exed_fibers", "gauge", "Fibers of the node's Lua state." },
+	waits = { "exed_waits", "gauge", "Fibers that wait for something." };
 
 static const struct row rows[METRICS] = {
 	[METRIC_JOBS_PING] = { &submitted, "operation=\"ping\"" },
@@ -101,6 +104,8 @@ static const struct row rows[METRICS] = {
 	[METRIC_REDIS_ERROR] = { &commands, "result=\"error\"" },
 	[METRIC_REDIS_LOST] = { &commands, "result=\"lost\"" },
 	[METRIC_REDIS_TIMEOUT] = { &commands, "result=\"timeout\"" },
+	[METRIC_FIBERS] = { &fibers, NULL },
+	[METRIC_WAITS] = { &waits, NULL },
 };
 
 /* Upper bounds in microseconds. */
@@ -176,14 +181,36 @@ static void put_head(struct buf *b, const char *name, const char *type, const ch
 	buf_printf(b, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
 }
 
-/* What threads add and take is not read in one moment, so a gauge may look less than nothing. */
-static int64_t total(enum metric m)
+static int64_t sum_of(enum metric m)
 {
 	int64_t sum = 0;
 
 	for (size_t i = 0; i < BLOCKS; i++)
 		sum += atomic_load_explicit(&blocks[i].numbers[m], memory_order_relaxed);
+	return sum;
+}
+
+/* What threads add and take is not read in one moment, so a gauge may look less than nothing. */
+static int64_t total(enum metric m)
+{
+	int64_t sum = sum_of(m);
+
 	return sum > 0 ? sum : 0;
+}
+
+void metrics_each_gauge(void (*fn)(void *arg, const char *name, int64_t now), void *arg)
+{
+	char name[128];
+
+	for (int m = 0; m < METRICS; m++) {
+		const struct row *r = &rows[m];
+
+		if (strcmp(r->family->type, "gauge") != 0)
+			continue;
+		snprintf(name, sizeof(name), "%s%s%s%s", r->family->name, r->label ? "{" : "",
+			 r->label ? r->label : "", r->label ? "}" : "");
+		fn(arg, name, sum_of(m));
+	}
 }
 
 static void put_time(struct buf *b, enum metric_time t)

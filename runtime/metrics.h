@@ -27,6 +27,7 @@ enum metric {
 	METRIC_SINK_APPENDED, METRIC_SINK_RETRIES,
 	METRIC_REDIS_PENDING,                        /* gauge */
 	METRIC_REDIS_OK, METRIC_REDIS_ERROR, METRIC_REDIS_LOST, METRIC_REDIS_TIMEOUT,
+	METRIC_FIBERS, METRIC_WAITS,                 /* gauges */
 	METRICS
 };
 
@@ -42,6 +43,9 @@ void metric_observe(enum metric_time t, int64_t us);
 
 /* The metric of that family and label (`operation="ping"`), or -1. Costs a walk over the table. */
 int metric_find(const char *family, const char *label);
+
+/* Calls fn for each gauge with its name and labels and what it is now: exact when no other thread counts. */
+void metrics_each_gauge(void (*fn)(void *arg, const char *name, int64_t now), void *arg);
 
 /* Appends all of them as Prometheus' text format 0.0.4. */
 void metrics_write(struct buf *b);

@@ -12,6 +12,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "left.h"
 #include "log.h"
 #include "metrics.h"
 
@@ -276,8 +277,10 @@ void pool_free(struct pool *pool)
 
 		if (io->wake)
 			event_free(io->wake);
-		if (io->base)
+		if (io->base) {
+			left_events(io->base, "an I/O thread");
 			event_base_free(io->base);
+		}
 		queue_deinit(&io->in);
 	}
 	queue_deinit(&pool->out);

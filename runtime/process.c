@@ -14,6 +14,7 @@
 #include "config.h"
 #include "fanout.h"
 #include "http_client.h"
+#include "left.h"
 #include "log.h"
 #include "notify.h"
 #include "pool.h"
@@ -217,14 +218,17 @@ int process_open(struct runtime *rt, struct script **script, const struct proces
 
 void process_close(struct runtime *rt, struct script *script)
 {
+	if (script && script_returned(script))
+		left_fibers(script);
 	if (script)
 		script_end_fibers(script);
 	/* Of a fan-out whose fiber has ended records may wait for somebody to take them: once its userdata is
 	 * collected nobody is waited for. */
 	if (script && rt->fanouts && fanouts_counts(rt->fanouts).fanouts)
 		lua_gc(script_state(script), LUA_GCCOLLECT);
-	if (rt->fanouts)
-		fanouts_end_all(rt->fanouts);
+	/* What they held then is told by nobody. */
+	if (rt->fanouts && !fanouts_end_all(rt->fanouts))
+		left_forget();
 	script_free(script);
 	http_client_free(rt->http_client);
 	/* What outlived that limit ends now, while there is still a fan-out to tell. */
@@ -241,4 +245,5 @@ void process_close(struct runtime *rt, struct script *script)
 	log_close();
 	libssh2_exit();
 	libevent_global_shutdown();
+	left_gauges();
 }

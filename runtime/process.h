@@ -30,7 +30,7 @@ int process_reload(struct runtime *rt, int (*accept)(void *arg, const struct con
 		   void *arg);
 /* Only the keys and known hosts of the configuration in force, likewise. */
 int process_reload_ssh(struct runtime *rt);
-/* Ends fibers, fan-outs (what runs on hosts is killed), threads and files. NULLs are fine. */
+/* Tells left.c what should have ended before. Ends fibers, fan-outs (what runs on hosts is killed), threads and files. NULLs are fine. */
 void process_close(struct runtime *rt, struct script *script);
 
 #endif

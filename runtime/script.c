@@ -13,6 +13,7 @@
 
 #include "blocks.h"
 #include "fiber.h"
+#include "left.h"
 #include "log.h"
 #include "runtime.h"
 
@@ -35,6 +36,7 @@ struct script {
 	struct blocks blocks;
 	size_t memory, memory_limit;
 	bool refused; /* a block, since script_was_refused was asked */
+	bool returned;
 };
 
 /* Lua's accountant: a block more than the limit is refused, and Lua collects garbage and tries again
@@ -128,6 +130,8 @@ void script_free(struct script *s)
 {
 	if (!s)
 		return;
+	if (s->fibers)
+		left_fibers(s);
 	script_end_fibers(s);
 	if (s->L)
 		lua_close(s->L);
@@ -167,6 +171,11 @@ size_t script_memory(const struct script *s)
 	return s->memory;
 }
 
+bool script_returned(const struct script *s)
+{
+	return s->returned;
+}
+
 bool script_was_refused(struct script *s)
 {
 	bool refused = s->refused;
@@ -178,6 +187,7 @@ bool script_was_refused(struct script *s)
 /* ---- running a file ---- */
 
 struct file_run {
+	struct script *script;
 	void (*on_end)(void *arg, const struct script_end *end);
 	void *arg;
 };
@@ -188,6 +198,7 @@ static void file_ended(void *arg, const struct fiber_end *end)
 	struct script_end how = { .ok = end->ok };
 
 	free(arg);
+	run.script->returned = end->ok;
 	if (end->ok && end->nresults)
 		how.result = (int)lua_tointeger(end->L, -end->nresults);
 	if (!end->ok && !end->cancelled) {
@@ -248,6 +259,7 @@ int script_run_file(struct script *s, const char *path, int argc, char *const ar
 		lua_pop(s->L, argc + 1);
 		return err_set(err, ERR_MEMORY, "no memory to run %s", path);
 	}
+	run->script = s;
 	run->on_end = on_end;
 	run->arg = arg;
 	if (fiber_start(s, s->L, argc, path, file_ended, run, err))

@@ -26,7 +26,8 @@ struct script *script_new(struct runtime *rt, const luaL_Reg *modules,
 			  const struct script_limits *limits, struct err *err);
 /* Ends every fiber: its wait is cancelled and its `<close>` variables run. */
 void script_end_fibers(struct script *s);
-/* Does that and closes the state. */
+/* Does that and closes the state. Fibers that nobody has cancelled before are told to left.c: who lets them be
+ * ended by force calls script_end_fibers first. */
 void script_free(struct script *s);
 
 lua_State *script_state(struct script *s);
@@ -35,6 +36,7 @@ struct runtime *script_runtime(struct script *s);
 struct script *script_of(lua_State *L);         /* of any thread of the state */
 struct fibers *script_fibers(struct script *s); /* fiber.c's */
 size_t script_memory(const struct script *s);   /* bytes in use */
+bool script_returned(const struct script *s);   /* whether the file of script_run_file ended well */
 bool script_was_refused(struct script *s); /* whether memory was, for the limit, since the last call */
 
 /* How a file ended: what it raised has been printed to standard error. */

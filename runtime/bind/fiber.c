@@ -8,11 +8,13 @@
  *   bounded(instructions, fn, ...) -> true, results | false, error
  *                                        as pcall, but fn may run that many instructions, and must not wait
  *   count() -> fibers, waits
+ *   list() -> for each fiber a text: its name, where its function stands, where it is, what it waits for
  * An error in a spawned fiber is logged with its traceback. */
 #include "fiber.h"
 
 #include <lauxlib.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "bind.h"
 #include "log.h"
@@ -234,6 +236,32 @@ static int l_count(lua_State *L)
 	return 2;
 }
 
+static void add_text(void *arg, const struct fiber *f, const char *text)
+{
+	luaL_Buffer *b = arg;
+
+	(void)f;
+	luaL_addstring(b, text);
+	luaL_addchar(b, '\n');
+}
+
+static int l_list(lua_State *L)
+{
+	luaL_Buffer b;
+	const char *text, *end;
+
+	/* Into one text first: what raises while it is made leaves nothing to free. */
+	luaL_buffinit(L, &b);
+	fiber_each(script_of(L), add_text, &b);
+	luaL_pushresult(&b);
+	lua_newtable(L);
+	for (text = lua_tostring(L, -2); (end = strchr(text, '\n')); text = end + 1) {
+		lua_pushlstring(L, text, (size_t)(end - text));
+		lua_rawseti(L, -2, luaL_len(L, -2) + 1);
+	}
+	return 1;
+}
+
 static const luaL_Reg handle_methods[] = {
 	{ "cancel", l_cancel },
 	{ "running", l_running },
@@ -250,7 +278,7 @@ static const luaL_Reg functions[] = {
 	{ "spawn", l_spawn }, { "vital", l_vital },
 	{ "event", l_event },   { "bounded", l_bounded },
 	{ "limit", l_limit },
-	{ "count", l_count },
+	{ "count", l_count },   { "list", l_list },
 	{ NULL, NULL },
 };
 

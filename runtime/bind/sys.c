@@ -6,6 +6,7 @@
  *   pid() -> integer
  *   stat(path) -> { type, size, mtime, inode, mode, uid } | nil, err     type: file, directory, other
  *   list(path) -> { name, ... } | nil, err                          sorted, without . and ..
+ *   readlink(path) -> text | nil, err
  *   version() -> text            of exed
  *   share() -> text              the directory with lua/, executors/, tasks/
  *   reload() -> boolean          the configuration and its files again: all of it, or nothing (the log
@@ -188,6 +189,18 @@ static int l_list(lua_State *L)
 	return rc == LUA_OK ? 1 : lua_error(L);
 }
 
+static int l_readlink(lua_State *L)
+{
+	const char *path = luaL_checkstring(L, 1);
+	char text[4096];
+	ssize_t n = readlink(path, text, sizeof(text));
+
+	if (n < 0)
+		return push_errno(L, path, "sys.readlink");
+	lua_pushlstring(L, text, (size_t)n);
+	return 1;
+}
+
 static int l_share(lua_State *L)
 {
 	lua_pushstring(L, script_runtime(script_of(L))->share);
@@ -251,6 +264,7 @@ static const luaL_Reg functions[] = {
 	{ "pid", l_pid },
 	{ "stat", l_stat },
 	{ "list", l_list },
+	{ "readlink", l_readlink },
 	{ "share", l_share },
 	{ "notify", l_notify },
 	{ "ready", l_ready },

@@ -371,6 +371,7 @@ static void the_state_may_close_with_requests_open(void **state)
 	client_puts(waiting, GET("/wait"));
 	client_puts(writing, GET("/flood"));
 	until_waits(2);
+	script_end_fibers(script);
 	script_free(script);
 	close(waiting);
 	close(writing);

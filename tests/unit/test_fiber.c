@@ -482,6 +482,7 @@ static void an_error_in_a_vital_fiber_stops_the_loop_a_cancel_does_not(void **st
 	      "fiber.vital('ill', function() error 'its reason' end)\n"
 	      "timer.sleep(10)\n");
 	assert_int_equal(loop_run(rt.loop), 1);
+	script_end_fibers(script);
 	close_script();
 	assert_int_equal(ended.n, 1);
 	expect_text("cancelled");
@@ -554,7 +555,8 @@ static void a_closed_handle_raises(void **state)
 	run_well("local kept\n"
 		 "do local h <close> = fiber.spawn('x', function() end) kept = h end\n"
 		 "assert(not pcall(kept.cancel, kept))\n"
-		 "assert(not pcall(kept.running, kept))\n");
+		 "assert(not pcall(kept.running, kept))\n"
+		 "timer.sleep(0)\n");
 }
 
 /* ---- the end of the state ---- */
@@ -574,6 +576,9 @@ static void a_state_that_ends_with_waiting_fibers_runs_their_close_and_leaves_no
 	start("test.note 'never starts'");
 	start("return 1");
 	assert_int_equal(fiber_counts(script).fibers, 10);
+	script_end_fibers(script);
+	assert_int_equal(fiber_counts(script).fibers, 0);
+	assert_int_equal(fiber_counts(script).waits, 0);
 	close_script();
 	assert_int_equal(ended.n, 10);
 	assert_true(ended.cancelled);
@@ -586,6 +591,7 @@ static void one_that_catches_everything_does_not_hold_up_the_end(void **state)
 	open_script((struct script_limits){ 0 });
 	start("while true do pcall(timer.sleep, 1) end");
 	support_turn(rt.loop, 10);
+	script_end_fibers(script);
 	close_script();
 	assert_int_equal(ended.n, 1);
 }

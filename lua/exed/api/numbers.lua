@@ -8,7 +8,6 @@
 --   call.status = 200     call:answered()               at the first byte of an answer that streams
 --   numbers.write(node, out)                            all there is; waits for the store
 
-local fiber = require "exed.fiber"
 local metrics = require "exed.metrics"
 local timer = require "exed.timer"
 local words = require "exed.words"
@@ -161,8 +160,6 @@ local function write_node(node, out)
   put(out, "exed_slices_running", "gauge", "Slices that this node runs.", node.runner.count)
   put(out, "exed_followers", "gauge", "Readers of jobs' results on this node.",
     node.follow:readers())
-  put(out, "exed_fibers", "gauge", "Fibers of the node's Lua state.",
-    (fiber.count()))
   put(out, "exed_inventory_hosts", "gauge", "Hosts of the inventory.",
     #node.holder.inventory.hosts)
   put(out, "exed_inventory_broken", "gauge",
