@@ -42,6 +42,8 @@ local LAST_ANSWERS <const> = 1
 -- Seconds after drain_timeout in which all is over, with half a second for what comes behind it: a
 -- host that does not answer a kill holds up nobody. What it runs is looked for at the next start.
 local AFTER_DRAIN <const> = 4.5
+-- Seconds in which fibers end whose work has ended or was given up.
+local LAST_FIBERS <const> = 0.5
 -- Seconds in which the store hears that the node leaves.
 local LAST_WORDS <const> = 1
 -- Seconds that the private redis-server gets for its end, when it has answered and when it has not:
@@ -333,6 +335,12 @@ local function end_streams(self)
   self.api:close()
 end
 
+-- What the others began is over, and so they end by themselves; what does not is ended by force.
+local function wait_for_fibers()
+  local deadline = timer.now() + LAST_FIBERS
+  while fiber.count() > 1 and timer.now() < deadline do timer.sleep(0.005) end
+end
+
 function node:close()
   self.ending = true
   fanout.end_by(timer.now() + config.runner.drain_timeout + AFTER_DRAIN)
@@ -340,6 +348,8 @@ function node:close()
   self.runner:drain(config.runner.drain_timeout)
   if self.api then end_streams(self) end
   for _, handle in ipairs(self.fibers) do handle:cancel "the node ends" end
+  self.tasks:close()
+  wait_for_fibers()
   fiber.limit(LAST_WORDS)
   local called, answered = pcall(self.membership.leave, self.membership)
   fiber.limit(nil)

@@ -202,7 +202,8 @@ local function run_slice(self, slice)
   -- In a fiber of its own: one that ran out of its budget has nothing left to give back with.
   local called, ok, err = xpcall(guard.call, debug.traceback,
     "slice " .. slice.jid, math.huge, run_owned, self, slice)
-  if self.node.closed then return end -- the store is not there any more; the next life goes on
+  -- The store is not there any more, or will not be in a moment: the next life goes on.
+  if slice.given_up or self.node.closed then return end
   if not called or not ok then return give_back(self, slice, key, text_of(called and err or ok)) end
   self.raised[key] = nil
 end
@@ -214,7 +215,8 @@ function runner:start(slice)
   -- A task that is to be run from its start again, with another source.
   if known then known.superseded = true end
   if known and known.task then known.task:abandon() end
-  if not fiber.vital("slice " .. slice.jid, run_slice, self, slice) then self:doubt() end
+  slice.fiber = fiber.vital("slice " .. slice.jid, run_slice, self, slice)
+  if not slice.fiber then self:doubt() end
 end
 
 -- ---- taking -------------------------------------------------------------------------------------
@@ -292,6 +294,14 @@ function runner:loop()
   end
 end
 
+-- Ends a slice that has not ended in time; it stays this node's in the store.
+local function give_up(slice)
+  log.warn("runner", "jid=%s slice=%d has not ended in time: whoever takes it over looks what "
+    .. "became of its hosts", slice.jid, slice.k)
+  slice.given_up = true
+  slice.fiber:cancel "the node ends"
+end
+
 -- Lets running hosts end within `limit` seconds, starts no more, and hands back what has not
 -- started. After the limit what runs is killed, and its records say so; behind a fence it runs on.
 function runner:drain(limit)
@@ -313,6 +323,7 @@ function runner:drain(limit)
   end
   deadline = timer.now() + KILLING
   while self.count > 0 and timer.now() < deadline do self.event:wait(deadline - timer.now()) end
+  for _, slice in pairs(self.slices) do give_up(slice) end
 end
 
 -- The hosts of a job that run here now, oldest first: as run:running of exed.fanout.

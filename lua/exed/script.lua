@@ -61,7 +61,7 @@ script.modules = {
 }
 
 -- Ctrl-C: what runs is killed, effects raise from then on, and deferred functions run.
-assert(fiber.spawn("signals", function()
+local watching = assert(fiber.spawn("signals", function()
   local name = signal.wait()
   if not name then return end
   script.interrupted = true
@@ -77,6 +77,7 @@ function script.finish()
     io.stderr:write("exed-run: putting back failed: ", text, "\n")
     code = code == 0 and 1 or code
   end
+  watching:cancel()
   return code
 end
 

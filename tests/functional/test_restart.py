@@ -289,6 +289,10 @@ class EndNode(unittest.TestCase):
                 for pid in stopped:
                     os.kill(pid, signal.SIGCONT)
             end_pids(sshd.running())
+            log = exed.log()
+            self.assertIn("has not ended in time", log)
+            self.assertNotIn("traceback", log)
+            self.assertNotIn("cancelled:", log)
             # Who waited for the end is told what to ask for.
             client.join()
             self.assertEqual(answers[0].status, 503, answers)

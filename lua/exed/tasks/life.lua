@@ -201,14 +201,17 @@ function life.live(self, entries)
   local one = { process = child, sent = 0, idle = -1, busy_since = timer.now() }
   one.driver = make_driver(self, one, entries)
   self.life = one
+  local reader, watcher
   local _ <close> = setmetatable({}, { __close = function()
     one.over, self.life = true, nil
-    child:kill()
+    child:kill() -- which ends the reader
+    if watcher then watcher:cancel "the task has ended" end
   end })
-  local ok
-  ok, err = fiber.spawn("task " .. self.slice.jid, read_messages, self, one)
-  if ok then ok, err = fiber.spawn("task watch " .. self.slice.jid, watch, self, one) end
-  if not ok then return nil, err end
+  reader, err = fiber.spawn("task " .. self.slice.jid, read_messages, self, one)
+  if reader then
+    watcher, err = fiber.spawn("task watch " .. self.slice.jid, watch, self, one)
+  end
+  if not watcher then return nil, err end
   if self.stop_reason then one.driver:stop(self.stop_code, self.stop_reason) end
   local result
   result, err = one.driver:run()

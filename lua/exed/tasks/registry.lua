@@ -7,6 +7,7 @@
 --   found:get(NAME) -> task | nil, err     name, path, summary, args, lock, sources, checker, ...;
 --                                          waits for a file that is being checked
 --   found:list() -> { { name, path, summary, args, error, loading }, ... }
+--   found:close()                          the node ends
 --   found:scan()                           looks for new, changed and removed files; waits, but not
 --                                          for a file that takes long to load
 
@@ -240,13 +241,23 @@ local function begin_check(self, key, file, sources)
   self.checking[key], self.checks[file] = file, true
   local ok, err = fiber.spawn("check " .. key, function()
     local fine, problem = xpcall(refresh, debug.traceback, file, sources)
+    if self.closed then return end
     if not fine then file.error, file.all = "inside exed: " .. problem, nil end
     self.checks[file] = nil
     take(self, key, file)
   end)
-  if ok then return end
+  if ok then
+    self.checks[file] = ok
+    return
+  end
   self.checks[file], file.error, file.all = nil, err.message, nil
   take(self, key, file)
+end
+
+-- The node ends: so do the checks that are under way.
+function registry:close()
+  self.closed = true
+  for _, handle in pairs(self.checks) do handle:cancel "the node ends" end
 end
 
 -- What a task's file and all that it may need look like; a change of any is a change of the task.
