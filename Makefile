@@ -122,7 +122,8 @@ $(BUILD)/man/%: doc/%.scd
 .PHONY: unit-build
 unit-build: $(UNIT)
 	@:
-# An archive, so that a test takes only what it calls and may have stand-ins for the rest.
+# An archive, so that a test takes only what it calls and may have stand-ins for the rest. Each test is run through
+# each_case.c, which looks what a case has left.
 UNIT_HELP := $(BUILD)/unit/libhelp.a
 $(UNIT_HELP): $(UNIT_HELP_OBJ)
 	$(Q)mkdir -p $(@D)
@@ -130,7 +131,7 @@ $(UNIT_HELP): $(UNIT_HELP_OBJ)
 $(UNIT): $(BUILD)/unit/%: $(BUILD)/obj/tests/unit/%.o $(UNIT_HELP) $(LIB) $(OWN_SSH2)
 	$(if $(V),,@echo "link $@")
 	$(Q)mkdir -p $(@D)
-	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $< $(UNIT_HELP) $(LIB) -lcmocka $(ALL_LIBS)
+	$(Q)$(CC) $(ALL_LDFLAGS) -Wl,--wrap=_cmocka_run_group_tests -o $@ $< $(UNIT_HELP) $(LIB) -lcmocka $(ALL_LIBS)
 
 # ---- programs that the tests talk to -------------------------------------------------------------------
 

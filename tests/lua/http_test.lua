@@ -5,9 +5,12 @@
 local fiber = require "exed.fiber"
 local http = require "exed.http"
 local json = require "exed.json"
+local left = require "left"
 local server = require "exed.http.server"
 local t = require "support"
 local timer = require "exed.timer"
+
+left.kept = "^socket:" -- connections that are kept for the next test, both ends of them
 
 local seen = {} -- requests, in order
 local sent = setmetatable({}, { __mode = "k" }) -- bytes of a body that were written, by request
