@@ -12,7 +12,8 @@ PKGS_build="gcc libc6-dev make pkg-config liblua5.4-dev libpcre2-dev libevent-de
 	redis-server patch scdoc xz-utils"
 PKGS_demo="openssh-server openssh-client curl"
 PKGS_test="libcmocka-dev openssh-server openssh-client openssl python3 procps golang-go golang-golang-x-crypto-dev
-	ansible-core busybox clustershell curl dash dropbear-bin fish git python3-jsonschema tcsh"
+	ansible-core busybox clustershell curl dash dropbear-bin fish git iproute2 python3-jsonschema
+	tcsh"
 PKGS_bench="pdsh clustershell pssh python3-asyncssh ansible-core openssh-client redis-tools nginx-light
 	libnginx-mod-http-lua lua-nginx-redis rsync wrk"
 PKGS_lint="lua-check clang clang-tidy"

@@ -304,6 +304,8 @@ class Odd(Case):
         with Redis() as redis:
             node = self.hosts_and_nodes(redis.url)
             for _ in range(3):
+                # It may have been away for a moment because of the flush before.
+                wait_until(lambda: node.get("/healthz").status == 200, 10, "it can take jobs")
                 jid = self.execute(node, window=2)
                 wait_until(lambda j=jid: self.runs(j) >= 2, 10, "it runs")
                 redis.ask("FUNCTION", "FLUSH", "SYNC")

@@ -209,6 +209,6 @@ test("calls are away while the server is, and work after", function()
   assert(child:pid() ~= pid)
 end)
 
-child:stop()
+child:stop(10)
 proc.run { "rm", "-rf", dir }
 t.done()
