@@ -25,7 +25,7 @@
 #define UNDER_WAY_MAX 2
 /* What is small waits until so long after the last call of its kind: a call costs Redis and its disk as much
  * as ten records, and a store that answers in 0.2 ms would get one for every host or two. */
-#define PACE_MS 6
+#define PACE_MS 15
 #define PACED_BYTES (16 * 1024)
 /* Hosts in one call of mark. */
 #define MARK_MAX 1024
