@@ -294,9 +294,9 @@ t.test("any value of any type is read or refused", function()
   for kind in pairs(types) do
     local checker = one { kind, of = kind == "choice" and { "a" } or nil }
     for _, value in ipairs(values) do
-      for _, form in ipairs { "json", "text" } do
-        if form == "json" or type(value) == "string" then
-          local found, err = checker:check({ x = value }, form)
+      for _, source in ipairs { "json", "text" } do
+        if source == "json" or type(value) == "string" then
+          local found, err = checker:check({ x = value }, source)
           t.eq(found ~= nil or type(err.message) == "string", true)
         end
       end

@@ -200,7 +200,8 @@ func (c *client) exchange(clientInit []byte) error {
 	}
 	public := ours.public
 	if c.behaviour.name == "badpoint" {
-		public = append(append([]byte(nil), public[:64]...), public[64]^1)
+		public = append([]byte(nil), public...)
+		public[len(public)-1] ^= 1
 	}
 	c.send(message{msgKexECDHReply}.bytes(blob).bytes(public).
 		bytes(message(nil).string(signature.Format).bytes(signature.Blob)))
