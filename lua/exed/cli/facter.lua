@@ -37,8 +37,8 @@ local function say_facts(record, wanted, seen)
     if value ~= nil then
       lines[#lines + 1], seen[name] = ("%s: %s"):format(name, show(value)), true
     end
-    for known in pairs(facts) do seen[known] = true end
   end
+  for known in pairs(facts) do seen[known] = true end
   return table.concat(lines, "\n")
 end
 
