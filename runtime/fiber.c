@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/queue.h>
 
+#include "collector.h"
 #include "log.h"
 #include "metrics.h"
 #include "script.h"
@@ -85,6 +86,7 @@ static void count_hook(lua_State *L, lua_Debug *ar)
 
 	(void)ar;
 	fs->used += (unsigned long)lua_gethookcount(L);
+	collector_look(script_collector(fs->script));
 	if (fs->used < fs->budget)
 		return;
 	/* From now on at every instruction, so that pcall cannot swallow it, nor a coroutine whose maker
@@ -459,6 +461,7 @@ static void resume(struct fiber *f, int nargs)
 	 * fiber left behind would make others fail. */
 	if (script_was_refused(fs->script))
 		lua_gc(script_state(fs->script), LUA_GCCOLLECT);
+	collector_look(script_collector(fs->script));
 }
 
 static void run_start(struct deferred *d)

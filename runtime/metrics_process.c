@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static void put(struct buf *b, const char *name, const char *type, const char *help, double value)
@@ -62,24 +63,33 @@ static void put_stat(struct buf *b)
 		    boot + (double)start / tick);
 }
 
-static void put_descriptors(struct buf *b)
+/* Linux since 6.2 says it as the directory's size; before, reading 10,000 names takes the loop 10 ms. -1: not
+ * known. */
+static long count_descriptors(void)
 {
-	DIR *dir = opendir("/proc/self/fd");
-	struct rlimit limit;
-	int n = -1; /* without our own */
+	struct stat st;
+	DIR *dir;
+	long n = -1; /* without our own */
 
-	while (dir) {
-		struct dirent *entry = readdir(dir);
-
-		if (!entry)
-			break;
+	if (!stat("/proc/self/fd", &st) && st.st_size > 0)
+		return (long)st.st_size;
+	dir = opendir("/proc/self/fd");
+	if (!dir)
+		return -1;
+	for (struct dirent *entry = readdir(dir); entry; entry = readdir(dir))
 		if (entry->d_name[0] != '.')
 			n++;
-	}
-	if (dir) {
-		closedir(dir);
-		put(b, "process_open_fds", "gauge", "Open descriptors of this process.", n);
-	}
+	closedir(dir);
+	return n;
+}
+
+static void put_descriptors(struct buf *b)
+{
+	long n = count_descriptors();
+	struct rlimit limit;
+
+	if (n >= 0)
+		put(b, "process_open_fds", "gauge", "Open descriptors of this process.", (double)n);
 	if (!getrlimit(RLIMIT_NOFILE, &limit) && limit.rlim_cur != RLIM_INFINITY)
 		put(b, "process_max_fds", "gauge", "Limit of its descriptors.",
 		    (double)limit.rlim_cur);

@@ -211,6 +211,7 @@ int process_open(struct runtime *rt, struct script **script, const struct proces
 		.memory = (size_t)config_bytes(rt->config, "runtime", "lua_memory"),
 		.budget = o->bounded ? (unsigned long)config_int(rt->config, "runtime", "lua_budget") : 0,
 		.fibers = (unsigned)config_int(rt->config, "runtime", "fibers"),
+		.by_turns = o->bounded,
 	};
 	*script = script_new(rt, bind_modules, &limits, err);
 	return *script ? 0 : -err->code;

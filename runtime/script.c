@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "blocks.h"
+#include "collector.h"
 #include "fiber.h"
 #include "left.h"
 #include "log.h"
@@ -34,6 +35,7 @@ struct script {
 	lua_State *L;
 	struct fibers *fibers;
 	struct blocks blocks;
+	struct collector collector;
 	size_t memory, memory_limit;
 	bool refused; /* a block, since script_was_refused was asked */
 	bool returned;
@@ -113,6 +115,7 @@ struct script *script_new(struct runtime *rt, const luaL_Reg *modules,
 	s->fibers = fiber_state_new(s, limits->budget, limits->fibers);
 	if (!s->fibers)
 		goto fail;
+	collector_start(&s->collector, s->L, limits->by_turns ? rt->loop : NULL, &s->memory);
 	return s;
 fail:
 	err_set(err, ERR_MEMORY, "no memory for a Lua state");
@@ -133,6 +136,7 @@ void script_free(struct script *s)
 	if (s->fibers)
 		left_fibers(s);
 	script_end_fibers(s);
+	collector_stop(&s->collector);
 	if (s->L)
 		lua_close(s->L);
 	if (s->fibers)
@@ -169,6 +173,11 @@ struct fibers *script_fibers(struct script *s)
 size_t script_memory(const struct script *s)
 {
 	return s->memory;
+}
+
+struct collector *script_collector(struct script *s)
+{
+	return &s->collector;
 }
 
 bool script_returned(const struct script *s)

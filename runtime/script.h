@@ -14,9 +14,11 @@ struct script_limits {
 	size_t memory;        /* bytes for the whole state; 0: none. Over it: "not enough memory" */
 	unsigned long budget; /* Lua instructions that a fiber may run between two waits; 0: none */
 	unsigned fibers;      /* fibers at once; 0: none */
+	bool by_turns;        /* garbage is collected at the end of turns (collector.h), not by Lua itself */
 };
 
 struct runtime; /* runtime.h */
+struct collector;
 struct fibers;
 struct script;
 
@@ -36,6 +38,7 @@ struct runtime *script_runtime(struct script *s);
 struct script *script_of(lua_State *L);         /* of any thread of the state */
 struct fibers *script_fibers(struct script *s); /* fiber.c's */
 size_t script_memory(const struct script *s);   /* bytes in use */
+struct collector *script_collector(struct script *s);
 bool script_returned(const struct script *s);   /* whether the file of script_run_file ended well */
 bool script_was_refused(struct script *s); /* whether memory was, for the limit, since the last call */
 

@@ -12,6 +12,9 @@
  *   reload() -> boolean          the configuration and its files again: all of it, or nothing (the log
  *                                says why)
  *   reload_ssh() -> boolean      only keys and known hosts
+ *   hold_collector() -> boolean  no garbage is collected until release_collector(); false while a cycle is
+ *                                under way, which ends after some turns of the loop: ask again then
+ *   release_collector()
  *   ready()                      the node serves: who started it with -d may go
  *   notify("ready" | "reloading" | "stopping")   tells the service manager, when there is one */
 #include <dirent.h>
@@ -30,6 +33,7 @@
 #include <unistd.h>
 
 #include "bind.h"
+#include "collector.h"
 #include "fiber.h"
 #include "log.h"
 #include "notify.h"
@@ -234,6 +238,18 @@ static int l_reload_ssh(lua_State *L)
 	return 1;
 }
 
+static int l_hold_collector(lua_State *L)
+{
+	lua_pushboolean(L, collector_hold(script_collector(script_of(L))));
+	return 1;
+}
+
+static int l_release_collector(lua_State *L)
+{
+	collector_release(script_collector(script_of(L)));
+	return 0;
+}
+
 static int l_notify(lua_State *L)
 {
 	static const char *const words[] = { "ready", "reloading", "stopping", NULL };
@@ -270,6 +286,8 @@ static const luaL_Reg functions[] = {
 	{ "ready", l_ready },
 	{ "reload", l_reload },
 	{ "reload_ssh", l_reload_ssh },
+	{ "hold_collector", l_hold_collector },
+	{ "release_collector", l_release_collector },
 	{ NULL, NULL },
 };
 

@@ -9,6 +9,8 @@
 --   holder.generation  grows by one with each inventory that comes into force
 
 local inventory = require "exed.inventory"
+local sys = require "exed.sys"
+local timer = require "exed.timer"
 local watch = require "exed.inventory.watch"
 
 local holder = {}
@@ -19,12 +21,23 @@ holder.__index = holder
 -- all tables of the new inventory: of 50,000 hosts that took 0.2 s at a time, after the reading
 -- nothing is felt.
 local GROWTH <const> = 128 << 10
+-- Turns of the loop that a cycle which is under way is given to end in.
+local TURNS <const> = 1000
+
+local function hold_collector()
+  for _ = 1, TURNS do
+    if sys.hold_collector() then return true end
+    timer.sleep(0)
+  end
+  return false
+end
 
 -- inventory.load with the collector held back.
 local function load_quietly(self)
-  local first, held, options = collectgarbage "count", true, {}
+  local held = hold_collector()
+  local first, options = collectgarbage "count", {}
   local function go_on()
-    if held then collectgarbage "restart" end
+    if held then sys.release_collector() end
     held = false
   end
   for name, option in pairs(self.options) do options[name] = option end
@@ -33,7 +46,6 @@ local function load_quietly(self)
     if self.options.pause then self.options.pause() end
   end
   local _ <close> = setmetatable({}, { __close = go_on })
-  collectgarbage "stop"
   return inventory.load(self.path, options)
 end
 
@@ -88,7 +100,7 @@ end
 -- Returns a holder, and the error when it could not be loaded (the holder is then empty and takes
 -- the inventory as soon as it is right).
 function holder.open(path, options)
-  local own = { stat = require "exed.sys".stat }
+  local own = { stat = sys.stat }
   for name, option in pairs(options or {}) do own[name] = option end
   local self = setmetatable({
     path = path, options = own, generation = 0, inventory = inventory.parse(path, ""),

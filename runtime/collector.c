@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: MIT */
+/* collector: stops Lua's own collector and runs its cycles from the loop. Loop thread. */
+#include "collector.h"
+
+#include <time.h>
+
+/* What a slice takes, in microseconds of CPU. The last step begins before it is over. */
+#define SLICE_US 1000
+/* Work of a step for each 16 bytes of STEP_LOG2, in what Lua counts: about a value that is looked at or an object
+ * that is freed. Lua's own 100 are 5 ms a step. */
+#define STEP_WORK 4
+#define STEP_LOG2 13
+/* A cycle begins when memory has grown to so many percent of what the last one left: Lua's own. */
+#define PAUSE_PERCENT 200
+/* Garbage that one turn may leave, in bytes, before Lua's own collector helps. */
+#define TURN_GARBAGE (4 << 20)
+
+static int64_t cpu_us(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+	return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
+}
+
+static bool is_running(const struct collector *c)
+{
+	return lua_gc(c->L, LUA_GCISRUNNING);
+}
+
+static void plan_hurry(struct collector *c)
+{
+	c->hurry_at = (*c->memory > c->begin_at ? *c->memory : c->begin_at) + TURN_GARBAGE;
+}
+
+static void run_slice(struct deferred *d)
+{
+	struct collector *c = container_of(d, struct collector, slice);
+	int64_t end = cpu_us() + SLICE_US;
+
+	lua_gc(c->L, LUA_GCSTOP);
+	if (c->held)
+		return;
+	do
+		c->cycle = !lua_gc(c->L, LUA_GCSTEP, 0);
+	while (c->cycle && cpu_us() < end);
+	if (c->cycle)
+		loop_defer(c->loop, &c->slice);
+	else
+		c->begin_at = *c->memory / 100 * PAUSE_PERCENT;
+	plan_hurry(c);
+}
+
+void collector_start(struct collector *c, lua_State *L, struct loop *loop, const size_t *memory)
+{
+	*c = (struct collector){ .L = L, .loop = loop, .memory = memory, .slice.run = run_slice };
+	if (!loop)
+		return;
+	lua_gc(L, LUA_GCINC, PAUSE_PERCENT, STEP_WORK, STEP_LOG2);
+	lua_gc(L, LUA_GCSTOP);
+	c->begin_at = *memory / 100 * PAUSE_PERCENT;
+	plan_hurry(c);
+}
+
+void collector_stop(struct collector *c)
+{
+	if (c->loop)
+		loop_undefer(c->loop, &c->slice);
+}
+
+void collector_look(struct collector *c)
+{
+	if (!c->loop || c->held || (!c->cycle && *c->memory < c->begin_at))
+		return;
+	if (*c->memory > c->hurry_at && !is_running(c))
+		lua_gc(c->L, LUA_GCRESTART);
+	loop_defer(c->loop, &c->slice);
+}
+
+bool collector_hold(struct collector *c)
+{
+	if (c->cycle)
+		return false;
+	c->held = true;
+	lua_gc(c->L, LUA_GCSTOP);
+	return true;
+}
+
+void collector_release(struct collector *c)
+{
+	c->held = false;
+	if (c->loop)
+		plan_hurry(c);
+	else
+		lua_gc(c->L, LUA_GCRESTART);
+}
