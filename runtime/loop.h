@@ -26,7 +26,8 @@ struct deferred {
 
 struct loop *loop_new(struct err *err);
 void loop_free(struct loop *loop);
-int loop_run(struct loop *loop);   /* until loop_stop; returns the code given there */
+/* Until loop_stop; returns the code given there. Turns are measured from the second on. */
+int loop_run(struct loop *loop);
 void loop_stop(struct loop *loop, int code);
 struct event_base *loop_base(struct loop *loop);
 

@@ -71,28 +71,51 @@ local function patient(self, name, ...)
   end
 end
 
+-- One sorted list of two. Gives others a turn now and then.
+local function merge(a, b)
+  local merged, i, j = {}, 1, 1
+  for k = 1, #a + #b do
+    if j > #b or i <= #a and a[i] <= b[j] then
+      merged[k], i = a[i], i + 1
+    else
+      merged[k], j = b[j], j + 1
+    end
+    if k % WHOLE == 0 then timer.sleep(0) end
+  end
+  return merged
+end
+
+-- The first `count` names, sorted: 10,000 at once would take 10 ms.
+local function sort_in_turns(names, count)
+  local runs = {}
+  for first = 1, count, WHOLE do
+    local run = table.move(names, first, math.min(first + WHOLE - 1, count), 1, {})
+    table.sort(run)
+    runs[#runs + 1] = run
+    timer.sleep(0)
+  end
+  while #runs > 1 do table.insert(runs, merge(table.remove(runs, 1), table.remove(runs, 1))) end
+  return runs[1] or {}
+end
+
 local function create_large(self, job, node)
-  local chunks = chunks_of(job.targets)
   local args = create_args(self, job, node, false)
   add_rows(args, {}, 2)
   add_rows(args, {}, 1)
   add_rows(args, {}, 2)
   local answer, err = patient(self, "create", args)
   if not answer or answer[1] ~= "CREATED" then return answer, err end
-  local step = WHOLE // CHUNK
-  for first = 1, #chunks, step do
-    local last = math.min(first + step - 1, #chunks)
-    args = { job.jid, first - 1 }
-    add_rows(args, table.move(chunks, first, last, 1, {}), 1)
-    local upto = math.min(last * CHUNK, #job.targets) - 1
-    add_rows(args, no_match_rows(job, (first - 1) * CHUNK, upto), 2)
+  for first = 1, #job.targets, WHOLE do
+    local last = math.min(first + WHOLE - 1, #job.targets)
+    args = { job.jid, (first - 1) // CHUNK }
+    add_rows(args, chunks_of(table.move(job.targets, first, last, 1, {})), 1)
+    add_rows(args, no_match_rows(job, first - 1, last - 1), 2)
     local added
     added, err = patient(self, "create_add", args)
     if not added then return nil, err end
   end
   if job.lock ~= "none" then
-    local sorted = table.move(job.targets, 1, job.known, 1, {})
-    table.sort(sorted)
+    local sorted = sort_in_turns(job.targets, job.known)
     for first = 1, #sorted, WHOLE do
       args = table.move(sorted, first, math.min(first + WHOLE - 1, #sorted), 2, { job.jid })
       local claimed
