@@ -477,7 +477,9 @@ static int make_thread(lua_State *L)
 	struct fiber *f = lua_touserdata(L, 1);
 
 	f->L = lua_newthread(L);
-	luaL_checkstack(f->L, (int)lua_tointeger(L, 2) + LUA_MINSTACK, NULL);
+	/* Raised here: in a coroutine that does not run it would end the process. */
+	if (!lua_checkstack(f->L, (int)lua_tointeger(L, 2) + LUA_MINSTACK))
+		return luaL_error(L, "not enough memory");
 	f->ref = luaL_ref(L, LUA_REGISTRYINDEX);
 	return 0;
 }

@@ -500,6 +500,27 @@ static void arguments_reach_the_fiber_however_many(void **state)
 		 "assert(#got == 5000 and got[1] == 1 and got[5000] == 5000)\n");
 }
 
+/* Its stack is refused after the rest of it was given: that must not raise in a coroutine that does not run. */
+static void a_fiber_whose_arguments_find_no_memory_is_refused(void **state)
+{
+	(void)state;
+	open_script((struct script_limits){ .memory = 16 << 20 });
+	start("local list, given = {}, {}\n"
+	      "for i = 1, 50000 do list[i] = i end\n"
+	      "local function nap() timer.sleep(60) end\n"
+	      "local h, err\n"
+	      "repeat\n"
+	      "  given[#given + 1] = h\n"
+	      "  h, err = fiber.spawn('many', nap, table.unpack(list))\n"
+	      "until not h\n"
+	      "assert(#given > 2 and err.code == 'memory', err.code)\n"
+	      "for _, handle in ipairs(given) do handle:cancel() end\n");
+	finish();
+	if (!ended.ok)
+		fail_msg("%s", ended.text);
+	close_script();
+}
+
 static void a_fiber_over_the_limit_is_refused(void **state)
 {
 	(void)state;
@@ -744,6 +765,7 @@ int main(void)
 		TEST(a_fiber_that_dies_logs_its_trace_and_nothing_else_notices),
 		TEST(an_error_in_a_vital_fiber_stops_the_loop_a_cancel_does_not),
 		TEST(arguments_reach_the_fiber_however_many),
+		TEST(a_fiber_whose_arguments_find_no_memory_is_refused),
 		TEST(a_fiber_over_the_limit_is_refused),
 		TEST(ten_thousand_fibers_wait_at_once_and_all_end),
 		TEST(events_wake_all_that_wait_and_know_time_limits),
