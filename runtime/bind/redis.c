@@ -261,14 +261,20 @@ static void send_again(struct redis_conn *conn)
 static void on_state(void *arg, bool up, const struct err *why)
 {
 	struct redis_conn *conn = arg;
+	struct err undone;
 
 	if (up) {
 		finish_list(&conn->ready, NULL);
 		send_again(conn);
-	} else if (why->code == ERR_REFUSED) {
-		finish_list(&conn->ready, why);
-		finish_list(&conn->again, why);
+		return;
 	}
+	if (why->code == ERR_REFUSED)
+		finish_list(&conn->ready, why);
+	/* A call waits for one new connection, not for the end of an outage. */
+	undone = *why;
+	if (undone.code != ERR_REFUSED)
+		undone.code = ERR_AWAY;
+	finish_list(&conn->again, &undone);
 }
 
 /* A command has dozens of these, so the room for one is asked for once. */

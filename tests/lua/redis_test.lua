@@ -84,6 +84,25 @@ test("fcall loads the functions again when the server has lost them", function()
   assert(conn:ready(5))
 end)
 
+test("a call whose functions are lost waits for no redis that is gone", function()
+  local conn <close> = connect { library = LIBRARY }
+  local socket = child:url():match "@(/.*)$"
+  local ended, code = fiber.event(), nil
+  t.eq(conn:call("FUNCTION", "FLUSH"), "OK")
+  assert(proc.run({ "mv", socket, socket .. ".away" }).code == 0)
+  fiber.spawn("call", function()
+    local _, err = conn:fcall("exed_1_echo", "a")
+    code = err and err.code or "none"
+    ended:notify()
+  end)
+  local in_time = ended:wait(20)
+  assert(proc.run({ "mv", socket .. ".away", socket }).code == 0)
+  assert(in_time)
+  t.eq(code, "away")
+  assert(conn:ready(10))
+  t.eq(conn:fcall("exed_1_echo", "b"), { "b" })
+end)
+
 test("calls of many fibers go side by side", function()
   local conn <close> = connect()
   local left, done = 200, fiber.event()
