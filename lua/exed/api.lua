@@ -21,11 +21,14 @@ local router = require "exed.api.router"
 local schema = require "exed.schema"
 local server = require "exed.http.server"
 local socket = require "exed.api.socket"
+local timer = require "exed.timer"
 
 local api = {}
 api.__index = api
 
 local NONE <const> = 1e9 -- seconds; in place of 0, which means no limit
+-- A body of so many bytes takes milliseconds to read and to judge, so others get a turn in between.
+local LARGE <const> = 32 << 10
 local UNSENT <const> = 8 << 20 -- bytes that a client may be behind before it is dropped, at least
 
 -- JSON in query parameters and nulls in bodies are read by exed's own reader.
@@ -128,14 +131,17 @@ end
 -- Status, answer and headers of a request that may be asked; or nil, err.
 local function serve(self, req, method, request)
   local ok, err
+  local large = #req.body >= LARGE
   request.document, err = checks.body(req, method.checks.body, self.max_values)
   if not request.document then return nil, err end
+  if large then timer.sleep(0) end
   if makes_job(method) then
     local status, answer, headers = idempotency.replay(self.node, request)
     if status or answer then return status, answer, headers end
   end
   ok, err = read_fields(self, req, method, request)
   if not ok then return nil, err end
+  if large then timer.sleep(0) end
   -- A HEAD only asks: what a GET would change stays as it is, and so its length is not known.
   if method.changes and req.method == "HEAD" then
     return 200, function(body) body:begin() return true end

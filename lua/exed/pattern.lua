@@ -341,14 +341,29 @@ function pattern.match(inventory, text)
   return state.found
 end
 
+-- The hosts of a list that has only names of hosts, each once; nil when something else is in it.
+local function by_names(inventory, targets)
+  local found, has, by_name = {}, {}, inventory.by_name
+  for _, name in ipairs(targets) do
+    local host = by_name[name]
+    if not host then return nil end
+    if not has[host] then
+      has[host] = true
+      found[#found + 1] = host
+    end
+  end
+  return #found > 0 and found or nil
+end
+
 -- The same for the targets of a request, a text or a list of texts, which are taken together
 -- (a `!web01` among them takes it out of all). Returns a list of hosts and a list of the targets
 -- that name nothing: a name of neither host nor group, a pattern without a host, each unknown
 -- name of a range. nil and an error when a pattern is wrong.
 function pattern.resolve(inventory, targets)
-  local only = type(targets) == "table" and #targets == 1 and inventory.by_name[targets[1]]
-  if only then return { only }, {} end
-  local state, err = guarded(inventory, type(targets) == "table" and targets or { targets })
+  if type(targets) ~= "table" then targets = { targets } end
+  local named = by_names(inventory, targets)
+  if named then return named, {} end
+  local state, err = guarded(inventory, targets)
   if not state then return nil, err end
   return state.found, state.unknown
 end

@@ -178,19 +178,25 @@ local function host(value)
   return trimmed
 end
 
+-- Whether a target is one name, as it mostly is: nothing in it is to be read.
+local function is_plain(value)
+  return type(value) == "string" and #value <= MAX_ITEM and value:find "^[%w._-]+$"
+end
+
 -- Targets: a pattern, a comma list, or a list of them; read into a list of patterns.
 local function hosts(value, _, json)
-  -- One name, as it mostly is.
-  if type(value) == "string" and value:find "^[%w._-]+$" and #value <= MAX_ITEM then
-    return { value }
-  end
+  if is_plain(value) then return { value } end
   local raw = raw_items(value, json)
   if not raw then return nil, "a host, a pattern or a list of them" end
   local found = {}
   for i, item in ipairs(raw) do
-    local part, want = text(item)
-    if not part then return nil, ("%s as item %d"):format(want, i), nil, item end
-    comma_parts(part, found)
+    if is_plain(item) then
+      found[#found + 1] = item
+    else
+      local part, want = text(item)
+      if not part then return nil, ("%s as item %d"):format(want, i), nil, item end
+      comma_parts(part, found)
+    end
     if #found > MAX_ITEMS then return nil, ("at most %d targets"):format(MAX_ITEMS) end
   end
   for i, part in ipairs(found) do
