@@ -12,20 +12,12 @@
 #include <string.h>
 #include <sys/queue.h>
 
+#include "budget.h"
 #include "collector.h"
 #include "log.h"
 #include "metrics.h"
 #include "script.h"
-#include "ticker.h"
 
-/* Lua looks at a hook before each instruction, which makes all of them twice as slow: so there is none until
- * a fiber has computed for one or two such periods without a wait. They are not counted. */
-#define LOOK_MS 10
-/* How often the budget is looked at from then on, in instructions. */
-#define HOOK_STEP 100000
-/* The same in a coroutine that a fiber made, which counts on its own: small, and the first step is paid
- * when it is made, or many short coroutines would run for nothing. */
-#define COROUTINE_STEP 1000
 /* What a fiber may still run when the program ends and it had no budget. */
 #define END_BUDGET 1000000
 
@@ -62,128 +54,14 @@ struct fibers {
 	struct fiber *first;
 	struct fiber *current;
 	unsigned count, waits, max;
-	unsigned long budget, used;
 	int kept[KEPT_THREADS]; /* references in the registry */
 	int nkept;
 	TAILQ_HEAD(limited_fibers, fiber) limited; /* what is due first comes first */
 	struct timer limit;
 	bool limit_set;
-	struct ticker ticker;
-	lua_State *volatile running; /* for the ticker: what was resumed last, and */
-	volatile int looks;          /* how often it came since */
 };
 
-/* ---- the budget ---- */
-
-static int hook_step(const struct fibers *fs)
-{
-	return fs->budget < HOOK_STEP ? (int)fs->budget : HOOK_STEP;
-}
-
-static void count_hook(lua_State *L, lua_Debug *ar)
-{
-	struct fibers *fs = script_fibers(script_of(L));
-
-	(void)ar;
-	fs->used += (unsigned long)lua_gethookcount(L);
-	collector_look(script_collector(fs->script));
-	if (fs->used < fs->budget)
-		return;
-	/* From now on at every instruction, so that pcall cannot swallow it, nor a coroutine whose maker
-	 * goes on. */
-	lua_sethook(L, count_hook, LUA_MASKCOUNT, 1);
-	if (fs->current)
-		lua_sethook(fs->current->L, count_hook, LUA_MASKCOUNT, 1);
-	luaL_where(L, 0); /* in a hook, 0 is the function that was interrupted */
-	lua_pushfstring(L, "ran %I instructions without waiting", (lua_Integer)fs->budget);
-	lua_concat(L, 2);
-	lua_error(L);
-}
-
-/* In a signal handler; lua_sethook may be called there. */
-static void look(void *arg)
-{
-	struct fibers *fs = arg;
-	lua_State *L = fs->running;
-
-	if (L && fs->looks++ && !lua_gethook(L))
-		lua_sethook(L, count_hook, LUA_MASKCOUNT, hook_step(fs));
-}
-
-/* The thread sanitizer holds signals back until a system call, which a loop may never do. */
-static bool start_looking(struct fibers *fs)
-{
-#ifdef __SANITIZE_THREAD__
-	(void)fs;
-	(void)look;
-	return false;
-#else
-	return ticker_start(&fs->ticker, LOOK_MS, look, fs);
-#endif
-}
-
-static void arm_budget(struct fibers *fs, lua_State *L)
-{
-	fs->used = 0;
-	fs->looks = 0;
-	fs->running = L;
-	if (fs->budget && !fs->ticker.on)
-		lua_sethook(L, count_hook, LUA_MASKCOUNT, hook_step(fs));
-	else if (lua_gethook(L))
-		lua_sethook(L, NULL, 0, 0);
-}
-
-/* What counts on, or not, when the budget was another's for a while. */
-static void count_again(struct fibers *fs, lua_State *L, bool counted)
-{
-	if (counted && fs->budget)
-		lua_sethook(L, count_hook, LUA_MASKCOUNT, hook_step(fs));
-	else
-		lua_sethook(L, NULL, 0, 0);
-}
-
-int fiber_call_bounded(lua_State *L, unsigned long budget, int nargs)
-{
-	struct fibers *fs = script_fibers(script_of(L));
-	unsigned long outer = fs->budget, used = fs->used;
-	lua_State *fiber = fs->current ? fs->current->L : NULL;
-	bool counted = lua_gethook(L) != NULL, fiber_counted = fiber && lua_gethook(fiber);
-	int status;
-
-	fs->budget = budget;
-	fs->used = 0;
-	lua_sethook(L, count_hook, LUA_MASKCOUNT, hook_step(fs));
-	status = lua_pcall(L, nargs, LUA_MULTRET, 0);
-	fs->used += used;
-	fs->budget = outer;
-	count_again(fs, L, counted);
-	if (fiber && fiber != L)
-		count_again(fs, fiber, fiber_counted);
-	return status;
-}
-
-/* ---- coroutines inside of a fiber ---- */
-
-/* coroutine.create and coroutine.wrap: the library's own (the upvalue), then the budget. */
-static int l_make_coroutine(lua_State *L)
-{
-	struct fibers *fs = script_fibers(script_of(L));
-	int step = fs->used < fs->budget ? COROUTINE_STEP : 1;
-
-	lua_pushvalue(L, lua_upvalueindex(1));
-	lua_insert(L, 1);
-	lua_call(L, lua_gettop(L) - 1, 1);
-	if (!fs->budget)
-		return 1;
-	fs->used += (unsigned long)step;
-	if (lua_isthread(L, -1))
-		lua_pushvalue(L, -1);
-	else
-		lua_getupvalue(L, -1, 1); /* what wrap made has its coroutine there */
-	lua_sethook(lua_tothread(L, -1), count_hook, LUA_MASKCOUNT, step);
-	lua_pop(L, 1);
-	return 1;
-}
+/* ---- Lua's own yield ---- */
 
 /* coroutine.yield: a fiber that yields by itself would never be brought back. */
 static int l_yield(lua_State *L)
@@ -193,52 +71,9 @@ static int l_yield(lua_State *L)
 	return lua_yield(L, lua_gettop(L));
 }
 
-/* No hook runs while a hook raises, so nothing could stop a handler of the budget's own error. */
-static int guarded_handler(lua_State *L)
+static int change_yield(lua_State *L)
 {
-	const struct fibers *fs = script_fibers(script_of(L));
-
-	if (fs->budget && fs->used >= fs->budget)
-		return 1;
-	lua_pushvalue(L, lua_upvalueindex(1));
-	lua_insert(L, 1);
-	lua_call(L, lua_gettop(L) - 1, 1);
-	return 1;
-}
-
-static int all_results(lua_State *L, int status, lua_KContext ctx)
-{
-	(void)status;
-	(void)ctx;
-	return lua_gettop(L);
-}
-
-/* xpcall: the library's own (the upvalue), with a handler that is guarded. */
-static int l_xpcall(lua_State *L)
-{
-	luaL_checktype(L, 2, LUA_TFUNCTION);
-	lua_pushvalue(L, 2);
-	lua_pushcclosure(L, guarded_handler, 1);
-	lua_replace(L, 2);
-	lua_pushvalue(L, lua_upvalueindex(1));
-	lua_insert(L, 1);
-	lua_callk(L, lua_gettop(L) - 1, LUA_MULTRET, 0, all_results);
-	return lua_gettop(L);
-}
-
-static int change_library(lua_State *L)
-{
-	static const char *const makers[] = { "create", "wrap" };
-
-	lua_getglobal(L, "xpcall");
-	lua_pushcclosure(L, l_xpcall, 1);
-	lua_setglobal(L, "xpcall");
 	lua_getglobal(L, LUA_COLIBNAME);
-	for (size_t i = 0; i < sizeof(makers) / sizeof(*makers); i++) {
-		lua_getfield(L, -1, makers[i]);
-		lua_pushcclosure(L, l_make_coroutine, 1);
-		lua_setfield(L, -2, makers[i]);
-	}
 	lua_pushcfunction(L, l_yield);
 	lua_setfield(L, -2, "yield");
 	return 0;
@@ -451,10 +286,10 @@ static void resume(struct fiber *f, int nargs)
 	int nresults = 0, status;
 
 	fs->current = f;
-	arm_budget(fs, f->L);
+	budget_begin(script_budget(fs->script), f->L);
 	status = lua_resume(f->L, script_state(fs->script), nargs, &nresults);
 	fs->current = outer;
-	fs->running = outer ? outer->L : NULL;
+	budget_end(script_budget(fs->script), outer ? outer->L : NULL);
 	if (status != LUA_YIELD)
 		end_fiber(f, status, nresults);
 	/* The buffers of Lua's own library do not collect before they give up: without this what a
@@ -703,34 +538,30 @@ int fiber_push_err(lua_State *L, const struct err *err, const char *operation)
 
 /* ---- the state's fibers ---- */
 
-struct fibers *fiber_state_new(struct script *script, unsigned long budget, unsigned max)
+struct fibers *fiber_state_new(struct script *script, unsigned max)
 {
 	struct fibers *fs = calloc(1, sizeof(*fs));
 	lua_State *L = script_state(script);
 
-	lua_pushcfunction(L, change_library);
+	lua_pushcfunction(L, change_yield);
 	if (!fs || lua_pcall(L, 0, 0, 0) != LUA_OK) {
 		free(fs);
 		return NULL;
 	}
 	fs->script = script;
-	fs->budget = budget;
 	fs->max = max;
 	TAILQ_INIT(&fs->limited);
 	if (timer_init(&fs->limit, loop_base(script_loop(script)), limit_passed, fs)) {
 		free(fs);
 		return NULL;
 	}
-	if (budget)
-		start_looking(fs);
 	return fs;
 }
 
 void fiber_end_all(struct fibers *fs)
 {
 	/* One that catches every error and goes on would hold up the end for ever. */
-	if (!fs->budget)
-		fs->budget = END_BUDGET;
+	budget_need(script_budget(fs->script), END_BUDGET);
 	while (fs->first) {
 		struct fiber *f = fs->first;
 
@@ -749,7 +580,6 @@ void fiber_end_all(struct fibers *fs)
 
 void fiber_state_free(struct fibers *fs)
 {
-	ticker_stop(&fs->ticker);
 	timer_deinit(&fs->limit);
 	free(fs);
 }

@@ -79,9 +79,6 @@ void fiber_cancel(struct fiber *f, const char *reason);
  * each later one raise an err table with code "timeout". ms < 0 ends the limit, also one that has
  * passed. */
 void fiber_limit(struct fiber *f, int64_t ms);
-/* As lua_pcall of the function under nargs arguments on top of L, all of its results wanted: with a budget of
- * its own, in instructions, and nothing in it can wait. Returns the status. */
-int fiber_call_bounded(lua_State *L, unsigned long budget, int nargs);
 struct fiber *fiber_current(lua_State *L); /* NULL on the main thread of the state */
 const char *fiber_name(const struct fiber *f);
 bool fiber_is_cancelled(const struct fiber *f);
@@ -92,7 +89,7 @@ void fiber_each(struct script *script, void (*fn)(void *arg, const struct fiber 
 
 /* The state's start and end (script.c). fiber_end_all cancels every fiber and runs each to its end. */
 struct fibers;
-struct fibers *fiber_state_new(struct script *script, unsigned long budget, unsigned max);
+struct fibers *fiber_state_new(struct script *script, unsigned max);
 void fiber_end_all(struct fibers *fs);
 void fiber_state_free(struct fibers *fs);
 

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "blocks.h"
+#include "budget.h"
 #include "collector.h"
 #include "fiber.h"
 #include "left.h"
@@ -35,6 +36,7 @@ struct script {
 	lua_State *L;
 	struct fibers *fibers;
 	struct blocks blocks;
+	struct budget budget;
 	struct collector collector;
 	size_t memory, memory_limit;
 	bool refused; /* a block, since script_was_refused was asked */
@@ -112,7 +114,9 @@ struct script *script_new(struct runtime *rt, const luaL_Reg *modules,
 	lua_pushlightuserdata(s->L, (void *)rt->share);
 	if (lua_pcall(s->L, 2, 0, 0) != LUA_OK)
 		goto fail;
-	s->fibers = fiber_state_new(s, limits->budget, limits->fibers);
+	if (budget_start(&s->budget, s->L, limits->budget))
+		goto fail;
+	s->fibers = fiber_state_new(s, limits->fibers);
 	if (!s->fibers)
 		goto fail;
 	collector_start(&s->collector, s->L, limits->by_turns ? rt->loop : NULL, &s->memory);
@@ -141,6 +145,7 @@ void script_free(struct script *s)
 		lua_close(s->L);
 	if (s->fibers)
 		fiber_state_free(s->fibers);
+	budget_stop(&s->budget);
 	blocks_deinit(&s->blocks);
 	free(s);
 }
@@ -173,6 +178,11 @@ struct fibers *script_fibers(struct script *s)
 size_t script_memory(const struct script *s)
 {
 	return s->memory;
+}
+
+struct budget *script_budget(struct script *s)
+{
+	return &s->budget;
 }
 
 struct collector *script_collector(struct script *s)

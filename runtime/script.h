@@ -18,6 +18,7 @@ struct script_limits {
 };
 
 struct runtime; /* runtime.h */
+struct budget;
 struct collector;
 struct fibers;
 struct script;
@@ -38,6 +39,7 @@ struct runtime *script_runtime(struct script *s);
 struct script *script_of(lua_State *L);         /* of any thread of the state */
 struct fibers *script_fibers(struct script *s); /* fiber.c's */
 size_t script_memory(const struct script *s);   /* bytes in use */
+struct budget *script_budget(struct script *s);
 struct collector *script_collector(struct script *s);
 bool script_returned(const struct script *s);   /* whether the file of script_run_file ended well */
 bool script_was_refused(struct script *s); /* whether memory was, for the limit, since the last call */

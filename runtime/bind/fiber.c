@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "bind.h"
+#include "budget.h"
 #include "log.h"
 #include "script.h"
 
@@ -221,7 +222,7 @@ static int l_bounded(lua_State *L)
 
 	luaL_argcheck(L, budget > 0, 1, "at least one instruction");
 	luaL_checkany(L, 2);
-	status = fiber_call_bounded(L, (unsigned long)budget, lua_gettop(L) - 2);
+	status = budget_call(L, (unsigned long)budget, lua_gettop(L) - 2);
 	lua_pushboolean(L, status == LUA_OK);
 	lua_replace(L, 1);
 	return lua_gettop(L);
