@@ -31,6 +31,7 @@
 #include "fanout.h"
 
 #include <lauxlib.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -126,8 +127,8 @@ static int64_t field_ms(lua_State *L, int t, const char *name, int64_t otherwise
 	int64_t ms = otherwise;
 
 	if (lua_getfield(L, t, name) != LUA_TNIL) {
-		if (!lua_isnumber(L, -1))
-			luaL_error(L, "field %s: a number of seconds is wanted", name);
+		if (!(lua_isnumber(L, -1) && fabs(lua_tonumber(L, -1)) < 1e9))
+			luaL_error(L, "field %s: a number of seconds is wanted, below 1e9", name);
 		ms = (int64_t)(lua_tonumber(L, -1) * 1000);
 	}
 	lua_pop(L, 1);
@@ -200,16 +201,16 @@ static void read_verdict(lua_State *L, int t, struct record_rules *rules)
 static const char *const *read_env(lua_State *L, int t)
 {
 	const char **env;
-	lua_Integer n;
+	size_t n;
 
 	if (lua_getfield(L, t, "env") == LUA_TNIL)
 		return NULL;
 	luaL_checktype(L, -1, LUA_TTABLE);
-	n = luaL_len(L, -1);
-	env = lua_newuserdatauv(L, ((size_t)n + 1) * sizeof(*env), 0);
+	n = lua_rawlen(L, -1);
+	env = lua_newuserdatauv(L, (n + 1) * sizeof(*env), 0);
 	lua_insert(L, -2);
-	for (lua_Integer i = 0; i < n; i++) {
-		if (lua_rawgeti(L, -1, i + 1) != LUA_TSTRING)
+	for (size_t i = 0; i < n; i++) {
+		if (lua_rawgeti(L, -1, (lua_Integer)i + 1) != LUA_TSTRING)
 			luaL_error(L, "field env: a list of NAME=value is wanted");
 		env[i] = check_text(L, "env"); /* held by the list */
 		lua_pop(L, 1);
@@ -226,7 +227,7 @@ static void read_hidden(lua_State *L, int t, struct fanout_plan *plan)
 	if (lua_getfield(L, t, "hidden") == LUA_TNIL)
 		return;
 	luaL_checktype(L, -1, LUA_TTABLE);
-	n = (size_t)luaL_len(L, -1);
+	n = lua_rawlen(L, -1);
 	hidden = lua_newuserdatauv(L, (n + 1) * sizeof(*hidden), 0);
 	lua_insert(L, -2);
 	for (size_t i = 0; i < n; i++) {

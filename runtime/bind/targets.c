@@ -4,6 +4,7 @@
 #include "targets.h"
 
 #include <lauxlib.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -71,8 +72,11 @@ static struct host_own *read_own(lua_State *L)
 	own.cwd = text_of(L, t, "cwd");
 	if (lua_getfield(L, t, "stdin") == LUA_TSTRING)
 		own.input = (void *)lua_tolstring(L, -1, &own.input_len);
-	if (lua_getfield(L, t, "timeout") != LUA_TNIL)
-		own.limit_ms = (int64_t)(luaL_checknumber(L, -1) * 1000);
+	if (lua_getfield(L, t, "timeout") != LUA_TNIL) {
+		if (!(lua_isnumber(L, -1) && fabs(lua_tonumber(L, -1)) < 1e9))
+			luaL_error(L, "own: timeout: a number of seconds is wanted, below 1e9");
+		own.limit_ms = (int64_t)(lua_tonumber(L, -1) * 1000);
+	}
 	copy = host_own_copy(&own);
 	lua_settop(L, t);
 	if (!copy)
@@ -85,7 +89,7 @@ struct fanout_target *bind_targets(lua_State *L, int hosts, int indexes, int own
 	struct list *list;
 
 	luaL_checktype(L, hosts, LUA_TTABLE);
-	*n = (size_t)luaL_len(L, hosts);
+	*n = lua_rawlen(L, hosts);
 	list = lua_newuserdatauv(L, sizeof(*list) + *n * sizeof(*list->items), 0);
 	memset(list, 0, sizeof(*list) + *n * sizeof(*list->items));
 	list->n = *n;

@@ -121,6 +121,12 @@ t.test("a run that nobody holds ends by itself", function()
   t.eq(fanout.counts().fanouts, 0)
 end)
 
+t.test("a list is as long as it is, not as its __len says", function()
+  local function odd(list, length) return setmetatable(list, { __len = function() return length end }) end
+  local p = plan("echo $X", { env = odd({ "X=1" }, -2), hidden = odd({}, 1) })
+  t.eq(collect(fanout.start(p, odd(hosts(1), 2)))[0].stdout, "1\n")
+end)
+
 t.test("misuse raises and names the field", function()
   t.raises(function() fanout.start(plan(5 == 5), hosts(1)) end, "field command")
   t.raises(function() fanout.start(plan "a\0b", hosts(1)) end, "field command: it has a NUL byte")
@@ -129,6 +135,11 @@ t.test("misuse raises and names the field", function()
   end
   refuses({ transport = "pigeon" }, "field transport")
   refuses({ env = { 5 } }, "field env")
+  for _, limit in ipairs { math.huge, -math.huge, 0 / 0, 1e9 } do
+    refuses({ timeout = limit }, "field timeout: a number of seconds is wanted, below 1e9")
+    t.raises(function() fanout.start(plan "x", hosts(1), nil, nil, { { timeout = limit } }) end,
+      "own: timeout: a number of seconds is wanted, below 1e9")
+  end
   t.raises(function() fanout.start({ command = "x" }, hosts(1)) end, "field verdict")
   t.raises(function() fanout.host {} end, "field name is missing")
   local kept
