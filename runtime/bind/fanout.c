@@ -31,19 +31,18 @@
 #include "fanout.h"
 
 #include <lauxlib.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "bind.h"
 #include "fiber.h"
+#include "plan.h"
 #include "record_fields.h"
 #include "runtime.h"
 #include "script.h"
 #include "sink.h"
 #include "targets.h"
 
-#define HOST BIND_HOST
 #define RUN "exed.fanout.run"
 
 /* Shared by the userdata and the fan-out; freed by the last of the two. */
@@ -73,220 +72,6 @@ static void box_unref(struct box *b)
 	if (b->sink)
 		sink_unref(b->sink);
 	free(b);
-}
-
-/* ---- hosts ---- */
-
-/* The string on top, or NULL; one with a NUL would be cut there. */
-static const char *check_text(lua_State *L, const char *name)
-{
-	size_t n = 0;
-	const char *text = lua_tolstring(L, -1, &n);
-
-	if (text && strlen(text) != n)
-		luaL_error(L, "field %s: it has a NUL byte", name);
-	return text;
-}
-
-static const char *field_string(lua_State *L, int t, const char *name)
-{
-	int type = lua_getfield(L, t, name);
-
-	if (type != LUA_TNIL && type != LUA_TSTRING)
-		luaL_error(L, "field %s: a string is wanted, not a %s", name, lua_typename(L, type));
-	/* Stays on the stack, and so alive, until the caller returns. */
-	return check_text(L, name);
-}
-
-static int64_t field_integer(lua_State *L, int t, const char *name, int64_t otherwise)
-{
-	int ok = 1;
-	lua_Integer v = otherwise;
-
-	if (lua_getfield(L, t, name) != LUA_TNIL)
-		v = lua_tointegerx(L, -1, &ok);
-	if (!ok)
-		luaL_error(L, "field %s: an integer is wanted", name);
-	lua_pop(L, 1);
-	return v;
-}
-
-static bool field_boolean(lua_State *L, int t, const char *name)
-{
-	bool v;
-
-	lua_getfield(L, t, name);
-	v = lua_toboolean(L, -1);
-	lua_pop(L, 1);
-	return v;
-}
-
-/* Seconds in Lua, milliseconds here. */
-static int64_t field_ms(lua_State *L, int t, const char *name, int64_t otherwise)
-{
-	int64_t ms = otherwise;
-
-	if (lua_getfield(L, t, name) != LUA_TNIL) {
-		if (!(lua_isnumber(L, -1) && fabs(lua_tonumber(L, -1)) < 1e9))
-			luaL_error(L, "field %s: a number of seconds is wanted, below 1e9", name);
-		ms = (int64_t)(lua_tonumber(L, -1) * 1000);
-	}
-	lua_pop(L, 1);
-	return ms;
-}
-
-static int l_host(lua_State *L)
-{
-	struct ssh_host_spec spec = { 0 };
-	struct ssh_host **box;
-
-	luaL_checktype(L, 1, LUA_TTABLE);
-	spec.name = field_string(L, 1, "name");
-	luaL_argcheck(L, spec.name, 1, "field name is missing");
-	spec.address = field_string(L, 1, "address");
-	spec.user = field_string(L, 1, "user");
-	spec.key = field_string(L, 1, "key");
-	spec.password = field_string(L, 1, "password");
-	spec.port = (int)field_integer(L, 1, "port", 0);
-	spec.raw = field_boolean(L, 1, "raw");
-	spec.fence_dir = field_string(L, 1, "fence_dir");
-	spec.become = field_string(L, 1, "become");
-	spec.become_password = field_string(L, 1, "become_password");
-	if (lua_getfield(L, 1, "jump") != LUA_TNIL)
-		spec.jump = *(struct ssh_host **)luaL_checkudata(L, -1, HOST);
-	box = lua_newuserdatauv(L, sizeof(*box), 0);
-	*box = NULL;
-	luaL_setmetatable(L, HOST);
-	*box = ssh_host_new(&spec);
-	return *box ? 1 : luaL_error(L, "not enough memory");
-}
-
-static int l_host_gc(lua_State *L)
-{
-	struct ssh_host **box = luaL_checkudata(L, 1, HOST);
-
-	ssh_host_unref(*box);
-	*box = NULL;
-	return 0;
-}
-
-/* ---- the plan ---- */
-
-static void read_verdict(lua_State *L, int t, struct record_rules *rules)
-{
-	struct verdict *v;
-	size_t n = 0;
-
-	rules->otherwise = STATUS_FAILED;
-	if (lua_getfield(L, t, "verdict") != LUA_TTABLE)
-		luaL_error(L, "field verdict: a table of exit code to status is wanted");
-	for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1))
-		n++;
-	v = lua_newuserdatauv(L, (n + 1) * sizeof(*v), 0); /* anchored until the caller returns */
-	lua_insert(L, -2);
-	n = 0;
-	for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1)) {
-		int status = (int)luaL_checkinteger(L, -1);
-
-		if (lua_isinteger(L, -2))
-			v[n++] = (struct verdict){ (int)lua_tointeger(L, -2), status };
-		else
-			rules->otherwise = status;
-	}
-	lua_pop(L, 1);
-	rules->verdicts = v;
-	rules->nverdicts = n;
-}
-
-static const char *const *read_env(lua_State *L, int t)
-{
-	const char **env;
-	size_t n;
-
-	if (lua_getfield(L, t, "env") == LUA_TNIL)
-		return NULL;
-	luaL_checktype(L, -1, LUA_TTABLE);
-	n = lua_rawlen(L, -1);
-	env = lua_newuserdatauv(L, (n + 1) * sizeof(*env), 0);
-	lua_insert(L, -2);
-	for (size_t i = 0; i < n; i++) {
-		if (lua_rawgeti(L, -1, (lua_Integer)i + 1) != LUA_TSTRING)
-			luaL_error(L, "field env: a list of NAME=value is wanted");
-		env[i] = check_text(L, "env"); /* held by the list */
-		lua_pop(L, 1);
-	}
-	env[n] = NULL;
-	return env;
-}
-
-static void read_hidden(lua_State *L, int t, struct fanout_plan *plan)
-{
-	struct mask_text *hidden;
-	size_t n;
-
-	if (lua_getfield(L, t, "hidden") == LUA_TNIL)
-		return;
-	luaL_checktype(L, -1, LUA_TTABLE);
-	n = lua_rawlen(L, -1);
-	hidden = lua_newuserdatauv(L, (n + 1) * sizeof(*hidden), 0);
-	lua_insert(L, -2);
-	for (size_t i = 0; i < n; i++) {
-		if (lua_rawgeti(L, -1, (lua_Integer)i + 1) != LUA_TSTRING)
-			luaL_error(L, "field hidden: a list of texts is wanted");
-		hidden[i].data = lua_tolstring(L, -1, &hidden[i].len); /* held by the list */
-		lua_pop(L, 1);
-	}
-	plan->hidden = hidden;
-	plan->nhidden = n;
-}
-
-static void read_plan(lua_State *L, int t, struct fanout_plan *plan)
-{
-	const char *transport;
-
-	luaL_checkstack(L, 32, NULL);
-	memset(plan, 0, sizeof(*plan));
-	transport = field_string(L, t, "transport");
-	if (transport && !strcmp(transport, "local"))
-		plan->transport = FANOUT_LOCAL;
-	else if (transport && strcmp(transport, "ssh"))
-		luaL_error(L, "field transport: \"ssh\" or \"local\" is wanted, not \"%s\"", transport);
-	plan->command = field_string(L, t, "command");
-	plan->cwd = field_string(L, t, "cwd");
-	plan->group = field_string(L, t, "group");
-	plan->op_id = field_string(L, t, "op");
-	if (lua_getfield(L, t, "stdin") == LUA_TSTRING)
-		plan->input = lua_tolstring(L, -1, &plan->input_len);
-	lua_getfield(L, t, "content");
-	plan->content = bind_content_opt(L, -1);
-	plan->before = field_string(L, t, "before");
-	plan->tidy = field_string(L, t, "tidy");
-	plan->env = read_env(L, t);
-	plan->limit_ms = field_ms(L, t, "timeout", 0);
-	plan->connect_limit_ms = field_ms(L, t, "connect_timeout", 10000);
-	plan->settle_until_ms = field_ms(L, t, "settle_until", 0);
-	plan->settle_ms = field_ms(L, t, "settle", 0);
-	plan->window = (unsigned)field_integer(L, t, "window", 0);
-	plan->group_window = (unsigned)field_integer(L, t, "group_window", 0);
-	plan->try = (unsigned)field_integer(L, t, "try", 1);
-	plan->urgent = field_boolean(L, t, "urgent");
-	plan->keep = field_boolean(L, t, "keep");
-	plan->open = field_boolean(L, t, "open");
-	plan->fence = field_boolean(L, t, "fence");
-	plan->forbid = field_string(L, t, "forbid");
-	plan->quiet = field_boolean(L, t, "quiet");
-	plan->sync = field_boolean(L, t, "sync");
-	plan->fence_dir = field_string(L, t, "fence_dir");
-	plan->fence_ttl_s = field_ms(L, t, "fence_ttl", 0) / 1000;
-	plan->rules.lines = field_boolean(L, t, "lines");
-	plan->rules.look = field_boolean(L, t, "look");
-	plan->rules.quiet_record = field_boolean(L, t, "quiet_record");
-	plan->rules.tell_code = field_boolean(L, t, "tell_code");
-	plan->rules.facts = field_boolean(L, t, "facts");
-	plan->rules.json = field_boolean(L, t, "json");
-	plan->rules.output_cap = (uint64_t)field_integer(L, t, "output_cap", 1 << 20);
-	read_hidden(L, t, plan);
-	read_verdict(L, t, &plan->rules);
 }
 
 /* ---- the run ---- */
@@ -397,7 +182,7 @@ static int l_start(lua_State *L)
 	*ud = NULL;
 	luaL_setmetatable(L, RUN);
 	targets = bind_targets(L, 2, 3, 5, &n);
-	read_plan(L, 1, &plan);
+	bind_plan_read(L, 1, &plan);
 	b = calloc(1, sizeof(*b));
 	if (!b)
 		return luaL_error(L, "not enough memory");
@@ -571,7 +356,7 @@ static int l_taken(lua_State *L)
 static int l_add(lua_State *L)
 {
 	struct box *b = check_run(L);
-	struct ssh_host **host = luaL_checkudata(L, 2, HOST);
+	struct ssh_host **host = luaL_checkudata(L, 2, BIND_HOST);
 	struct fanout_target target = { 0 };
 	struct err err;
 
@@ -763,10 +548,8 @@ static const luaL_Reg run_methods[] = {
 	{ "waiting", l_waiting }, { "pause", l_pause },	    { "sent", l_sent },	      { NULL, NULL },
 };
 
-static const luaL_Reg host_methods[] = { { NULL, NULL } };
-
 static const luaL_Reg functions[] = {
-	{ "host", l_host },
+	{ "host", bind_host },
 	{ "start", l_start },
 	{ "permit", l_permit },
 	{ "end_by", l_end_by },
@@ -778,7 +561,6 @@ static const luaL_Reg functions[] = {
 int luaopen_exed_fanout(lua_State *L)
 {
 	bind_targets_open(L);
-	bind_class(L, HOST, host_methods, l_host_gc);
 	bind_class(L, RUN, run_methods, l_run_gc);
 	luaL_newlib(L, functions);
 	return 1;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* targets: what is read of Lua's lists is owned by a userdata until a fan-out takes it, so that an error in
- * the middle leaves nothing behind. */
+/* targets: a host's userdata has one reference to it. What is read of Lua's lists is owned by a userdata until a
+ * fan-out takes it, so that an error in the middle leaves nothing behind. */
 #include "targets.h"
 
 #include <lauxlib.h>
@@ -9,8 +9,48 @@
 #include <string.h>
 
 #include "bind.h"
+#include "fields.h"
 
 #define TARGETS "exed.fanout.targets"
+
+/* ---- hosts ---- */
+
+int bind_host(lua_State *L)
+{
+	struct ssh_host_spec spec = { 0 };
+	struct ssh_host **box;
+
+	luaL_checktype(L, 1, LUA_TTABLE);
+	spec.name = bind_field_text(L, 1, "name");
+	luaL_argcheck(L, spec.name, 1, "field name is missing");
+	spec.address = bind_field_text(L, 1, "address");
+	spec.user = bind_field_text(L, 1, "user");
+	spec.key = bind_field_text(L, 1, "key");
+	spec.password = bind_field_text(L, 1, "password");
+	spec.port = (int)bind_field_integer(L, 1, "port", 0);
+	spec.raw = bind_field_flag(L, 1, "raw");
+	spec.fence_dir = bind_field_text(L, 1, "fence_dir");
+	spec.become = bind_field_text(L, 1, "become");
+	spec.become_password = bind_field_text(L, 1, "become_password");
+	if (lua_getfield(L, 1, "jump") != LUA_TNIL)
+		spec.jump = *(struct ssh_host **)luaL_checkudata(L, -1, BIND_HOST);
+	box = lua_newuserdatauv(L, sizeof(*box), 0);
+	*box = NULL;
+	luaL_setmetatable(L, BIND_HOST);
+	*box = ssh_host_new(&spec);
+	return *box ? 1 : luaL_error(L, "not enough memory");
+}
+
+static int l_host_gc(lua_State *L)
+{
+	struct ssh_host **box = luaL_checkudata(L, 1, BIND_HOST);
+
+	ssh_host_unref(*box);
+	*box = NULL;
+	return 0;
+}
+
+/* ---- what a target has of its own ---- */
 
 struct list {
 	size_t n;
@@ -123,7 +163,7 @@ void bind_targets_taken(struct fanout_target *targets, size_t n)
 		targets[i].own = NULL;
 }
 
-static int l_gc(lua_State *L)
+static int l_targets_gc(lua_State *L)
 {
 	struct list *list = luaL_checkudata(L, 1, TARGETS);
 
@@ -137,6 +177,7 @@ int bind_targets_open(lua_State *L)
 {
 	static const luaL_Reg none[] = { { NULL, NULL } };
 
-	bind_class(L, TARGETS, none, l_gc);
+	bind_class(L, BIND_HOST, none, l_host_gc);
+	bind_class(L, TARGETS, none, l_targets_gc);
 	return 0;
 }
