@@ -32,8 +32,10 @@ int bind_host(lua_State *L)
 	spec.fence_dir = bind_field_text(L, 1, "fence_dir");
 	spec.become = bind_field_text(L, 1, "become");
 	spec.become_password = bind_field_text(L, 1, "become_password");
-	if (lua_getfield(L, 1, "jump") != LUA_TNIL)
+	if (lua_getfield(L, 1, "jump") != LUA_TNIL) {
 		spec.jump = *(struct ssh_host **)luaL_checkudata(L, -1, BIND_HOST);
+		luaL_argcheck(L, spec.jump, 1, "field jump: the host is closed");
+	}
 	box = lua_newuserdatauv(L, sizeof(*box), 0);
 	*box = NULL;
 	luaL_setmetatable(L, BIND_HOST);

@@ -142,6 +142,9 @@ t.test("misuse raises and names the field", function()
   end
   t.raises(function() fanout.start({ command = "x" }, hosts(1)) end, "field verdict")
   t.raises(function() fanout.host {} end, "field name is missing")
+  local jump = fanout.host { name = "jump" }
+  getmetatable(jump).__close(jump)
+  t.raises(function() fanout.host { name = "inner", jump = jump } end, "field jump: the host is closed")
   local kept
   do
     local run <close> = fanout.start(plan "true", hosts(1))
