@@ -132,6 +132,7 @@ $(UNIT): $(BUILD)/unit/%: $(BUILD)/obj/tests/unit/%.o $(UNIT_HELP) $(LIB) $(OWN_
 	$(if $(V),,@echo "link $@")
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_LDFLAGS) -Wl,--wrap=_cmocka_run_group_tests -o $@ $< $(UNIT_HELP) $(LIB) -lcmocka $(ALL_LIBS)
+$(BUILD)/unit/test_ssh_farewell: | build/support/fleet
 
 # ---- programs that the tests talk to -------------------------------------------------------------------
 

@@ -204,7 +204,7 @@ bool channel_open_step(struct ssh_conn *c)
 	CONN_CALL(c, rc, ((ch = libssh2_channel_open_ex(c->session, "session", 7, SSH_WINDOW,
 							LIBSSH2_CHANNEL_PACKET_DEFAULT, NULL, 0)) ?
 			  0 : libssh2_session_last_errno(c->session)));
-	if (rc == LIBSSH2_ERROR_EAGAIN)
+	if (rc == LIBSSH2_ERROR_EAGAIN || conn_is_over(c, rc))
 		return false;
 	x = c->opening;
 	c->opening = NULL;

@@ -201,7 +201,8 @@ struct ssh_conn {
 	bool starved;   /* libssh2 was told that there is nothing to read */
 	bool drained;   /* nothing to read until the socket says so */
 	bool hung_up;   /* the other side has closed: read on to its end */
-	bool eof;
+	bool eof;       /* nothing more comes: what is there is handed on, then the turn ends it */
+	bool farewell;  /* the host said so itself */
 	bool yielded;   /* more to read, in a later turn */
 	bool again;     /* something changed: go over the channels once more */
 	bool dead;      /* the socket is not read or written any more */
@@ -331,6 +332,13 @@ void guard_judge(struct ssh_conn *c); /* ends the connection when there is an ex
 
 /* ---- ssh_say.c: messages for people ---- */
 
+/* Whether a libssh2 call says no more than that nothing comes any more. Other calls of the turn may still
+ * find what came before. */
+static inline bool conn_is_over(const struct ssh_conn *c, int rc)
+{
+	return c->eof && (rc == LIBSSH2_ERROR_SOCKET_DISCONNECT ||
+			  rc == LIBSSH2_ERROR_BAD_USE /* a request that failed so before */);
+}
 /* conn_fail for a libssh2 call that failed: closed, reset, no common algorithm, or libssh2's
  * text. */
 void conn_fail_ssh(struct ssh_conn *c, int rc);

@@ -228,6 +228,8 @@ static bool request_step(struct ssh_exec *x)
 	if (c->requesting && c->requesting != x)
 		return false;
 	if (!x->r.sent) {
+		if (c->eof)
+			return false; /* it would not go out */
 		if (x->broken.code) {
 			exec_break(x, x->broken.code, x->broken.message);
 			return true;
@@ -249,7 +251,7 @@ static bool request_step(struct ssh_exec *x)
 		x->input_started = true;
 		input_write(x);
 	}
-	if (rc == LIBSSH2_ERROR_EAGAIN)
+	if (rc == LIBSSH2_ERROR_EAGAIN || conn_is_over(c, rc))
 		return false;
 	c->requesting = NULL;
 	guard_useful(c);
@@ -273,11 +275,12 @@ static bool output_read(struct ssh_exec *x, enum ssh_stream stream, bool *ended)
 	bool any = false;
 	ssize_t n;
 
-	while (!x->paused && !*ended && !c->closing) {
+	/* At the end of the connection what is here goes on, paused or not: less than a window. */
+	while ((!x->paused || c->eof) && !*ended && !c->closing) {
 		n = libssh2_channel_read_ex(x->ch, stream == SSH_STDERR ? SSH_EXTENDED_DATA_STDERR
 									 : 0,
 					    data, SSH_READ_SIZE);
-		if (n == LIBSSH2_ERROR_EAGAIN)
+		if (n == LIBSSH2_ERROR_EAGAIN || conn_is_over(c, (int)n))
 			break;
 		if (n < 0) {
 			conn_fail_ssh(c, (int)n);
@@ -313,11 +316,14 @@ static void result_fill(struct ssh_exec *x)
 /* The channel has told everything: closed by the host, or output ended and exit status here. */
 static bool channel_over(const struct ssh_exec *x)
 {
+	int rc;
+
 	if (!x->out_ended || !x->err_ended)
 		return false;
 	if (x->exit_seen)
 		return true;
-	return libssh2_channel_wait_closed(x->ch) != LIBSSH2_ERROR_EAGAIN;
+	rc = libssh2_channel_wait_closed(x->ch);
+	return rc != LIBSSH2_ERROR_EAGAIN && !conn_is_over(x->conn, rc);
 }
 
 /* True when something moved. x may be gone after. */

@@ -213,6 +213,20 @@ static LIBSSH2_SEND_FUNC(io_send)
 	return c->out.failed ? -ENOMEM : (ssize_t)length;
 }
 
+/* The host ends the connection: the end of the stream, though its socket may stay open. */
+static LIBSSH2_DISCONNECT_FUNC(io_disconnect)
+{
+	struct ssh_conn *c = *abstract;
+
+	(void)session;
+	(void)reason;
+	(void)message;
+	(void)message_len;
+	(void)language;
+	(void)language_len;
+	c->eof = c->farewell = true;
+}
+
 /* ---- for the connection ---- */
 
 void conn_io_sent(struct ssh_conn *c, size_t n)
@@ -376,9 +390,12 @@ int conn_io_open(struct ssh_conn *c)
 				      (libssh2_cb_generic *)io_recv);
 	libssh2_session_callback_set2(c->session, LIBSSH2_CALLBACK_SEND,
 				      (libssh2_cb_generic *)io_send);
+	libssh2_session_callback_set2(c->session, LIBSSH2_CALLBACK_DISCONNECT,
+				      (libssh2_cb_generic *)io_disconnect);
 #else
 	libssh2_session_callback_set(c->session, LIBSSH2_CALLBACK_RECV, (void *)io_recv);
 	libssh2_session_callback_set(c->session, LIBSSH2_CALLBACK_SEND, (void *)io_send);
+	libssh2_session_callback_set(c->session, LIBSSH2_CALLBACK_DISCONNECT, (void *)io_disconnect);
 #endif
 	libssh2_session_set_blocking(c->session, 0);
 	client_conn_thick(c);

@@ -240,7 +240,7 @@ static bool open_step(struct ssh_conn *lane)
 		lane->session, "direct-tcpip", 12, SSH_WINDOW, LIBSSH2_CHANNEL_PACKET_DEFAULT,
 		t->message.data, (unsigned)t->message.len)) ?
 		0 : libssh2_session_last_errno(lane->session)));
-	if (rc == LIBSSH2_ERROR_EAGAIN)
+	if (rc == LIBSSH2_ERROR_EAGAIN || conn_is_over(lane, rc))
 		return false;
 	lane->opening_tunnel = NULL;
 	guard_useful(lane);
@@ -269,7 +269,7 @@ static bool tunnel_read(struct ssh_conn *lane, struct ssh_tunnel *t)
 		if (t->full)
 			break;
 		n = libssh2_channel_read(t->ch, data, SSH_READ_SIZE);
-		if (n == LIBSSH2_ERROR_EAGAIN)
+		if (n == LIBSSH2_ERROR_EAGAIN || conn_is_over(lane, (int)n))
 			break;
 		any = true;
 		guard_useful(lane);

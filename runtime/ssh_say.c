@@ -234,7 +234,9 @@ void conn_fail_eof(struct ssh_conn *c)
 {
 	char line[64], tried[128];
 
-	if (c->phase == SSH_READY) {
+	if (c->phase == SSH_READY && c->farewell) {
+		conn_fail(c, ERR_UNREACHABLE, "the host ended the connection %s", when(c));
+	} else if (c->phase == SSH_READY) {
 		conn_fail(c, ERR_UNREACHABLE, "connection lost %s: %s", when(c),
 			  c->io_errno ? conn_say_errno(c->io_errno) : "closed by the host");
 	} else if (c->phase == SSH_LOGIN) {

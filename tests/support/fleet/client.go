@@ -37,6 +37,7 @@ type client struct {
 	dead     bool // the connection is closed: nothing more is sent
 	channels map[uint32]*channel
 	nextID   uint32
+	together []*channel // of the behaviour of this name
 }
 
 var (

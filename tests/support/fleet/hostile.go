@@ -42,7 +42,9 @@ func init() {
 		"statuses":    "endless exit statuses",
 		"afterclose":  "closes the channel and sends on",
 		"hurries":     "output, exit status, close and the end of the connection at once",
-		"farewell":    "the same with a message of its leaving before the end",
+		"farewell":    "N times the output (1), exit status, close and a message of its leaving at once",
+		"leaves":      "output, what N is the sum of and a message of its leaving: 1 end of output, 2 exit status, 4 signal, 8 close",
+		"together":    "as farewell, when N commands (2) run, for all of them but the first",
 	} {
 		behaviours[name] = what
 	}
@@ -139,7 +141,7 @@ func (s *session) execBadly() bool {
 	c, ch := s.client, s.ch
 	switch c.behaviour.name {
 	case "never", "window0", "rekeys", "huge", "hugeerr", "overflow", "tiny", "statuses", "afterclose",
-		"hurries", "farewell":
+		"hurries", "farewell", "leaves", "together":
 	default:
 		return false
 	}
@@ -168,22 +170,71 @@ func (s *session) execBadly() bool {
 		ch.sendRequest("exit-status", message(nil).uint32(0))
 		ch.close()
 		_ = c.flood(message{msgChannelData}.uint32(ch.remote).string("after\n"))
-	case "hurries", "farewell":
-		ch.write(1, text)
-		ch.write(2, []byte("error\n"))
-		ch.sendEOF()
-		ch.sendRequest("exit-status", message(nil).uint32(0))
-		ch.close()
-		if c.behaviour.name == "farewell" {
-			c.send(message{msgDisconnect}.uint32(11).string("bye").string(""))
-		}
+	case "hurries":
+		ch.finishAtOnce(text)
 		c.flush()
 		c.dead = true
 		_ = c.conn.Close()
+	case "farewell":
+		ch.finishAtOnce(bytes.Repeat(text, int(c.behaviour.numberOr(1))))
+		c.leave()
+	case "leaves":
+		ch.leaveWith(text, int(c.behaviour.numberOr(0)))
+	case "together":
+		s.waitForOthers(text)
 	default:
 		for !ch.ended && !c.dead {
 			ch.changed.Wait()
 		}
 	}
 	return true
+}
+
+// finishAtOnce gives a command's output and all of its end. The lock is held.
+func (ch *channel) finishAtOnce(text []byte) {
+	ch.write(1, text)
+	ch.write(2, []byte("error\n"))
+	ch.sendEOF()
+	ch.sendRequest("exit-status", message(nil).uint32(0))
+	ch.close()
+}
+
+// leave says goodbye behind all that is to be sent, in one segment with it when that is short. The
+// socket stays open until the client closes it. The lock is held.
+func (c *client) leave() {
+	c.send(message{msgDisconnect}.uint32(11).string("bye").string(""))
+	c.flush()
+	c.dead = true
+}
+
+func (ch *channel) leaveWith(text []byte, parts int) {
+	ch.write(1, text)
+	if parts&1 != 0 {
+		ch.sendEOF()
+	}
+	if parts&2 != 0 {
+		ch.sendRequest("exit-status", message(nil).uint32(7))
+	}
+	if parts&4 != 0 {
+		ch.sendRequest("exit-signal", message(nil).string("TERM").bool(false).string("").string(""))
+	}
+	if parts&8 != 0 {
+		ch.close()
+	}
+	ch.client.leave()
+}
+
+// waitForOthers lets the last of N commands on the connection end all but the first, the last one first.
+func (s *session) waitForOthers(text []byte) {
+	c, n := s.client, int(s.client.behaviour.numberOr(2))
+	c.together = append(c.together, s.ch)
+	if len(c.together) == n {
+		for i := n - 1; i > 0; i-- {
+			c.together[i].finishAtOnce(text)
+		}
+		c.leave()
+	}
+	for !s.ch.ended && !c.dead {
+		s.ch.changed.Wait()
+	}
 }
