@@ -85,6 +85,7 @@ $(BUILD)/flags: FORCE | have-libs
 have-libs:
 	$(Q)sh tools/have.sh $(PKGS) libssh2
 	$(Q)CC='$(CC)' sh tools/have.sh --header $(PLAIN_HEADERS)
+	$(Q)sh tools/libssh2.sh --check
 
 $(BUILD)/obj/%.o: runtime/%.c $(BUILD)/flags
 	$(if $(V),,@echo "cc   $<")

@@ -7,6 +7,8 @@
 # and no root is needed. Our own patches (tools/libssh2-*.patch) are applied behind Debian's. build/deps/lib/libssh2.a
 # is put in place last but for the stamp, which names the recipe: when this script or a patch changes, it is built anew.
 # Where the source cannot be had, this says what will not work, and the build goes on with the system's.
+#
+# usage: libssh2.sh [--check]    --check builds nothing, and only says when what is in build/deps is of an older recipe.
 set -eu
 
 WANT=1.11.1
@@ -221,6 +223,10 @@ put_in_place() {
 }
 
 if [ -f "$deps/lib/libssh2.a" ] && [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$recipe" ]; then
+	exit 0
+fi
+if [ "${1-}" = --check ]; then
+	[ ! -f "$deps/lib/libssh2.a" ] || say "build/deps has a libssh2 of an older recipe, with which tests fail; 'make deps' builds it anew"
 	exit 0
 fi
 if [ ! -f "$deps/lib/libssh2.a" ] && pkg-config --atleast-version=$WANT libssh2 2>/dev/null; then
