@@ -519,7 +519,7 @@ struct ssh_agent *client_agent(struct ssh_client *client, const char *path)
 		client->agent = NULL;
 	}
 	if (!client->agent)
-		client->agent = ssh_agent_new(client->base, path);
+		client->agent = ssh_agent_new(client->base, path, SSH_AGENT_MS);
 	return client->agent;
 }
 

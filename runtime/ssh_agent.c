@@ -25,7 +25,6 @@
 #define MESSAGE_MAX (256u * 1024u) /* OpenSSH's agent takes and sends no more */
 #define KEYS_MAX 256u
 #define LIST_MS 5000 /* how long a list of keys is used again */
-#define ANSWER_S 60  /* an agent may ask its user before it signs */
 
 struct ssh_agent_ask {
 	TAILQ_ENTRY(ssh_agent_ask) link;
@@ -39,6 +38,7 @@ struct ssh_agent_ask {
 struct ssh_agent {
 	struct event_base *base;
 	char *path;
+	struct timeval limit;
 	struct bufferevent *bev; /* NULL: not connected */
 	TAILQ_HEAD(, ssh_agent_ask) asks; /* oldest first; the sent ones come first */
 	struct event *soon; /* answers from the kept list; tells failures */
@@ -231,7 +231,6 @@ static void on_event(struct bufferevent *bev, short what, void *arg)
 
 static int agent_connect(struct ssh_agent *a)
 {
-	const struct timeval limit = {ANSWER_S, 0};
 	struct sockaddr_un at = {.sun_family = AF_UNIX};
 
 	if (strlen(a->path) >= sizeof(at.sun_path))
@@ -241,7 +240,7 @@ static int agent_connect(struct ssh_agent *a)
 	if (!a->bev)
 		return -ERR_MEMORY;
 	bufferevent_setcb(a->bev, on_read, NULL, on_event, a);
-	bufferevent_set_timeouts(a->bev, &limit, &limit);
+	bufferevent_set_timeouts(a->bev, &a->limit, &a->limit);
 	bufferevent_enable(a->bev, EV_READ | EV_WRITE);
 	if (bufferevent_socket_connect(a->bev, (struct sockaddr *)&at, sizeof(at)))
 		return -ERR_SYSTEM;
@@ -284,6 +283,9 @@ static void on_soon(evutil_socket_t fd, short what, void *arg)
 		}
 		if (a->broken.code)
 			return; /* the connect failed at once */
+		/* The limit runs on while nothing is asked. */
+		if (ask == TAILQ_FIRST(&a->asks))
+			bufferevent_enable(a->bev, EV_READ);
 		bufferevent_write(a->bev, ask->message.data, ask->message.len);
 		ask->sent = true;
 	}
@@ -344,13 +346,14 @@ void ssh_agent_drop(struct ssh_agent_ask *ask)
 	ask->dropped = true;
 }
 
-struct ssh_agent *ssh_agent_new(struct event_base *base, const char *path)
+struct ssh_agent *ssh_agent_new(struct event_base *base, const char *path, int limit_ms)
 {
 	struct ssh_agent *a = calloc(1, sizeof(*a));
 
 	if (!a)
 		return NULL;
 	a->base = base;
+	a->limit = (struct timeval){limit_ms / 1000, limit_ms % 1000 * 1000};
 	TAILQ_INIT(&a->asks);
 	a->path = strdup(path);
 	a->soon = event_new(base, -1, 0, on_soon, a);

@@ -18,9 +18,11 @@ struct ssh_agent_key {
 	char *comment;
 };
 
-/* Connects at its first use, and again after the agent went away. Copies path. NULL: out of
- * memory. */
-struct ssh_agent *ssh_agent_new(struct event_base *base, const char *path);
+#define SSH_AGENT_MS 60000 /* an agent may ask its user before it signs */
+
+/* Connects at its first use, and again after the agent went away, or when it was asked and has said nothing for
+ * limit_ms. Copies path. NULL: out of memory. */
+struct ssh_agent *ssh_agent_new(struct event_base *base, const char *path, int limit_ms);
 void ssh_agent_free(struct ssh_agent *a); /* no answer comes any more */
 const char *ssh_agent_path(const struct ssh_agent *a);
 
