@@ -280,15 +280,17 @@ static void on_probe(void *arg, bool up, const struct err *why)
 	tell_start(c, NULL);
 }
 
-/* Its socket is there: ask whether it answers. */
-static void probe(struct redis_child *c)
+/* Its socket is there: ask whether it answers. False: c may be gone. */
+static bool probe(struct redis_child *c)
 {
 	struct redis_options o = { .address = &c->address, .on_state = on_probe, .arg = c };
 	struct err err;
 
 	c->probe = redis_new(c->loop, &o, &err);
-	if (!c->probe)
-		give_up(c, &err);
+	if (c->probe)
+		return true;
+	give_up(c, &err);
+	return false;
 }
 
 static void wait_start(struct redis_child *c)
@@ -302,8 +304,8 @@ static void wait_start(struct redis_child *c)
 		give_up(c, &why);
 		return;
 	}
-	if (!c->probe && !access(c->files.socket, F_OK))
-		probe(c);
+	if (!c->probe && !access(c->files.socket, F_OK) && !probe(c))
+		return;
 	timer_set(&c->step, c->probe ? 1000 : SOCKET_MS);
 }
 
@@ -427,7 +429,7 @@ const char *redis_child_trouble(const struct redis_child *child)
 	return child->trouble;
 }
 
-void redis_child_stop(struct redis_child *child, int limit_ms, void (*on_end)(void *arg), void *arg)
+void redis_child_stop(struct redis_child *child, int64_t limit_ms, void (*on_end)(void *arg), void *arg)
 {
 	child->on_start = NULL;
 	child->on_end = on_end;

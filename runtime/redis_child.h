@@ -39,7 +39,7 @@ const char *redis_child_notice(const struct redis_child *child);
 const char *redis_child_trouble(const struct redis_child *child);
 /* Ends it: SIGTERM, and SIGKILL after limit_ms. What it has answered is on its disk either way. on_end comes
  * later. */
-void redis_child_stop(struct redis_child *child, int limit_ms, void (*on_end)(void *arg), void *arg);
+void redis_child_stop(struct redis_child *child, int64_t limit_ms, void (*on_end)(void *arg), void *arg);
 /* Frees it; a server that still runs is ended with SIGKILL (what it had acknowledged is on its
  * disk). */
 void redis_child_free(struct redis_child *child);

@@ -196,8 +196,10 @@ static int l_trouble(lua_State *L)
 static int l_stop(lua_State *L)
 {
 	struct box *b = check_child(L);
-	int limit_ms = (int)(luaL_checknumber(L, 2) * 1000);
+	int64_t limit_ms;
 
+	luaL_checknumber(L, 2);
+	limit_ms = bind_check_ms(L, 2, 0);
 	redis_child_stop(b->child, limit_ms, on_end, b);
 	b->refs++;
 	return await(L, b, false, -1);

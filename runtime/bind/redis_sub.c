@@ -36,7 +36,8 @@ struct sub_box {
 struct sub_wait {
 	struct wait wait; /* first */
 	struct sub_box *box; /* NULL once complete */
-	struct message *message;
+	struct message *message; /* NULL: there is none, or no memory for it */
+	bool closed;
 };
 
 /* ---- messages ---- */
@@ -75,6 +76,7 @@ static void wake(struct sub_box *box)
 	box->reader = NULL;
 	w->box = NULL;
 	w->message = take_message(box);
+	w->closed = !box->sub;
 	wait_done(&w->wait);
 }
 
@@ -119,9 +121,12 @@ static int next_push(struct wait *wait, lua_State *L)
 	struct sub_wait *w = (struct sub_wait *)wait;
 	const struct err err = { ERR_CLOSED, "the subscription was closed" };
 
-	if (!w->message)
+	if (w->message)
+		lua_pushlstring(L, w->message->text, w->message->len);
+	else if (w->closed)
 		return fiber_push_err(L, &err, wait->operation);
-	lua_pushlstring(L, w->message->text, w->message->len);
+	else
+		lua_pushliteral(L, "");
 	return 1;
 }
 

@@ -228,6 +228,13 @@ test("calls are away while the server is, and work after", function()
   assert(child:pid() ~= pid)
 end)
 
+test("a private server is stopped within seconds that there are", function()
+  for _, seconds in ipairs { -1, math.huge, 0 / 0 } do
+    t.raises(function() child:stop(seconds) end, "seconds, not negative")
+  end
+  t.raises(function() child:stop() end, "number expected")
+end)
+
 child:stop(10)
 proc.run { "rm", "-rf", dir }
 t.done()
