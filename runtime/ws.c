@@ -140,16 +140,18 @@ static void ping(void *arg)
 	struct http_request *req = ws->req;
 	struct wslay_event_msg frame = { .opcode = WSLAY_PING };
 
+	/* Behind what waits for the client a ping would only make it more, and without one it need not be heard.
+	 * Whether it takes what waits http sees to. */
+	if (http_unsent(req))
+		ws->heard_ms = loop_now_ms();
 	if (loop_now_ms() - ws->heard_ms >= ws->options.silence_ms) {
 		end(ws, WSLAY_CODE_ABNORMAL_CLOSURE, "the client does not answer pings");
 		http_cut(req);
 		return;
 	}
 	timer_set(&ws->ping, ws->options.ping_ms);
-	/* Behind what waits for the client a ping would only make it more. */
-	if (http_unsent(req) || wslay_event_queue_msg(ws->in, &frame))
-		return;
-	wslay_event_send(ws->in);
+	if (!http_unsent(req) && !wslay_event_queue_msg(ws->in, &frame))
+		wslay_event_send(ws->in);
 }
 
 /* ---- in ---- */

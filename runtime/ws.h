@@ -17,7 +17,8 @@ struct ws;
 
 struct ws_options {
 	int64_t ping_ms;    /* between two pings */
-	int64_t silence_ms; /* a client that sends nothing for so long, pongs neither, is dropped */
+	int64_t silence_ms; /* a client that sends nothing for so long, pongs neither, is dropped; not while it has
+			     * something to take */
 	size_t max_message; /* bytes of a message of the client; more is close code 1009 */
 };
 void ws_options_init(struct ws_options *o); /* 15 s, 60 s, 4 KiB */

@@ -219,6 +219,26 @@ static void a_silent_client_is_dropped(void **state)
 	assert_int_equal(t.gone, 0);
 }
 
+/* No ping goes out behind what waits for it, so there is none that it could answer. */
+static void a_client_that_takes_its_time_is_not_silent(void **state)
+{
+	static char piece[64 << 10];
+	size_t n = 0;
+
+	(void)state;
+	t.options.ping_ms = 10;
+	t.options.silence_ms = 100;
+	shake_hands();
+	while (ws_write(t.ws, piece, sizeof(piece), true) > 0)
+		n++;
+	client_pass(400);
+	assert_int_equal(t.over, 0);
+	/* When it has taken all it has the whole time again, and is asked. */
+	receive((n + 1) * sizeof(piece));
+	client_until_count(&t.over, 1);
+	assert_int_equal(t.code, 1006);
+}
+
 static void a_client_that_leaves_is_gone(void **state)
 {
 	(void)state;
@@ -275,6 +295,7 @@ int main(void)
 		TEST(a_client_that_breaks_the_rules_is_told_so),
 		TEST(bytes_that_come_with_the_handshake_are_read),
 		TEST(a_silent_client_is_dropped),
+		TEST(a_client_that_takes_its_time_is_not_silent),
 		TEST(a_client_that_leaves_is_gone),
 		TEST(a_long_reason_is_cut_between_characters),
 		TEST(a_wrong_key_is_refused),
