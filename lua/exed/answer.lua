@@ -60,14 +60,15 @@ local function new_job(jid, fields)
   }
 end
 
-local function is_jid(jid) return jid:find "^[%x-]+$" ~= nil end
+-- Other keys of a job have a colon behind its id. The store has no job of any other text.
+local function may_be_jid(jid) return not jid:find(":", 1, true) end
 
 local function gone(jid) return nil, { code = "gone", message = "no job " .. jid } end
 
 -- The job as answers need it: jid, state (0 done, 1 running, 2 failure), phase, last (position of
 -- its last row), lines, total and fields (its hash). nil, err: code "gone", or the store's.
 function answer.load(node, jid)
-  if not is_jid(jid) then return gone(jid) end
+  if not may_be_jid(jid) then return gone(jid) end
   local fields, err = node.store:get(jid)
   if not fields then return nil, err end
   local job = new_job(jid, fields)
@@ -77,7 +78,7 @@ end
 
 -- The same with what answer.object shows alone, which costs the store little. detail: as there.
 function answer.look(node, jid, detail)
-  if not is_jid(jid) then return gone(jid) end
+  if not may_be_jid(jid) then return gone(jid) end
   local fields, err = node.store:look(jid, detail and DETAILED or SHOWN)
   if not fields then return nil, err end
   return new_job(jid, fields)
@@ -196,7 +197,7 @@ local function head_of(job, fields)
   return ',"operate":' .. json.encode(fields.operation or "")
     .. ',"operate_args":' .. (fields.args or "{}")
     .. ',"startat":' .. (fields.startat or "0")
-    .. ',"state":' .. job.state
+    .. ',"state":' .. (job.state == RUNNING and "1" or fields.result)
     .. ',"taskid":"' .. job.jid
     .. '","error":' .. (fields.error and json.encode(fields.error) or '""')
 end
@@ -205,30 +206,32 @@ end
 -- Returns true, or nil, err.
 function answer.object(node, job, out, options)
   local fields = job.fields
+  local text = head_of(job, fields)
   if fields.names then
-    out:write('{"targets":' .. fields.names .. head_of(job, fields))
+    text = '{"targets":' .. fields.names .. text
   else
     local ok, err = write_targets(node, job, out, options.reader)
     if not ok then return nil, err end
-    out:write(head_of(job, fields))
   end
   if options.detail then
-    out:write(',"counts":', counts_of(fields))
-    if fields.ended then out:write(',"endat":', tostring(number_or_zero(fields.ended) // US)) end
+    text = text .. ',"counts":' .. counts_of(fields)
+    if fields.ended then text = text .. ',"endat":' .. number_or_zero(fields.ended) // US end
   end
-  if fields.value then out:write(',"value":', fields.value) end
+  if fields.value then text = text .. ',"value":' .. fields.value end
   if fields.parent and fields.parent ~= "" then
-    out:write(',"parent":', json.encode(fields.parent))
+    text = text .. ',"parent":' .. json.encode(fields.parent)
   end
   if job.state == RUNNING then
+    out:write(text)
+    text = ""
     local ok, err = write_progress(node, job, out, options.detail)
     if not ok then return nil, err end
   end
   if not options.outputs then
-    out:write ',"return_data":{}}'
+    out:write(text .. ',"return_data":{}}')
     return true
   end
-  out:write ',"return_data":{'
+  out:write(text .. ',"return_data":{')
   local ok, err = write_records(node, job, out)
   if not ok then return nil, err end
   out:write "}}"

@@ -73,10 +73,11 @@ end
 
 -- ---- one request --------------------------------------------------------------------------------
 
--- What the handler gets, but for its document, and query and body as they were declared.
+-- What the handler gets. The fields that come later have their room from the beginning.
 local function new_request(self, req, params, who, upgrade)
   return setmetatable({
     node = self.node, server_request = req, params = params, who = who, socket = upgrade,
+    document = nil, resolved = nil, query = nil, body = nil,
   }, request_methods)
 end
 
@@ -173,9 +174,8 @@ end
 local SWITCHING <const> = 101 -- the status of an answer that is a WebSocket
 
 local function body_of(self, req, status, headers, call)
-  local function on_start() call:answered() end
-  if status ~= SWITCHING then return out.new(req, status, headers, on_start) end
-  on_start()
+  if status ~= SWITCHING then return out.new(req, status, headers, call) end
+  call:answered()
   local config = self.node.config.api
   return socket.new(req, { ping = config.heartbeat, silence = config.send_timeout })
 end
@@ -221,11 +221,9 @@ function api:handle(req)
     call.status = respond_error(self, req, headers, answer)
     return
   end
-  headers = headers or {}
-  local jid = headers["Exed-Jid"] or type(answer) == "table" and answer.jid
+  local jid = headers and headers["Exed-Jid"] or type(answer) == "table" and answer.jid
   if jid then req:note(nil, jid) end
   if type(answer) == "function" then
-    headers["Content-Type"] = headers["Content-Type"] or "application/json"
     call.status = stream(self, req, status, answer, headers, call) or call.status
     return
   end

@@ -170,7 +170,8 @@ end
 -- and takes no time for what is not given. nil when there is one: `thorough` then finds out which
 -- mistake is told first.
 local function quick(self, input, kind, ready)
-  local values = {}
+  -- Room for a few: a table that grows field by field is made anew several times.
+  local values = { a = nil, b = nil, c = nil, d = nil }
   for name, value in pairs(input) do
     local field = self.by_name[name]
     if field then

@@ -45,10 +45,15 @@ function numbers:call(handler, method)
   return setmetatable({
     counts = self.paths[path] or new_path(self, path),
     method = METHODS[method] and method or "other", began = timer.wall(), status = GONE,
+    seconds = false,
   }, call)
 end
 
-function call:answered() self.seconds = self.seconds or math.max(timer.wall() - self.began, 0) end
+function call:answered()
+  if self.seconds then return end
+  local seconds = timer.wall() - self.began
+  self.seconds = seconds > 0 and seconds or 0 -- somebody may have set the clock back
+end
 
 -- Counts in the first bucket that is wide enough; they are summed up when they are written.
 local function observe(counts, seconds)

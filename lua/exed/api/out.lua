@@ -15,12 +15,13 @@ out.GONE = setmetatable({}, { __tostring = function() return "the client has gon
 -- What is raised when a HEAD has all that it asks for: a stream has no length to be told.
 out.ENOUGH = setmetatable({}, { __tostring = function() return "a HEAD has its answer" end })
 
--- req is the server's request; status and headers as for its respond; on_start (or nil) is called
--- when the first byte of a stream goes. The answer to a HEAD has the same head and no body.
-function out.new(req, status, headers, on_start)
+-- req is the server's request; status and headers as for its respond; call (of exed.api.numbers, or
+-- nil) is told when the first byte of a stream goes. The answer to a HEAD has the same head and no
+-- body.
+function out.new(req, status, headers, call)
   return setmetatable({
     req = req, status = status, headers = headers, started = false, parts = {}, size = 0,
-    on_start = on_start,
+    call = call,
   }, out)
 end
 
@@ -44,7 +45,7 @@ function out:begin() self:flush() end
 function out:flush()
   if not self.started then
     self.started = true
-    if self.on_start then self.on_start() end
+    if self.call then self.call:answered() end
     if not self.req:start(self.status, self.headers) then error(out.GONE, 0) end
     if self.req.method == "HEAD" then error(out.ENOUGH, 0) end
   end
