@@ -143,25 +143,6 @@ static void on_reply(redisAsyncContext *ac, void *reply, void *privdata)
 		cb(arg, err.code ? NULL : reply, err.code ? &err : NULL);
 }
 
-/* The inside moves over; what stays with hiredis frees nothing but itself. */
-struct redisReply *redis_reply_take(const struct redisReply *reply)
-{
-	redisReply *from = (redisReply *)reply, *to = malloc(sizeof(*to));
-
-	if (!to)
-		return NULL;
-	*to = *from;
-	memset(from, 0, sizeof(*from));
-	from->type = REDIS_REPLY_NIL;
-	return to;
-}
-
-void redis_reply_free(struct redisReply *reply)
-{
-	if (reply)
-		freeReplyObject(reply);
-}
-
 /* ---- time limits ---- */
 
 static void plan_scan(struct redis *r, int64_t due_ms)

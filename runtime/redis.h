@@ -93,8 +93,7 @@ const struct err *redis_get_error(const struct redis *r);
  * here. */
 typedef void redis_cb(void *arg, const struct redisReply *reply, const struct err *err);
 
-/* Takes the reply over from a callback, to keep it after; the callback's reply is nil then. Freed
- * with redis_reply_free. NULL when memory is out. */
+/* Keeps a callback's whole reply (not a part of it) for after the callback. Freed with redis_reply_free. */
 struct redisReply *redis_reply_take(const struct redisReply *reply);
 void redis_reply_free(struct redisReply *reply); /* NULL is nothing */
 

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "dns.h"
+#include "redis_reply.h"
 #include "redis_watch.h"
 
 #define RETRY_FIRST_MS 50     /* a server that is being restarted is back within a few of it */
@@ -134,6 +135,7 @@ static void connect_to(struct redis_link *l, const char *ip)
 		connect_failed(l, "not enough memory");
 		return;
 	}
+	redis_reply_make(ac->c.reader);
 	fcntl(ac->c.fd, F_SETFD, FD_CLOEXEC);
 	l->ac = ac;
 	ac->data = l;

@@ -7,7 +7,8 @@
  *   conn:call([{timeout = s},] command, ...) -> reply | nil, err
  *   conn:fcall([{timeout = s},] name, ...) -> reply | nil, err       FCALL name 0 ...; sent once
  *     more when the server had lost the functions
- *   conn:fields(key, names) -> table | nil, err    HMGET: { name = text } of the fields that there are
+ *   conn:fields(key, names) -> table | nil, err    HMGET: { name = text } of the fields that there are;
+ *     names: a list, which does not change any more
  *   conn:subscribe(channel) -> sub       (redis_sub.c)
  *   conn:up() -> true | false, reason    conn:info() -> table     conn:close()
  * Arguments are strings and integers; a table is a list of such, put in its place. Replies:
@@ -214,8 +215,6 @@ static void on_reply(void *arg, const struct redisReply *reply, const struct err
 	w->ticket = NULL;
 	if (reply) {
 		w->reply = redis_reply_take(reply);
-		if (!w->reply)
-			err_set(&w->err, ERR_MEMORY, "not enough memory for the reply");
 	} else if (w->resp.len && lost_functions(err) && w->conn->redis) {
 		put_wait(&w->conn->again, w);
 		return;
@@ -372,6 +371,7 @@ static int64_t take_options(lua_State *L)
 
 enum kind { AS_CALL, AS_FUNCTION, AS_FIELDS };
 
+/* A function's resp is kept, to send it again; any other is the client's own. */
 static int start_call(lua_State *L, struct redis_conn *conn, struct buf *resp, enum kind kind,
 		      const char *operation, int64_t ms)
 {
@@ -388,7 +388,7 @@ static int start_call(lua_State *L, struct redis_conn *conn, struct buf *resp, e
 	rc = send_wait(w, resp, &err);
 	if (!rc && kind == AS_FUNCTION)
 		w->resp = *resp;
-	else
+	else if (kind == AS_FUNCTION)
 		buf_deinit(resp);
 	if (!rc)
 		return fiber_await(L, &w->wait);
@@ -400,24 +400,51 @@ static int l_call(lua_State *L)
 {
 	struct redis_conn *conn = bind_check_conn(L, 1);
 	int64_t ms = take_options(L);
-	struct buf resp = { 0 };
+	struct buf *resp = redis_scratch(conn->redis);
 
 	luaL_checkstring(L, 2);
-	format_command(L, 2, NULL, 0, &resp);
-	return start_call(L, conn, &resp, AS_CALL, "redis.call", ms);
+	format_command(L, 2, NULL, 0, resp);
+	return start_call(L, conn, resp, AS_CALL, "redis.call", ms);
+}
+
+/* Pushes the names at 3 in the protocol's form. The connection keeps it for as long as there is the list: the
+ * same few are asked for each time. */
+static void push_names(lua_State *L)
+{
+	struct buf *text = redis_scratch(bind_check_conn(L, 1)->redis);
+
+	lua_getiuservalue(L, 1, 1);
+	lua_pushvalue(L, 3);
+	if (lua_rawget(L, -2) == LUA_TSTRING)
+		return;
+	luaL_argcheck(L, add_list(L, 3, text), 3, "a list of names");
+	if (text->failed)
+		luaL_error(L, "not enough memory");
+	lua_pushvalue(L, 3);
+	lua_pushlstring(L, text->data, text->len);
+	lua_rawset(L, -4);
+	lua_pushlstring(L, text->data, text->len);
 }
 
 static int l_fields(lua_State *L)
 {
-	static const char *const first[] = { "HMGET" };
 	struct redis_conn *conn = bind_check_conn(L, 1);
-	struct buf resp = { 0 };
+	size_t key_len, names_len;
+	const char *key = luaL_checklstring(L, 2, &key_len), *names;
+	struct buf *resp;
 
-	luaL_checkstring(L, 2);
 	luaL_checktype(L, 3, LUA_TTABLE);
 	lua_settop(L, 3);
-	format_command(L, 2, first, 1, &resp);
-	return start_call(L, conn, &resp, AS_FIELDS, "redis.fields", 0);
+	push_names(L);
+	names = lua_tolstring(L, -1, &names_len);
+	resp = redis_scratch(conn->redis);
+	buf_putc(resp, '*');
+	buf_integer(resp, 2 + (long long)lua_rawlen(L, 3));
+	buf_puts(resp, "\r\n");
+	add_bytes(resp, "HMGET", 5);
+	add_bytes(resp, key, key_len);
+	buf_add(resp, names, names_len);
+	return start_call(L, conn, resp, AS_FIELDS, "redis.fields", 0);
 }
 
 static int l_fcall(lua_State *L)
@@ -556,6 +583,16 @@ static void read_options(lua_State *L, struct redis_options *o)
 	lua_getfield(L, 1, "url");
 }
 
+/* With keys that it does not keep alive. */
+static void push_weak_table(lua_State *L)
+{
+	lua_newtable(L);
+	lua_createtable(L, 0, 1);
+	lua_pushliteral(L, "k");
+	lua_setfield(L, -2, "__mode");
+	lua_setmetatable(L, -2);
+}
+
 static int l_connect(lua_State *L)
 {
 	struct redis_options o = { .on_state = on_state };
@@ -567,9 +604,11 @@ static int l_connect(lua_State *L)
 	if (lua_istable(L, 1))
 		read_options(L, &o);
 	luaL_argcheck(L, lua_type(L, -1) == LUA_TSTRING, 1, "url: a string");
-	box = lua_newuserdatauv(L, sizeof(*box), 0);
+	box = lua_newuserdatauv(L, sizeof(*box), 1);
 	*box = NULL;
 	luaL_setmetatable(L, CONN);
+	push_weak_table(L);
+	lua_setiuservalue(L, -2, 1);
 	if (redis_address_parse(&address, lua_tostring(L, -2), &err))
 		return fiber_push_err(L, &err, "redis.connect");
 	conn = calloc(1, sizeof(*conn));
