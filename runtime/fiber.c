@@ -37,7 +37,6 @@ struct fiber {
 	int ref; /* of the coroutine in the registry */
 	int nargs;
 	bool failed;
-	char *name;
 	char *trace;
 	char *cancel; /* reason; NULL when it is not cancelled */
 	struct wait *wait;
@@ -47,6 +46,7 @@ struct fiber {
 	struct deferred start;
 	fiber_end_fn *on_end;
 	void *arg;
+	char name[];
 };
 
 struct fibers {
@@ -275,7 +275,6 @@ static void end_fiber(struct fiber *f, int status, int nresults)
 	if (f->cancel != no_reason)
 		free(f->cancel);
 	free(f->trace);
-	free(f->name);
 	free(f);
 }
 
@@ -345,12 +344,14 @@ struct fiber *fiber_start(struct script *script, lua_State *L, int nargs, const 
 			  fiber_end_fn *on_end, void *arg, struct err *err)
 {
 	struct fibers *fs = script_fibers(script);
-	struct fiber *f = calloc(1, sizeof(*f));
+	size_t name_size = strlen(name) + 1;
+	struct fiber *f = calloc(1, sizeof(*f) + name_size);
 
-	if (!f || !(f->name = strdup(name))) {
+	if (!f) {
 		err_set(err, ERR_MEMORY, "no memory for a fiber");
 		goto fail;
 	}
+	memcpy(f->name, name, name_size);
 	if (fs->max && fs->count >= fs->max) {
 		err_set(err, ERR_LIMIT, "%u fibers run already", fs->count);
 		goto fail;
@@ -376,8 +377,6 @@ struct fiber *fiber_start(struct script *script, lua_State *L, int nargs, const 
 	loop_defer(script_loop(script), &f->start);
 	return f;
 fail:
-	if (f)
-		free(f->name);
 	free(f);
 	lua_pop(L, nargs + 1);
 	return NULL;

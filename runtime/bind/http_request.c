@@ -34,8 +34,6 @@
 /* What a request's userdata holds; query and headers from when they are first asked for. */
 enum held { HELD_METHOD = 1, HELD_PATH, HELD_QUERY, HELD_HEADERS, HELD = HELD_HEADERS };
 
-static const char class_key; /* its address is the class's place in the registry */
-
 struct write_wait {
 	struct wait wait; /* first */
 	struct request_box *box; /* NULL once complete */
@@ -260,7 +258,6 @@ void bind_http_request(struct http_request *req, void *arg)
 	struct beginning b = { .server = arg, .req = req };
 	lua_State *L = script_state(b.server->script);
 
-	err_set(&b.err, ERR_MEMORY, "not enough memory");
 	if (b.server->fn != LUA_NOREF && lua_checkstack(L, 4)) {
 		lua_pushcfunction(L, begin_request);
 		lua_pushlightuserdata(L, &b);
@@ -269,7 +266,7 @@ void bind_http_request(struct http_request *req, void *arg)
 	}
 	if (!b.req)
 		return;
-	log_warn("http", "a request was refused: %s", b.err.message);
+	log_warn("http", "a request was refused: %s", b.err.code ? b.err.message : "not enough memory");
 	http_respond(req, 503, &later, 1, busy, sizeof(busy) - 1, NULL);
 }
 
@@ -309,15 +306,15 @@ void bind_http_head(struct http_request *req, void *arg)
 
 /* ---- answering ---- */
 
-/* As luaL_checkudata, which looks for the class by its name: that is asked a dozen times a request. */
+/* As luaL_checkudata, which looks for the class by its name: that is asked a dozen times a request. Here it is
+ * the first upvalue of each of the functions. */
 struct request_box *bind_http_check(lua_State *L)
 {
-	bool same = lua_isuserdata(L, 1) && lua_getmetatable(L, 1);
+	bool same = lua_getmetatable(L, 1);
 
 	if (same) {
-		lua_rawgetp(L, LUA_REGISTRYINDEX, &class_key);
-		same = lua_rawequal(L, -1, -2);
-		lua_pop(L, 2);
+		same = lua_rawequal(L, -1, lua_upvalueindex(1));
+		lua_pop(L, 1);
 	}
 	return same ? lua_touserdata(L, 1) : luaL_checkudata(L, 1, REQUEST);
 }
@@ -644,7 +641,7 @@ static int push_field(lua_State *L, struct request_box *box, enum field field)
 static int l_index(lua_State *L)
 {
 	lua_pushvalue(L, 2);
-	if (lua_rawget(L, lua_upvalueindex(1)) != LUA_TNUMBER)
+	if (lua_rawget(L, lua_upvalueindex(2)) != LUA_TNUMBER)
 		return 1;
 	return push_field(L, bind_http_check(L), (enum field)lua_tointeger(L, -1));
 }
@@ -661,14 +658,15 @@ static const luaL_Reg request_methods[] = {
 void bind_http_request_class(lua_State *L)
 {
 	luaL_newmetatable(L, REQUEST);
-	lua_pushvalue(L, -1);
-	lua_rawsetp(L, LUA_REGISTRYINDEX, &class_key);
-	luaL_newlib(L, request_methods);
+	lua_pushvalue(L, -1); /* of l_index */
+	lua_newtable(L);
+	lua_pushvalue(L, -2);
+	luaL_setfuncs(L, request_methods, 1);
 	for (int field = 0; field < FIELDS; field++) {
 		lua_pushinteger(L, field);
 		lua_setfield(L, -2, field_names[field]);
 	}
-	lua_pushcclosure(L, l_index, 1);
+	lua_pushcclosure(L, l_index, 2);
 	lua_setfield(L, -2, "__index");
 	lua_pop(L, 1);
 }
