@@ -34,6 +34,7 @@ struct task_host {
 	struct deferred last;  /* calls on_end */
 	struct bufferevent *bev;
 	bool paused, eof, reaped;
+	bool deaf; /* it takes no more; what it has sent is still to be read */
 	struct task_host_end end;
 };
 
@@ -121,8 +122,12 @@ static void read_frames(struct task_host *t)
 			return;
 		evbuffer_drain(in, sizeof(head));
 		text = n ? (char *)evbuffer_pullup(in, (ev_ssize_t)n) : "";
-		if (text)
-			t->o.on_frame(t->o.arg, text, n);
+		if (!text) { /* no memory; a run without this frame would be a wrong one */
+			task_host_kill(t);
+			evbuffer_drain(in, evbuffer_get_length(in));
+			return;
+		}
+		t->o.on_frame(t->o.arg, text, n);
 		evbuffer_drain(in, n);
 	}
 }
@@ -140,6 +145,10 @@ static void on_event(struct bufferevent *bev, short what, void *arg)
 	(void)bev;
 	if (!(what & (BEV_EVENT_EOF | BEV_EVENT_ERROR)) || t->eof)
 		return;
+	if (what & BEV_EVENT_WRITING) {
+		t->deaf = true;
+		return;
+	}
 	t->eof = true;
 	bufferevent_disable(t->bev, EV_READ | EV_WRITE);
 	read_frames(t);
@@ -167,7 +176,7 @@ int task_host_send(struct task_host *t, const char *text, size_t n, struct err *
 				  (unsigned char)(n >> 8), (unsigned char)n };
 	struct evbuffer *out = bufferevent_get_output(t->bev);
 
-	if (t->eof || t->reaped)
+	if (t->eof || t->deaf || t->reaped)
 		return err_set(err, ERR_CLOSED, "the task's process has ended");
 	if (n > TASK_FRAME_MAX)
 		return err_set(err, ERR_LIMIT, "a message of %zu bytes is longer than %u", n, TASK_FRAME_MAX);
