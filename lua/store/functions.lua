@@ -106,9 +106,10 @@
 -- nothing yet), GAP last (append with a number too high), INVALID why.
 
 local MAX_PINS = 10000 -- fields of a job's hash, files that its task sends among them
-local REVISION = 22 -- raised with every change: a node loads its file over an older one
+local REVISION = 23 -- raised with every change: a node loads its file over an older one
 local HOSTS = 2000 -- hosts that one call may walk
 local GROUP_HOSTS = 500 -- hosts walked, from which on a call makes no further job
+local SPAN = 256 -- bytes of a bitmap that are written at once: the bits of 2,000 hosts and some
 local MAX_ROWS = 6000 -- values that are read at once: a stack of Redis takes 8,000
 local CHUNK = 500 -- names in a chunk of targets
 local BATCH = 100 -- slices in one answer
@@ -122,6 +123,7 @@ local TIGHT_LOOK = 16384 -- bytes of output in a call that are worth a look at t
 -- Redis keeps up to 512 short fields as one text, in which each new one is looked for from its
 -- start: 14 us a lease. One value this long makes it a table; so few hosts are not worth it.
 local WIDE, NARROW = ('-'):rep(100), 64
+local TOGETHER, TOGETHER_BYTES = 64, 16384 -- records in one entry of the stream, and their bytes
 local MAX_EFFECT = 1048576 -- number of an effect that has one target
 local OPS = 'ops' -- in place of a number of an effect: bits of effects with one target each
 local ROWS = 2 ^ 34 -- rows of a target; with it an index of 2^19 targets is exact as a score
@@ -153,14 +155,14 @@ local function integer(text)
   return number <= 9007199254740992 and number or nil
 end
 
-local known_counts = {} -- by text, of one or two digits
+local known_counts = {} -- by text, of up to three digits
 
 local function count(text)
   local known = known_counts[text or '']
   if known then return known end
   local number = integer(text)
   if not number or number < 0 then return nil end
-  if #text <= 2 then known_counts[text] = number end
+  if #text <= 3 then known_counts[text] = number end
   return number
 end
 
@@ -198,21 +200,28 @@ end
 
 -- ---- bits ---------------------------------------------------------------------------------------
 
--- Sets the bits of the indexes; answers the old values in the same order. BITFIELD is one command
--- in the append-only file however many bits it sets; unpack bounds how many that may be.
+-- Sets the bits of the indexes, which are numbers; answers for each, in their order, whether it was
+-- set before. Those that lie near each other, as a slice's do, are written with the bytes that they
+-- are in: an argument for each of them would cost ten times as much.
 local function set_bits(key, indexes)
-  local old = {}
-  for first = 1, #indexes, CHUNK do
-    local command, size = { 'BITFIELD', key }, 2
-    for i = first, math.min(first + CHUNK - 1, #indexes) do
-      command[size + 1], command[size + 2] = 'SET', 'u1'
-      command[size + 3], command[size + 4] = indexes[i], '1'
-      size = size + 4
-    end
-    local answer = redis.call(unpack(command))
-    for i = 1, #answer do old[first + i - 1] = answer[i] end
+  local low, high, was = indexes[1], indexes[1], {}
+  for _, index in ipairs(indexes) do
+    if index < low then low = index elseif index > high then high = index end
   end
-  return old
+  local first, last = math.floor(low / 8), math.floor(high / 8)
+  if last - first >= SPAN then
+    for i, index in ipairs(indexes) do was[i] = redis.call('SETBIT', key, index, 1) == 1 end
+    return was
+  end
+  local bytes = { redis.call('GETRANGE', key, first, last):byte(1, -1) }
+  for at = #bytes + 1, last - first + 1 do bytes[at] = 0 end
+  for i, index in ipairs(indexes) do
+    local at, bit = math.floor(index / 8) - first + 1, 2 ^ (7 - index % 8)
+    was[i] = bytes[at] % (2 * bit) >= bit
+    if not was[i] then bytes[at] = bytes[at] + bit end
+  end
+  redis.call('SETRANGE', key, first, string.char(unpack(bytes)))
+  return was
 end
 
 -- The bits from..to-1 as a table from index to 1, of those that are set.
@@ -262,25 +271,30 @@ local function lease_others(alive, holders, jid)
   return others
 end
 
+local function lease_text(mode, epoch, jids)
+  return mode .. ' ' .. epoch .. ' ' .. jids
+end
+
 -- What each host's lease would be with jid in it, appended to writes; who is in the way of which
 -- host goes into conflicts.
 local function lease_plan(jid, mode, epoch, names, writes, conflicts)
-  local alive, clash = {}, false
+  local alive, clash, alone, size = {}, false, lease_text(mode, epoch, jid), #writes
   for first = 1, #names, CHUNK do
     local last = math.min(first + CHUNK - 1, #names)
     local values = redis.call('HMGET', LEASES, unpack(names, first, last))
     for i = first, last do
-      local value, holders = values[i - first + 1], {}
+      local value, lease = values[i - first + 1], alone
       if value then
         local held, _, jids = lease_parse(value)
-        holders = lease_others(alive, jids, jid)
+        local holders = lease_others(alive, jids, jid)
         if #holders > 0 and (mode == 'exclusive' or held == 'exclusive') then
           conflicts[names[i]], holders, clash = holders, {}, true
         end
+        holders[#holders + 1] = jid
+        lease = lease_text(mode, epoch, table.concat(holders, ','))
       end
-      holders[#holders + 1] = jid
-      writes[#writes + 1] = names[i]
-      writes[#writes + 1] = mode .. ' ' .. epoch .. ' ' .. table.concat(holders, ',')
+      writes[size + 1], writes[size + 2] = names[i], lease
+      size = size + 2
     end
   end
   return not clash
@@ -298,13 +312,15 @@ local function claim(jid, mode, epoch, names)
   end
 end
 
--- Takes jid out of the leases of these hosts.
-local function unclaim(jid, names)
+-- Takes jid out of the leases of these hosts. alone: the text of a lease that nobody else has.
+local function unclaim(jid, alone, names)
   if #names == 0 then return end
   local values, empty, writes = redis.call('HMGET', LEASES, unpack(names)), {}, {}
   for i, name in ipairs(names) do
     local value = values[i]
-    if value and value:find(jid, 1, true) then
+    if value == alone then
+      empty[#empty + 1] = name
+    elseif value and value:find(jid, 1, true) then
       local mode, epoch, holders = lease_parse(value)
       local left = {}
       for _, holder in ipairs(holders) do
@@ -314,7 +330,7 @@ local function unclaim(jid, names)
         empty[#empty + 1] = name
       else
         writes[#writes + 1] = name
-        writes[#writes + 1] = mode .. ' ' .. epoch .. ' ' .. table.concat(left, ',')
+        writes[#writes + 1] = lease_text(mode, epoch, table.concat(left, ','))
       end
     end
   end
@@ -326,12 +342,13 @@ end
 -- hosts it walked.
 local function release_some(jid)
   local key = job_key(jid)
-  local lock, released, chunks = unpack(redis.call('HMGET', key, 'lock', 'released', 'chunks'))
+  local lock, epoch, released, chunks =
+    unpack(redis.call('HMGET', key, 'lock', 'epoch', 'released', 'chunks'))
   released, chunks = tonumber(released or 0), tonumber(chunks or 1)
   if not lock or lock == 'none' or released >= chunks then return 0, 0 end
   local last = math.min(released + HOSTS / CHUNK, chunks) - 1
   for _, chunk in ipairs(read_chunks(jid, released, last)) do
-    unclaim(jid, cjson.decode(chunk))
+    unclaim(jid, lease_text(lock, epoch, jid), cjson.decode(chunk))
   end
   redis.call('HSET', key, 'released', last + 1)
   return last + 1 < chunks and 1 or 0, (last + 1 - released) * CHUNK
@@ -425,47 +442,69 @@ local function note_row(jid, n, kind, index, id, entry)
   redis.call('ZADD', key, score, n .. ' ' .. letter .. ' ' .. whole_text(id))
 end
 
+-- Rows on their way into the stream: the command that writes them; the next one gets the id behind
+-- `last`. An entry of the stream holds for each of its rows a head, "INDEX KIND N STATUS", and what
+-- was given; its id is that of its last row, and those before it count down from there. It holds
+-- several because a call of XADD costs as much as five of them.
+local function rows_new(jid, last)
+  return { 'XADD', job_key(jid) .. ':results', false, size = 3, bytes = 0, last = last }
+end
+
+local function rows_write(rows)
+  if rows.size == 3 then return end
+  rows[3] = whole_text(rows.last) .. '-0'
+  redis.call(unpack(rows, 1, rows.size))
+  rows.size, rows.bytes = 3, 0
+end
+
+-- alone: it is looked for by its id, and has an entry of the stream for itself.
+local function rows_add(rows, head, text, alone)
+  if alone or rows.size >= 3 + 2 * TOGETHER or rows.bytes + #text > TOGETHER_BYTES then
+    rows_write(rows)
+  end
+  local size = rows.size + 2
+  rows[size - 1], rows[size] = head, text
+  rows.size, rows.bytes, rows.last = size, rows.bytes + #text, rows.last + 1
+  if alone then rows_write(rows) end
+end
+
 -- Adds the entries (flat from list[first] on: index, kind, status, bytes, entry; each after its
 -- effect when n is OPS) to the job's results with the next dense ids, sets done bits and brings the
--- counts up to date. Records that are done already are left out. Two fields in the stream, not
--- five: that is a tenth of the cost.
-local function write_entries(jid, n, list, first, totals)
-  local each = n == OPS and 1 or 0
-  local bits, kinds = {}, {}
+-- counts up to date. Records that are done already are left out. bits: the done bits of the records
+-- among them, as numbers.
+local function write_entries(jid, n, list, first, totals, bits)
+  local each, plain = n == OPS and 1 or 0, n == '0' and not totals.is_task
+  local done = #bits > 0 and set_bits(bits_key(jid, n, 'done'), bits)
+  local rows, bytes, seen, kinds = rows_new(jid, totals.last), 0, 0, {}
   for i = first + each, #list, 5 + each do
-    if list[i + 1] == 'record' then bits[#bits + 1] = list[i - each] end
-  end
-  local old = #bits > 0 and set_bits(bits_key(jid, n, 'done'), bits) or bits
-  local results, last, bytes, added, seen = job_key(jid) .. ':results', totals.last, 0, 0, 0
-  for i = first + each, #list, 5 + each do
-    local kind, effect = list[i + 1], each == 1 and list[i - 1] or n
-    local is_record, fresh = kind == 'record', true
-    if is_record then
-      seen = seen + 1
-      fresh = old[seen] == 0
-    end
-    if fresh then
-      last, added, bytes = last + 1, added + 1, bytes + (tonumber(list[i + 3]) or 0)
-      local head = list[i] .. ' ' .. list[i + 1] .. ' ' .. effect .. ' ' .. list[i + 2]
-      redis.call('XADD', results, last .. '-0', 'h', head, 'e', list[i + 4])
+    local kind, effect, status = list[i + 1], each == 1 and list[i - 1] or n, list[i + 2]
+    local is_record = kind == 'record'
+    if is_record then seen = seen + 1 end
+    if not is_record or not done[seen] then
+      local head = list[i] .. ' ' .. kind .. ' ' .. effect .. ' ' .. status
+      rows_add(rows, head, list[i + 4], not plain or not is_record)
+      bytes = bytes + (count(list[i + 3]) or 0)
       if kind == 'part' or kind == 'lines' then
-        note_part(jid, effect, list[i], last, list[i + 4])
-      elseif totals.is_task or n ~= '0' then
-        note_row(jid, effect, kind, list[i], last, list[i + 4])
+        note_part(jid, effect, list[i], rows.last, list[i + 4])
+      elseif not plain then
+        note_row(jid, effect, kind, list[i], rows.last, list[i + 4])
       end
-      if is_record and n == '0' then kinds[list[i + 2]] = (kinds[list[i + 2]] or 0) + 1 end
+      if is_record and n == '0' then kinds[status] = (kinds[status] or 0) + 1 end
     end
   end
+  rows_write(rows)
+  local added = rows.last - totals.last
   if added == 0 then return 0 end
   local key, records = job_key(jid), 0
   for status, number in pairs(kinds) do
     redis.call('HINCRBY', key, 'c:' .. status, number)
     records = records + number
   end
-  totals.last, totals.bytes, totals.records = last, totals.bytes + bytes, totals.records + records
-  redis.call('HSET', key, 'last', whole_text(last), 'bytes', whole_text(totals.bytes),
+  totals.last, totals.bytes, totals.records = rows.last, totals.bytes + bytes,
+    totals.records + records
+  redis.call('HSET', key, 'last', whole_text(totals.last), 'bytes', whole_text(totals.bytes),
     'records', whole_text(totals.records))
-  redis.call('PUBLISH', 'exed:wake:' .. jid, whole_text(last))
+  redis.call('PUBLISH', 'exed:wake:' .. jid, whole_text(totals.last))
   return added
 end
 
@@ -633,13 +672,14 @@ local function runnable_names(chunks, at, no_match)
 end
 
 local function write_no_match(jid, no_match)
-  local list = {}
+  local list, bits = {}, {}
   for i = 1, #no_match, 2 do
     local size = #list
+    bits[#bits + 1] = count(no_match[i])
     list[size + 1], list[size + 2], list[size + 3] = no_match[i], 'record', '-1'
     list[size + 4], list[size + 5] = '0', no_match[i + 1]
   end
-  if #list > 0 then write_entries(jid, '0', list, 1, job_totals(jid)) end
+  if #list > 0 then write_entries(jid, '0', list, 1, job_totals(jid), bits) end
 end
 
 -- A task's targets are one slice, of which no call walks more than it names.
@@ -1110,7 +1150,7 @@ local function mark_ops(_, args)
     if not index or index < slice.from or index >= slice.to then
       return fail('INVALID index ' .. args[i + 1])
     end
-    effects[#effects + 1] = args[i]
+    effects[#effects + 1] = n
   end
   if slice.state ~= 'taken' or redis.call('HGET', job_key(jid), 'state') ~= 'running' then
     return fail('ENDED slice ' .. jid .. ':' .. k)
@@ -1136,7 +1176,7 @@ local function mark(_, args)
     if not index or index < slice.from or index >= slice.to then
       return fail('INVALID index ' .. args[i])
     end
-    indexes[i - 4] = args[i]
+    indexes[i - 4] = index
   end
   if #indexes > 0 then set_bits(bits_key(jid, n, 'started'), indexes) end
   if n ~= '0' then note_effect(jid, n, { effects = tonumber(effects or 0) }) end
@@ -1156,9 +1196,10 @@ end
 
 local KINDS = { record = true, part = true, lines = true, announce = true, outcome = true }
 
--- nil, or what is wrong with append's rows; each: 1 when they begin with an effect.
+-- nil and the done bits of the records in append's rows, or what is wrong with these; each: 1 when
+-- they begin with an effect.
 local function check_entries(list, first, slice, each)
-  local width = 5 + (each or 0)
+  local width, bits = 5 + (each or 0), {}
   if (#list - first + 1) % width ~= 0 or #list > HOSTS * width then return 'number of arguments' end
   for i = first, each and #list or 0, width do
     local n = count(list[i])
@@ -1167,9 +1208,14 @@ local function check_entries(list, first, slice, each)
   for i = first + (each or 0), #list, width do
     local index = count(list[i])
     if not index or index < slice.from or index >= slice.to then return 'index ' .. list[i] end
-    if not KINDS[list[i + 1]] then return 'kind ' .. list[i + 1] end
-    if list[i + 1] == 'record' and not COUNTED[list[i + 2]] then return 'status ' .. list[i + 2] end
+    local kind, status = list[i + 1], list[i + 2]
+    if not KINDS[kind] then return 'kind ' .. kind end
+    if kind == 'record' then
+      if not COUNTED[status] then return 'status ' .. status end
+      bits[#bits + 1] = each and count(list[i - 1]) or index
+    end
   end
+  return nil, bits
 end
 
 -- Calls of effects other than 0 are numbered for themselves: "EPOCH NUMBER" in a field of the
@@ -1206,9 +1252,9 @@ local function append_rows(args, ops)
   if slice.state ~= 'taken' or totals.state ~= 'running' then
     return fail('ENDED slice ' .. jid .. ':' .. k)
   end
-  local wrong = check_entries(args, 6, slice, ops and 1)
+  local wrong, bits = check_entries(args, 6, slice, ops and 1)
   if wrong then return fail('INVALID ' .. wrong) end
-  local added = write_entries(jid, ops and OPS or n, args, 6, totals)
+  local added = write_entries(jid, ops and OPS or n, args, 6, totals, bits)
   if n ~= '0' and not ops then note_effect(jid, n, totals) end
   local highest = whole_text(math.max(seq, slice.seq))
   if n == '0' then
@@ -1242,14 +1288,14 @@ local function journal(_, args)
   if slice.state ~= 'taken' or state ~= 'running' then
     return fail('ENDED slice ' .. jid .. ':' .. k)
   end
-  local wrong = check_entries(args, 6 + size, slice)
+  local wrong, done = check_entries(args, 6 + size, slice)
   if wrong then return fail('INVALID ' .. wrong) end
   for i = 6, 5 + size do
     last, bytes = last + 1, bytes + #args[i]
     redis.call('XADD', key .. ':journal', whole_text(last) .. '-0', 'e', args[i])
   end
   redis.call('HSET', key, 'jlast', whole_text(last), 'jbytes', whole_text(bytes))
-  if #args > 5 + size then write_entries(jid, '0', args, 6 + size, job_totals(jid)) end
+  if #args > 5 + size then write_entries(jid, '0', args, 6 + size, job_totals(jid), done) end
   redis.call('HSET', slice_key(jid, k), 'jseq', epoch .. ' ' .. whole_text(seq), 'new', '1')
   return { last, bytes, stop or '' }
 end
@@ -1293,19 +1339,24 @@ local function effect_records(_, args)
     local row = index and find_record(jid, n, index)
     if row then
       answer[#answer + 1] = index
-      answer[#answer + 1] = tonumber(row[2][2]:match('(-?%d+)$'))
-      answer[#answer + 1] = row[2][4]
+      answer[#answer + 1] = tonumber(row[2][1]:match('(-?%d+)$'))
+      answer[#answer + 1] = row[2][2]
     end
   end
   return answer
 end
 
--- One row of a page from one entry of the stream.
-local function page_row(entry, bare)
-  local index, kind, n, status = entry[2][2]:match('^(%d+) (%a+) (%d+) ?(.*)$')
+-- The id of the last row of an entry of the stream.
+local function last_id(entry)
+  return tonumber(entry[1]:match('^%d+'))
+end
+
+-- One row of a page.
+local function page_row(id, head, text, bare)
+  local index, kind, n, status = head:match('^(%d+) (%a+) (%d+) ?(.*)$')
   return {
-    tonumber(entry[1]:match('^%d+')), tonumber(index), kind, tonumber(n), tonumber(status) or 0,
-    bare and (kind == 'part' or kind == 'lines') and '' or entry[2][4],
+    id, tonumber(index), kind, tonumber(n), tonumber(status) or 0,
+    bare and (kind == 'part' or kind == 'lines') and '' or text,
   }
 end
 
@@ -1355,7 +1406,7 @@ local function grouped(_, args)
       if #answer > size or room <= 0 then return answer end
       local row = redis.call('XRANGE', job_key(jid) .. ':results', id .. '-0', id .. '-0')[1]
       if row then
-        answer[#answer + 1] = page_row(row, false)
+        answer[#answer + 1] = page_row(last_id(row), row[2][1], row[2][2], false)
         answer[#answer][2] = index
         room = room - #answer[#answer][6] - 64
       end
@@ -1644,10 +1695,15 @@ local function page(_, args)
       '(' .. whole_text(after) .. '-0', '+', 'COUNT', math.min(size, STEP))
     if #entries == 0 then break end
     for _, entry in ipairs(entries) do
-      local row = page_row(entry, bare)
-      answer[#answer + 1] = row
-      after, size, room = row[1], size - 1, room - #row[6] - 64
-      if room <= 0 then break end
+      local rows, last_of = entry[2], last_id(entry)
+      for i = 1, #rows, 2 do
+        local id = last_of - (#rows - 1 - i) / 2
+        if id > after and size > 0 and room > 0 then
+          local row = page_row(id, rows[i], rows[i + 1], bare)
+          answer[#answer + 1] = row
+          after, size, room = id, size - 1, room - #row[6] - 64
+        end
+      end
     end
   end
   return answer
@@ -1672,7 +1728,7 @@ local function entry(_, args)
   if not id then return fail('INVALID arguments') end
   local place = whole_text(id) .. '-0'
   local found = redis.call('XRANGE', job_key(args[1]) .. ':results', place, place)[1]
-  return found and found[2][4] or fail('GONE no entry ' .. args[2] .. ' of job ' .. args[1])
+  return found and found[2][2] or fail('GONE no entry ' .. args[2] .. ' of job ' .. args[1])
 end
 
 local function leases(_, args)

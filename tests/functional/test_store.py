@@ -7,6 +7,7 @@ answer is lost, when two nodes want the same, and when redis is killed in the mi
 
 import json
 import os
+import random
 import sys
 import threading
 import time
@@ -822,6 +823,44 @@ class KeepTest(StoreTest):
         self.assertEqual([e[0] for e in self.store.entries(jid, step=13)], list(range(1, 101)))
         state, last = self.store.page(jid, 100, 10, 1000)
         self.assertEqual((state, last), (b"running", 100))
+
+    def test_records_that_came_together_are_rows_of_their_own_wherever_a_page_ends(self):
+        jid = self.create(["h%d" % i for i in range(300)])
+        piece = self.store.take_one(self.node)
+        self.store.append(*piece.own, 0, 1, *rows(range(150)), 150, PART, 0, 3, "0 0\nout", *rows(range(150, 200)))
+        self.store.append(*piece.own, 0, 2, *rows(range(190, 300), 3))  # ten of them are there
+        want = [(i + 1 + (i >= 150), i, text(RECORD)) for i in range(300)]
+        want.insert(150, (151, 150, PART))
+        for step in (1, 2, 63, 64, 65, 300):
+            got = self.store.entries(jid, step)
+            self.assertEqual([(row[0], row[1], text(row[2])) for row in got], want, step)
+            self.assertEqual([row[4] for row in got], [1] * 150 + [0] + [1] * 50 + [3] * 100)
+            self.assertTrue(all(text(row[5]) == '{"index": %d}' % row[1] for row in got if row[0] != 151))
+        self.assertEqual(self.store.entry(jid, 151), b"0 0\nout")
+        self.assertEqual(self.store.resp("XLEN", "exed:job:%s:results" % jid), 3 + 1 + 1 + 2)  # of 64 at most
+
+    def test_long_records_are_not_put_together(self):
+        jid = self.create(["h%d" % i for i in range(8)])
+        piece = self.store.take_one(self.node)
+        long = "x" * 10000
+        self.store.append(*piece.own, 0, 1, *[field for i in range(8) for field in (i, RECORD, 1, 10000, long)])
+        self.assertEqual(self.store.resp("XLEN", "exed:job:%s:results" % jid), 8)
+        self.assertEqual(len(self.store.page(jid, 0, 100, 25000)) - 2, 3)
+
+    def test_bits_are_set_in_any_order_near_each_other_and_far(self):
+        chance = random.Random(7)
+        jid = self.create(["h%d" % i for i in range(300)])
+        piece, marked = self.store.take_one(self.node), set()
+        for size in (1, 1, 2, 7, 40, 100):
+            some = chance.sample(range(300), size)
+            self.store.mark(*piece.own, 0, *some)
+            marked.update(some)
+            self.assertEqual(text(self.store.marks(jid, piece.k, 0)[2]),
+                             "".join("1" if i in marked else "0" for i in range(300)))
+        far = [1 << 20, 1, 2047, 2056, 2048, 900000]
+        self.store.mark_ops(*piece.own, *[field for n in far for field in (n, 5)])
+        for n in sorted(set(far) | {n + by for n in far for by in (-1, 1)} - {0, (1 << 20) + 1}):
+            self.assertEqual(text(self.store.marks(jid, piece.k, n, 5, 6)[2]), "1" if n in far else "0", n)
 
     def test_parts_are_found_by_target_and_an_earlier_try_is_void(self):
         jid = self.create(["a", "b"])
