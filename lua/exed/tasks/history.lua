@@ -26,7 +26,7 @@ function history.start(node, job)
   if not found then return nil, err end
   -- Of secret args it has *** only.
   return json.encode {
-    name = request.task, args = request.args or {}, hosts = json.array(found.hosts),
+    name = request.task, args = request.args or {}, hosts = json.raw(found.hosts),
     jid = job.jid, who = fields.who, at = tonumber(fields.startat) or 0,
     seed = pins.seed(job.jid),
   }

@@ -27,11 +27,11 @@ local MAX_BYTES <const> = 64 << 20 -- of its journal
 local function start_process(self)
   local limits = config.tasks
   local start = {
-    name = self.name, args = self.args, hosts = self.pins.hosts, jid = self.slice.jid,
+    name = self.name, args = self.args, hosts = json.raw(self.pins.hosts), jid = self.slice.jid,
     who = self.job.who, at = tonumber(self.job.startat) or 0, seed = pins.seed(self.slice.jid),
   }
   return process.start({ memory = limits.memory, cpu = limits.cpu_limit }, self.pins.modules, {
-    start = start, sources = self.pins.sources,
+    start = start, sources = json.raw(self.pins.sources),
   })
 end
 
@@ -90,7 +90,7 @@ local function read_message(self, one, text)
     one.why = "sent what is no message: " .. err.message
     return
   end
-  local checked, wrong = messages.check(message, #self.pins.hosts)
+  local checked, wrong = messages.check(message, #self.names)
   if not checked then
     one.why = "sent what its node does not take: " .. wrong
     return

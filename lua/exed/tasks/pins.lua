@@ -6,6 +6,7 @@
 local json = require "exed.json"
 local process = require "exed.tasks.process"
 local text = require "exed.text"
+local timer = require "exed.timer"
 
 local pins = {}
 
@@ -41,30 +42,33 @@ function pins.keep(node, what, pin)
   return first == sha and what or get(node, first)
 end
 
--- What the inventory says of the hosts of a job, for the task. Secrets are not among it.
-local function describe_hosts(node, names, known)
+local PIECE <const> = 200 -- hosts that are described in one turn of the loop
+
+-- What the inventory says of the hosts of a job, for the task: JSON. Secrets are not among it.
+local function describe_hosts(inventory, names, known)
   local list = {}
-  for i, name in ipairs(names) do
-    local host = i <= known and node.holder.inventory.by_name[name]
-    local one = host and node.holder.inventory.describe(host)
-      or { name = name, address = name, groups = {}, vars = {} }
-    list[i] = { name = name, address = one.address, groups = one.groups, vars = one.vars }
+  for i = 1, known do
+    local host = inventory.by_name[names[i]]
+    local one = host and inventory.describe(host)
+      or { address = names[i], groups = json.array {}, vars = {} }
+    list[i] = json.encode {
+      name = names[i], address = one.address, groups = one.groups, vars = one.vars,
+    }
+    if i % PIECE == 0 then timer.sleep(0) end
   end
-  return list
+  return "[" .. table.concat(list, ",") .. "]"
 end
 
 -- Stores the pins. file: of the plugins (sources: name -> { path, text }). Returns the text for the
 -- job's hash, or nil, err.
 function pins.make(node, file, names, known)
-  local hosts = table.move(describe_hosts(node, names, known), 1, known, 1, {})
-  local kept, err = {}
+  local kept, err = { protocol = pins.PROTOCOL }
   kept.modules, err = put(node, process.modules())
   if not kept.modules then return nil, err end
-  for key, what in pairs { sources = file.sources, hosts = json.array(hosts) } do
-    kept[key], err = put(node, json.encode(what))
-    if not kept[key] then return nil, err end
-  end
-  kept.protocol = pins.PROTOCOL
+  kept.sources, err = put(node, json.encode(file.sources))
+  if not kept.sources then return nil, err end
+  kept.hosts, err = put(node, describe_hosts(node.holder.inventory, names, known))
+  if not kept.hosts then return nil, err end
   return json.encode(kept)
 end
 
@@ -90,7 +94,7 @@ local function load_modules(node, wanted)
   return get(node, wanted)
 end
 
--- Reads them back: { modules (text), sources, hosts }, or nil, err.
+-- Reads them back: { protocol, modules, sources, hosts }, the last three JSON; or nil, err.
 function pins.load(node, kept)
   local list = json.decode(kept or "")
   if not list then return nil, { code = "invalid", message = "the job's pins cannot be read" } end
@@ -98,10 +102,8 @@ function pins.load(node, kept)
   if not modules then return nil, err end
   local found = { protocol = list.protocol, modules = modules }
   for _, key in ipairs { "sources", "hosts" } do
-    local what
-    what, err = get(node, list[key])
-    if not what then return nil, err end
-    found[key] = json.decode(what)
+    found[key], err = get(node, list[key])
+    if not found[key] then return nil, err end
   end
   return found
 end

@@ -156,8 +156,8 @@ local function try(node, job, request)
     return refuse("stopped", DIFFERS, task.name, err.message)
   end
   ok, err = fits(node, {
-    name = request.task, args = args, hosts = found.hosts, jid = job.jid, who = job.fields.who,
-    at = tonumber(job.fields.startat) or 0, seed = pins.seed(job.jid),
+    name = request.task, args = args, hosts = json.decode(found.hosts), jid = job.jid,
+    who = job.fields.who, at = tonumber(job.fields.startat) or 0, seed = pins.seed(job.jid),
   }, found.modules, task.sources, entries)
   if not ok then
     return refuse("stopped", DIFFERS, task.name, err)
