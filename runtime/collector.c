@@ -6,6 +6,10 @@
 
 /* What a slice takes, in microseconds of CPU. The last step begins before it is over. */
 #define SLICE_US 1000
+/* So many times that is the longest one, when turns leave more than a slice frees. */
+#define SLICES_MAX 5
+/* A slice frees so many bytes only when all that is in use has been looked at; before that it is stacks. */
+#define FREES (64 << 10)
 /* Work of a step for each 16 bytes of STEP_LOG2, in what Lua counts: about a value that is looked at or an object
  * that is freed. Lua's own 100 are 5 ms a step. */
 #define STEP_WORK 4
@@ -33,21 +37,59 @@ static void plan_hurry(struct collector *c)
 	c->hurry_at = (*c->memory > c->begin_at ? *c->memory : c->begin_at) + TURN_GARBAGE;
 }
 
+static void plan_cycle(struct collector *c, size_t live)
+{
+	c->live = live;
+	c->begin_at = live / 100 * PAUSE_PERCENT;
+}
+
+/* Longer the more memory is over what a cycle is to need: else it would grow for as long as each turn leaves more
+ * than is freed after it. */
+static int64_t slice_us(const struct collector *c)
+{
+	size_t room = c->live + TURN_GARBAGE, calm = c->begin_at + room;
+	size_t over = *c->memory > calm ? *c->memory - calm : 0;
+
+	if (over > room)
+		over = room;
+	return SLICE_US + (int64_t)((uint64_t)over * (SLICES_MAX - 1) * SLICE_US / room);
+}
+
+/* What there is in use when the cycle begins to free, less what it frees. What turns leave from then on is not
+ * counted: each cycle would begin later and find more than the last. */
+static void note_freed(struct collector *c, size_t before)
+{
+	size_t freed = before > *c->memory ? before - *c->memory : 0;
+
+	c->freeing = c->freeing || freed >= FREES;
+	if (!c->freeing)
+		c->found = *c->memory;
+	else
+		c->found = c->found > freed ? c->found - freed : 0;
+}
+
 static void run_slice(struct deferred *d)
 {
 	struct collector *c = container_of(d, struct collector, slice);
-	int64_t end = cpu_us() + SLICE_US;
+	size_t before = *c->memory;
+	int64_t end;
 
 	lua_gc(c->L, LUA_GCSTOP);
 	if (c->held)
 		return;
+	if (!c->cycle) {
+		c->found = before;
+		c->freeing = false;
+	}
+	end = cpu_us() + slice_us(c);
 	do
 		c->cycle = !lua_gc(c->L, LUA_GCSTEP, 0);
 	while (c->cycle && cpu_us() < end);
+	note_freed(c, before);
 	if (c->cycle)
 		loop_defer(c->loop, &c->slice);
 	else
-		c->begin_at = *c->memory / 100 * PAUSE_PERCENT;
+		plan_cycle(c, c->found < *c->memory ? c->found : *c->memory);
 	plan_hurry(c);
 }
 
@@ -58,7 +100,7 @@ void collector_start(struct collector *c, lua_State *L, struct loop *loop, const
 		return;
 	lua_gc(L, LUA_GCINC, PAUSE_PERCENT, STEP_WORK, STEP_LOG2);
 	lua_gc(L, LUA_GCSTOP);
-	c->begin_at = *memory / 100 * PAUSE_PERCENT;
+	plan_cycle(c, *memory);
 	plan_hurry(c);
 }
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* collector: when the garbage of a script's Lua state is collected. By itself Lua collects in the middle of what
  * runs, in proportion to what that allocates: a text of some hundred KB then pays for a whole cycle, in one go.
- * Here a cycle goes in slices of a millisecond, one at the end of each turn of the loop. Loop thread. */
+ * Here a cycle goes in slices of a millisecond, one at the end of each turn of the loop; of up to five while turns
+ * leave more garbage than such slices free. Loop thread. */
 #ifndef EXED_COLLECTOR_H
 #define EXED_COLLECTOR_H
 
@@ -15,9 +16,12 @@ struct collector {
 	lua_State *L;
 	struct loop *loop;    /* NULL: Lua collects by itself */
 	const size_t *memory; /* bytes in use, the script's account */
+	size_t live;          /* bytes that the last cycle left, beside what came while it freed */
+	size_t found;         /* what will be that of the cycle under way */
 	size_t begin_at;      /* a cycle begins when so many are */
 	size_t hurry_at;      /* Lua's own collector goes on for the rest of the turn when so many are */
 	bool cycle;           /* one is under way */
+	bool freeing;         /* and has seen what is in use */
 	bool held;
 	struct deferred slice;
 };
