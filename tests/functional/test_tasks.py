@@ -79,7 +79,9 @@ class Tasks(OneNode):
             self.assertEqual((tasks["needs"]["type"], tasks["needs"]["summary"]), ("task", "has arguments"))
             self.assertEqual([arg["name"] for arg in tasks["needs"]["args"]], ["n", "word"])
             self.assertIn("rolling_restart", tasks)
-            self.assertIn("loads_for_ever.lua:1", tasks["loads_for_ever"]["error"])
+            # The thread sanitizer holds the signal back by which a process is asked where it stands.
+            place = "" if os.environ.get("EXED_SANITIZER") == "tsan" else ":1"
+            self.assertIn("loads_for_ever.lua" + place, tasks["loads_for_ever"]["error"])
 
     def test_what_is_wrong_with_a_request(self):
         one = {"targets": "web01", "taskname": "needs", "taskopts": {"n": 1}}
