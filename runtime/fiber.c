@@ -10,10 +10,10 @@
 #include <lualib.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/queue.h>
 
 #include "budget.h"
 #include "collector.h"
+#include "dues.h"
 #include "log.h"
 #include "metrics.h"
 #include "script.h"
@@ -40,9 +40,8 @@ struct fiber {
 	char *trace;
 	char *cancel; /* reason; NULL when it is not cancelled */
 	struct wait *wait;
-	int64_t due_ms; /* loop_now_ms; 0: it has no limit */
+	struct due limit;
 	bool overdue;
-	TAILQ_ENTRY(fiber) limited;
 	struct deferred start;
 	fiber_end_fn *on_end;
 	void *arg;
@@ -56,9 +55,7 @@ struct fibers {
 	unsigned count, waits, max;
 	int kept[KEPT_THREADS]; /* references in the registry */
 	int nkept;
-	TAILQ_HEAD(limited_fibers, fiber) limited; /* what is due first comes first */
-	struct timer limit;
-	bool limit_set;
+	struct dues limits;
 };
 
 /* ---- Lua's own yield ---- */
@@ -130,13 +127,6 @@ static void free_wait(struct fiber *f)
 
 /* ---- limits ---- */
 
-static void end_limit(struct fiber *f)
-{
-	if (f->due_ms)
-		TAILQ_REMOVE(&f->fibers->limited, f, limited);
-	f->due_ms = 0;
-}
-
 static void give_up_wait(struct fiber *f)
 {
 	struct wait *w = f->wait;
@@ -150,52 +140,21 @@ static void give_up_wait(struct fiber *f)
 	loop_defer(script_loop(f->fibers->script), &w->wake);
 }
 
-static void set_limit_timer(struct fibers *fs, int64_t now)
+static void limit_passed(struct due *d)
 {
-	struct fiber *first = TAILQ_FIRST(&fs->limited);
+	struct fiber *f = container_of(d, struct fiber, limit);
 
-	fs->limit_set = first != NULL;
-	if (first)
-		timer_set(&fs->limit, first->due_ms > now ? first->due_ms - now : 0);
+	f->overdue = true;
+	give_up_wait(f);
 }
 
-static void limit_passed(void *arg)
-{
-	struct fibers *fs = arg;
-	int64_t now = loop_now_ms();
-	struct fiber *f;
-
-	while ((f = TAILQ_FIRST(&fs->limited)) && f->due_ms <= now) {
-		end_limit(f);
-		f->overdue = true;
-		give_up_wait(f);
-	}
-	set_limit_timer(fs, now);
-}
-
-/* Most limits are the same, so the place of a new one is the last. The timer stays as it is while it is early
- * enough: nearly all limits end before they pass. */
 void fiber_limit(struct fiber *f, int64_t ms)
 {
-	struct fibers *fs = f->fibers;
-	struct fiber *before;
-	int64_t now;
-
-	end_limit(f);
 	f->overdue = false;
 	if (ms < 0)
-		return;
-	now = loop_now_ms();
-	f->due_ms = now + ms;
-	before = TAILQ_LAST(&fs->limited, limited_fibers);
-	while (before && before->due_ms > f->due_ms)
-		before = TAILQ_PREV(before, limited_fibers, limited);
-	if (before)
-		TAILQ_INSERT_AFTER(&fs->limited, before, f, limited);
+		dues_end(&f->fibers->limits, &f->limit);
 	else
-		TAILQ_INSERT_HEAD(&fs->limited, f, limited);
-	if (!fs->limit_set || !before)
-		set_limit_timer(fs, now);
+		dues_set(&f->fibers->limits, &f->limit, ms);
 }
 
 static int raise_overdue(lua_State *L)
@@ -261,7 +220,7 @@ static void end_fiber(struct fiber *f, int status, int nresults)
 	};
 
 	free_wait(f);
-	end_limit(f);
+	dues_end(&f->fibers->limits, &f->limit);
 	unlink_fiber(f);
 	report(f, &end);
 	if (end.ok && f->fibers->nkept < KEPT_THREADS) {
@@ -549,8 +508,7 @@ struct fibers *fiber_state_new(struct script *script, unsigned max)
 	}
 	fs->script = script;
 	fs->max = max;
-	TAILQ_INIT(&fs->limited);
-	if (timer_init(&fs->limit, loop_base(script_loop(script)), limit_passed, fs)) {
+	if (dues_init(&fs->limits, loop_base(script_loop(script)), limit_passed)) {
 		free(fs);
 		return NULL;
 	}
@@ -579,7 +537,7 @@ void fiber_end_all(struct fibers *fs)
 
 void fiber_state_free(struct fibers *fs)
 {
-	timer_deinit(&fs->limit);
+	dues_deinit(&fs->limits);
 	free(fs);
 }
 
