@@ -31,6 +31,9 @@ struct fanouts *fanouts_new(struct loop *loop, struct pool *pool,
  * to 10), or until by_ms (as loop_now_ms) when that was said. False: some have not, since hosts do not
  * answer. Not from inside the loop. */
 bool fanouts_end_all(struct fanouts *fs);
+/* The same for those that have not, when the pool and the local processes have been stopped: nothing is
+ * left to wait for. */
+bool fanouts_end_rest(struct fanouts *fs);
 void fanouts_end_by(struct fanouts *fs, int64_t by_ms);
 /* Every fan-out must have ended. */
 void fanouts_free(struct fanouts *fs);

@@ -253,16 +253,15 @@ fail:
 	return NULL;
 }
 
-void pool_free(struct pool *pool)
+void pool_stop(struct pool *pool)
 {
-	if (!pool)
-		return;
 	for (int i = 0; i < pool->n; i++) {
 		struct io *io = &pool->ios[i];
 
 		loop_undefer(pool->loop, &io->give_soon);
 		if (!io->started)
 			continue;
+		io->started = false;
 		io->stop.run = stop_thread;
 		gather(&io->from_loop, &io->stop);
 		give(&io->from_loop);
@@ -271,7 +270,15 @@ void pool_free(struct pool *pool)
 	if (pool->wake) {
 		drain_out(-1, 0, pool);
 		event_free(pool->wake);
+		pool->wake = NULL;
 	}
+}
+
+void pool_free(struct pool *pool)
+{
+	if (!pool)
+		return;
+	pool_stop(pool);
 	for (int i = 0; i < pool->n; i++) {
 		struct io *io = &pool->ios[i];
 

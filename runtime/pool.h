@@ -25,8 +25,9 @@ struct work {
 /* Starts n threads (1 to 64). Loop thread. */
 struct pool *pool_new(struct loop *loop, int n, struct err *err);
 /* Stops and joins the threads; each runs its on_stop hooks first, and what they hand to io_done is
- * done before this returns. Loop thread. */
-void pool_free(struct pool *pool);
+ * done before this returns. What is posted then is never run. Loop thread. */
+void pool_stop(struct pool *pool);
+void pool_free(struct pool *pool); /* stops it, unless that was done; NULL is none */
 int pool_size(const struct pool *pool);
 struct io *pool_io(struct pool *pool, unsigned i); /* i modulo the number of threads */
 

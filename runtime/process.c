@@ -217,6 +217,16 @@ int process_open(struct runtime *rt, struct script **script, const struct proces
 	return *script ? 0 : -err->code;
 }
 
+/* Of hosts that do not answer a kill in time nobody hears any more. Their fan-outs end while those are still
+ * there who are told so. */
+static void give_up_hosts(struct runtime *rt)
+{
+	proc_stop_all(rt->loop);
+	pool_stop(rt->pool);
+	if (!fanouts_end_rest(rt->fanouts))
+		left_forget(); /* what they hold is told by nobody */
+}
+
 void process_close(struct runtime *rt, struct script *script)
 {
 	if (script && script_returned(script))
@@ -227,9 +237,8 @@ void process_close(struct runtime *rt, struct script *script)
 	 * collected nobody is waited for. */
 	if (script && rt->fanouts && fanouts_counts(rt->fanouts).fanouts)
 		lua_gc(script_state(script), LUA_GCCOLLECT);
-	/* What they held then is told by nobody. */
 	if (rt->fanouts && !fanouts_end_all(rt->fanouts))
-		left_forget();
+		give_up_hosts(rt);
 	script_free(script);
 	http_client_free(rt->http_client);
 	/* What outlived that limit ends now, while there is still a fan-out to tell. */

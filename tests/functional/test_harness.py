@@ -15,10 +15,22 @@ import unittest
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "tests", "support"))
 
-from exedtest import BUILD, Exed, Sshd, wait_until  # noqa: E402
+from exedtest import BUILD, Exed, Fleet, Sshd, wait_until  # noqa: E402
 
 LEFT = os.path.join(ROOT, "build", "support", "left.so")
 DONE = 'print "1 passed, 0 failed"\n'
+# A program that ends without waiting for what it runs, and leaves an event when the state is freed.
+GIVEN_UP = """local fanout, timer = require "exed.fanout", require "exed.timer"
+run = fanout.start({ transport = "local", command = "sleep 600600", verdict = { [0] = 1 }, group = "x" },
+  { fanout.host { name = "a" } })
+while #run:running() == 0 do timer.sleep(0.01) end
+fanout.end_by(timer.now() - 1)
+last = setmetatable({}, { __gc = function()
+  print(#run:running())
+  server = require("exed.http.server").new {}
+  server:listen "127.0.0.1:0"
+end })
+"""
 TASK = """return { summary = "one op on each host", run = function(job)
   require("exed.each").window(job.hosts, { size = 2 }, function(host) host:execute "true" end)
 end }
@@ -75,6 +87,35 @@ class Leave(unittest.TestCase):
             text = f.read()
         self.assertRegex(text, r"test_left ended with descriptor \d+ open: /dev/zero\n")
         self.assertIn("test_left ended with child %s that runs\n" % done.stdout.strip(), text)
+
+    def told(self):
+        """What programs whose TMPDIR was self.dir have told."""
+        text = ""
+        for name in os.listdir(self.dir):
+            if name.startswith("sanitizer.left."):
+                with open(os.path.join(self.dir, name), encoding="utf-8") as f:
+                    text += f.read()
+        return text
+
+    def test_a_program_that_gives_hosts_up_is_asked_too(self):
+        script = os.path.join(self.dir, "x.lua")
+        with open(script, "w", encoding="utf-8") as out:
+            out.write(GIVEN_UP)
+        done = subprocess.run([os.path.join(BUILD, "exed-run"), script], capture_output=True, text=True, timeout=60,
+                              env=dict(os.environ, LD_PRELOAD=LEFT, TMPDIR=self.dir), check=False)
+        self.assertEqual((done.returncode, done.stdout), (0, "0\n"), done)  # none runs any more
+        lines = [line for line in self.told().splitlines() if "descriptor" not in line]
+        self.assertEqual(len(lines), 1, lines)
+        self.assertRegex(lines[0], r"^event left on the loop: \d+, to be read$")
+
+    def test_a_node_that_gives_hosts_up_leaves_nothing(self):
+        with Fleet(2, {"sim0001": "never", "sim0002": "hangexec"}) as fleet:
+            env = {"LD_PRELOAD": LEFT, "TMPDIR": self.dir}
+            with Exed(fleet, {"runner": {"drain_timeout": "100ms"}}, env=env) as exed:
+                exed.execute(["all"], "sleep 600600")
+                wait_until(lambda: fleet.stats()["execs"] == 2, 20, "both have the command")
+                exed.term()  # neither answers a kill
+        self.assertEqual(self.told(), "")
 
 
 class Rest(unittest.TestCase):
