@@ -307,16 +307,17 @@ void bind_http_head(struct http_request *req, void *arg)
 /* ---- answering ---- */
 
 /* As luaL_checkudata, which looks for the class by its name: that is asked a dozen times a request. Here it is
- * the first upvalue of each of the functions. */
+ * the first upvalue of each of the functions. A table may have been given the class, too. */
 struct request_box *bind_http_check(lua_State *L)
 {
-	bool same = lua_getmetatable(L, 1);
+	struct request_box *box = lua_touserdata(L, 1);
+	bool same = box && lua_getmetatable(L, 1);
 
 	if (same) {
 		same = lua_rawequal(L, -1, lua_upvalueindex(1));
 		lua_pop(L, 1);
 	}
-	return same ? lua_touserdata(L, 1) : luaL_checkudata(L, 1, REQUEST);
+	return same ? box : luaL_checkudata(L, 1, REQUEST);
 }
 
 int bind_http_not_open(lua_State *L, const struct request_box *box, const char *operation)

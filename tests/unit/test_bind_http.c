@@ -89,6 +89,8 @@ static const char program[] =
 	"    refused(req.respond, req, 200, { a = 'b\\0' }),\n"
 	"    refused(req.respond, req, 200, { Date = 'now' }), refused(req.write, req, 'x'),\n"
 	"    refused(req.finish, req), refused(req.respond, {}, 200),\n"
+	"    refused(req.respond, setmetatable({}, getmetatable(req)), 200),\n"
+	"    refused(function() return setmetatable({}, getmetatable(req)).body end),\n"
 	"  }\n"
 	"  req:respond(200, nil, 'done')\n"
 	"  out[#out + 1] = refused(req.respond, req, 200)\n"
