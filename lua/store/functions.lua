@@ -106,7 +106,7 @@
 -- nothing yet), GAP last (append with a number too high), INVALID why.
 
 local MAX_PINS = 10000 -- fields of a job's hash, files that its task sends among them
-local REVISION = 23 -- raised with every change: a node loads its file over an older one
+local REVISION = 24 -- raised with every change: a node loads its file over an older one
 local HOSTS = 2000 -- hosts that one call may walk
 local GROUP_HOSTS = 500 -- hosts walked, from which on a call makes no further job
 local SPAN = 256 -- bytes of a bitmap that are written at once: the bits of 2,000 hosts and some
@@ -440,6 +440,12 @@ local function note_row(jid, n, kind, index, id, entry)
   local score = row_score(index, letter == 'O' and ROWS - 1 or id)
   if letter == 'O' then redis.call('ZREMRANGEBYSCORE', key, score, score) end
   redis.call('ZADD', key, score, n .. ' ' .. letter .. ' ' .. whole_text(id))
+end
+
+-- The heads and texts of an entry of the stream. Up to revision 22 each had one row, with names.
+local function rows_of(entry)
+  local rows = entry[2]
+  return rows[1] == 'h' and { rows[2], rows[4] } or rows
 end
 
 -- Rows on their way into the stream: the command that writes them; the next one gets the id behind
@@ -1338,9 +1344,10 @@ local function effect_records(_, args)
     local index = count(args[i])
     local row = index and find_record(jid, n, index)
     if row then
+      local head, text = unpack(rows_of(row))
       answer[#answer + 1] = index
-      answer[#answer + 1] = tonumber(row[2][1]:match('(-?%d+)$'))
-      answer[#answer + 1] = row[2][2]
+      answer[#answer + 1] = tonumber(head:match('(-?%d+)$'))
+      answer[#answer + 1] = text
     end
   end
   return answer
@@ -1406,7 +1413,8 @@ local function grouped(_, args)
       if #answer > size or room <= 0 then return answer end
       local row = redis.call('XRANGE', job_key(jid) .. ':results', id .. '-0', id .. '-0')[1]
       if row then
-        answer[#answer + 1] = page_row(last_id(row), row[2][1], row[2][2], false)
+        local head, text = unpack(rows_of(row))
+        answer[#answer + 1] = page_row(last_id(row), head, text, false)
         answer[#answer][2] = index
         room = room - #answer[#answer][6] - 64
       end
@@ -1695,7 +1703,7 @@ local function page(_, args)
       '(' .. whole_text(after) .. '-0', '+', 'COUNT', math.min(size, STEP))
     if #entries == 0 then break end
     for _, entry in ipairs(entries) do
-      local rows, last_of = entry[2], last_id(entry)
+      local rows, last_of = rows_of(entry), last_id(entry)
       for i = 1, #rows, 2 do
         local id = last_of - (#rows - 1 - i) / 2
         if id > after and size > 0 and room > 0 then
@@ -1728,7 +1736,7 @@ local function entry(_, args)
   if not id then return fail('INVALID arguments') end
   local place = whole_text(id) .. '-0'
   local found = redis.call('XRANGE', job_key(args[1]) .. ':results', place, place)[1]
-  return found and found[2][2] or fail('GONE no entry ' .. args[2] .. ' of job ' .. args[1])
+  return found and rows_of(found)[2] or fail('GONE no entry ' .. args[2] .. ' of job ' .. args[1])
 end
 
 local function leases(_, args)

@@ -839,6 +839,22 @@ class KeepTest(StoreTest):
         self.assertEqual(self.store.entry(jid, 151), b"0 0\nout")
         self.assertEqual(self.store.resp("XLEN", "exed:job:%s:results" % jid), 3 + 1 + 1 + 2)  # of 64 at most
 
+    def test_results_of_a_job_from_before_an_upgrade_are_read_and_go_on(self):
+        jid = self.create(["a", "b", "c"])
+        piece = self.store.take_one(self.node)
+        self.store.append(*piece.own, 0, 1, *rows([0, 1]), 2, PART, 0, 3, "0 0\nout")
+        want = self.store.entries(jid)
+        results = "exed:job:%s:results" % jid
+        self.store.resp("DEL", results)
+        for at, head, entry in ((1, "0 record 0 1", '{"index": 0}'), (2, "1 record 0 1", '{"index": 1}'),
+                                (3, "2 part 0 0", "0 0\nout")):
+            self.store.resp("XADD", results, "%d-0" % at, "h", head, "e", entry)
+        self.assertEqual(self.store.entries(jid), want)
+        self.assertEqual(self.store.entries(jid, step=1), want)
+        self.assertEqual(self.store.entry(jid, 3), b"0 0\nout")
+        self.store.append(*piece.own, 0, 2, *rows([2]))
+        self.assertEqual([row[1] for row in self.store.entries(jid)], [0, 1, 2, 2])
+
     def test_long_records_are_not_put_together(self):
         jid = self.create(["h%d" % i for i in range(8)])
         piece = self.store.take_one(self.node)
