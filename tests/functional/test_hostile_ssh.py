@@ -64,8 +64,8 @@ AFTER_LOGIN = [
     ("never", FAILED, None, "timed_out"),
 ]
 WHILE_RUNNING = [
-    # On a slow machine the command's time is over before there have been enough of them.
-    ("rekeys", FAILED, "begins one key exchange after the other", "unknown|timed_out"),
+    # Under a sanitizer the command's time may be over before there have been enough of them.
+    ("rekeys", FAILED, "begins one key exchange after the other", "unknown") if SLOW == 1 else ("rekeys", FAILED, None),
     ("huge", FAILED, None, "timed_out", "truncated"),
     ("hugeerr", FAILED, None, "timed_out", "truncated"),
     ("overflow", FAILED, None, "timed_out", "truncated"),
@@ -128,7 +128,7 @@ class Hostile(unittest.TestCase):
                 if error:
                     self.assertRegex(record["error"], error)
                 for field in true:
-                    self.assertIn(True, [record.get(one) for one in field.split("|")], record)
+                    self.assertIs(record.get(field), True, record)
                 limit = CONNECT_S + COMMAND_S + KILL_S
                 self.assertLess(seconds, (limit + LATER_S) * SLOW)
                 self.assertNotRegex(record.get("error", ""), r"[\x00-\x1f\x7f]")
