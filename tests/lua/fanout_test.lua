@@ -122,7 +122,9 @@ t.test("a run that nobody holds ends by itself", function()
 end)
 
 t.test("a list is as long as it is, not as its __len says", function()
-  local function odd(list, length) return setmetatable(list, { __len = function() return length end }) end
+  local function odd(list, length)
+    return setmetatable(list, { __len = function() return length end })
+  end
   local p = plan("echo $X", { env = odd({ "X=1" }, -2), hidden = odd({}, 1) })
   t.eq(collect(fanout.start(p, odd(hosts(1), 2)))[0].stdout, "1\n")
 end)
@@ -144,7 +146,8 @@ t.test("misuse raises and names the field", function()
   t.raises(function() fanout.host {} end, "field name is missing")
   local jump = fanout.host { name = "jump" }
   getmetatable(jump).__close(jump)
-  t.raises(function() fanout.host { name = "inner", jump = jump } end, "field jump: the host is closed")
+  t.raises(function() fanout.host { name = "inner", jump = jump } end,
+    "field jump: the host is closed")
   local kept
   do
     local run <close> = fanout.start(plan "true", hosts(1))

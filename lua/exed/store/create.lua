@@ -3,6 +3,7 @@
 -- one call for several of them. self is the store of exed.store.
 
 local fiber = require "exed.fiber"
+local in_turns = require "exed.in_turns"
 local json = require "exed.json"
 local timer = require "exed.timer"
 
@@ -71,33 +72,6 @@ local function patient(self, name, ...)
   end
 end
 
--- One sorted list of two. Gives others a turn now and then.
-local function merge(a, b)
-  local merged, i, j = {}, 1, 1
-  for k = 1, #a + #b do
-    if j > #b or i <= #a and a[i] <= b[j] then
-      merged[k], i = a[i], i + 1
-    else
-      merged[k], j = b[j], j + 1
-    end
-    if k % WHOLE == 0 then timer.sleep(0) end
-  end
-  return merged
-end
-
--- The first `count` names, sorted: 10,000 at once would take 10 ms.
-local function sort_in_turns(names, count)
-  local runs = {}
-  for first = 1, count, WHOLE do
-    local run = table.move(names, first, math.min(first + WHOLE - 1, count), 1, {})
-    table.sort(run)
-    runs[#runs + 1] = run
-    timer.sleep(0)
-  end
-  while #runs > 1 do table.insert(runs, merge(table.remove(runs, 1), table.remove(runs, 1))) end
-  return runs[1] or {}
-end
-
 local function create_large(self, job, node)
   local args = create_args(self, job, node, false)
   add_rows(args, {}, 2)
@@ -115,7 +89,7 @@ local function create_large(self, job, node)
     if not added then return nil, err end
   end
   if job.lock ~= "none" then
-    local sorted = sort_in_turns(job.targets, job.known)
+    local sorted = in_turns.sorted(job.targets, job.known)
     for first = 1, #sorted, WHOLE do
       args = table.move(sorted, first, math.min(first + WHOLE - 1, #sorted), 2, { job.jid })
       local claimed

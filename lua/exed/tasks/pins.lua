@@ -3,10 +3,10 @@
 -- for tasks, and its hosts' inventory variables, as they were when the job was accepted. Each is
 -- kept in the store by its hash; the job's hash has the list.
 
+local in_turns = require "exed.in_turns"
 local json = require "exed.json"
 local process = require "exed.tasks.process"
 local text = require "exed.text"
-local timer = require "exed.timer"
 
 local pins = {}
 
@@ -42,21 +42,14 @@ function pins.keep(node, what, pin)
   return first == sha and what or get(node, first)
 end
 
-local PIECE <const> = 200 -- hosts that are described in one turn of the loop
-
 -- What the inventory says of the hosts of a job, for the task: JSON. Secrets are not among it.
 local function describe_hosts(inventory, names, known)
-  local list = {}
-  for i = 1, known do
+  return in_turns.json(known, function(i)
     local host = inventory.by_name[names[i]]
     local one = host and inventory.describe(host)
       or { address = names[i], groups = json.array {}, vars = {} }
-    list[i] = json.encode {
-      name = names[i], address = one.address, groups = one.groups, vars = one.vars,
-    }
-    if i % PIECE == 0 then timer.sleep(0) end
-  end
-  return "[" .. table.concat(list, ",") .. "]"
+    return { name = names[i], address = one.address, groups = one.groups, vars = one.vars }
+  end)
 end
 
 -- Stores the pins. file: of the plugins (sources: name -> { path, text }). Returns the text for the

@@ -6,6 +6,7 @@
 local config = require "exed.config"
 local driver = require "exed.task.driver"
 local fiber = require "exed.fiber"
+local in_turns = require "exed.in_turns"
 local jobs = require "exed.jobs"
 local json = require "exed.json"
 local messages = require "exed.tasks.messages"
@@ -154,10 +155,13 @@ local function turn(self)
   return self.result
 end
 
-local function run(task, start, facts)
-  local limits = config.tasks
+-- hosts: those of start as JSON.
+local function run(task, start, hosts, facts)
+  local limits, order = config.tasks, {}
+  for name, value in pairs(start) do order[name] = value end
+  order.hosts = json.raw(hosts)
   local child, err = process.start({ memory = limits.memory, cpu = LIMIT }, process.modules(), {
-    start = start, sources = task.sources,
+    start = order, sources = task.sources,
   })
   if not child then return nil, err end
   local self = {
@@ -182,16 +186,16 @@ end
 -- ---- the answer ---------------------------------------------------------------------------------
 
 local function to_plan(result, seen, no_match)
-  local steps = {}
-  for i, one in ipairs(seen.history) do
-    steps[i] = one.said and one or {
+  local steps = in_turns.json(#seen.history, function(i)
+    local one = seen.history[i]
+    return one.said and one or {
       at = one.at, host = one.host, op = one.op, what = one.what, step = one.step, path = one.key,
     }
-  end
+  end)
   local good = result.ok and #no_match == 0
   return {
     state = good and 0 or 2, error = result.error and result.error.message or "",
-    value = result.value, seconds = seen.now, steps = json.array(steps), outcomes = seen.outcomes,
+    value = result.value, seconds = seen.now, steps = json.raw(steps), outcomes = seen.outcomes,
     no_match = #no_match > 0 and json.array(no_match) or nil,
   }
 end
@@ -212,12 +216,15 @@ function rehearse.run(node, request)
   running = running + 1
   local _ <close> = setmetatable({}, { __close = function() running = running - 1 end })
   local inventory, described = node.holder.inventory, {}
-  for i = 1, known do described[i] = inventory.describe(inventory.by_name[names[i]]) end
+  local hosts = in_turns.json(known, function(i)
+    described[i] = inventory.describe(inventory.by_name[names[i]])
+    return described[i]
+  end)
   local result, seen = run(task, {
     name = task.name, args = secrets.hide(task.checker, request.values),
-    hosts = json.array(described), jid = sys.uuid(),
-    who = request.who, dry_run = true, at = timer.wall(), seed = 1,
-  }, last_facts(node, names))
+    hosts = described, jid = sys.uuid(), who = request.who, dry_run = true, at = timer.wall(),
+    seed = 1,
+  }, hosts, last_facts(node, names))
   if not result then return nil, seen end
   return to_plan(result, seen, table.move(names, known + 1, #names, 1, {}))
 end
