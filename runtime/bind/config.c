@@ -33,19 +33,6 @@ static int l_len(lua_State *L)
 	return 1;
 }
 
-/* Pushes what is loaded of a section: its values and the names that are unset, or two nils. */
-static void push_section(lua_State *L, int name)
-{
-	static const char *const parts[] = { VALUES, UNSET };
-
-	for (size_t i = 0; i < 2; i++) {
-		lua_getfield(L, LUA_REGISTRYINDEX, parts[i]);
-		lua_pushvalue(L, name);
-		lua_rawget(L, -2);
-		lua_remove(L, -2);
-	}
-}
-
 static int l_next(lua_State *L)
 {
 	lua_settop(L, 2);
@@ -63,9 +50,9 @@ static int l_pairs(lua_State *L)
 /* Upvalue: the section's name. */
 static int l_section_pairs(lua_State *L)
 {
-	push_section(L, lua_upvalueindex(1));
-	lua_pop(L, 1);
-	if (lua_isnil(L, -1)) /* a reload has taken its last setting away */
+	lua_getfield(L, LUA_REGISTRYINDEX, VALUES);
+	lua_pushvalue(L, lua_upvalueindex(1));
+	if (lua_rawget(L, -2) == LUA_TNIL) /* a reload has taken its last setting away */
 		lua_newtable(L);
 	lua_pushcfunction(L, l_next);
 	lua_insert(L, -2);
@@ -73,20 +60,26 @@ static int l_section_pairs(lua_State *L)
 	return 3;
 }
 
+/* Pushes what that part of the settings has for the section (the upvalue) and the name at 2; false: nothing, and
+ * what is pushed is of no use. */
+static bool push_loaded(lua_State *L, const char *part)
+{
+	lua_getfield(L, LUA_REGISTRYINDEX, part);
+	lua_pushvalue(L, lua_upvalueindex(1));
+	if (lua_rawget(L, -2) != LUA_TTABLE)
+		return false;
+	lua_pushvalue(L, 2);
+	return lua_rawget(L, -2) != LUA_TNIL;
+}
+
 static int l_setting(lua_State *L)
 {
 	lua_settop(L, 2);
-	push_section(L, lua_upvalueindex(1));
-	for (int part = 3; part <= 4; part++) {
-		if (lua_isnil(L, part))
-			continue;
-		lua_pushvalue(L, 2);
-		if (lua_rawget(L, part) != LUA_TNIL) {
-			if (part == 4)
-				lua_pushnil(L); /* its name is known, and it is unset */
-			return 1;
-		}
-		lua_pop(L, 1);
+	if (push_loaded(L, VALUES))
+		return 1;
+	if (push_loaded(L, UNSET)) {
+		lua_pushnil(L); /* its name is known, and it is unset */
+		return 1;
 	}
 	return luaL_error(L, "there is no setting '%s'", luaL_tolstring(L, 2, NULL));
 }

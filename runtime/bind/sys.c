@@ -45,18 +45,21 @@
 
 static int l_uuid(lua_State *L)
 {
+	static const char digits[] = "0123456789abcdef";
 	unsigned char b[16];
-	char text[37];
+	char text[36], *at = text;
 
 	if (getrandom(b, sizeof(b), 0) != (ssize_t)sizeof(b))
 		return luaL_error(L, "no random bytes: %s", strerror(errno));
 	b[6] = (unsigned char)((b[6] & 0x0f) | 0x40);
 	b[8] = (unsigned char)((b[8] & 0x3f) | 0x80);
-	snprintf(text, sizeof(text),
-		 "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0],
-		 b[1], b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13],
-		 b[14], b[15]);
-	lua_pushstring(L, text);
+	for (size_t i = 0; i < sizeof(b); i++) {
+		if (i == 4 || i == 6 || i == 8 || i == 10)
+			*at++ = '-';
+		*at++ = digits[b[i] >> 4];
+		*at++ = digits[b[i] & 0x0f];
+	}
+	lua_pushlstring(L, text, sizeof(text));
 	return 1;
 }
 

@@ -124,8 +124,9 @@ local function make_group(self, group)
   if self.group == group then self.group = nil end
   local jobs, answers = group.jobs, group.answers
   while #answers < #jobs do
-    local first = #answers + 1
-    local made, err = patient(self, "create_some", #jobs - first + 1, table.unpack(jobs, first))
+    local first, some = #answers + 1, {}
+    for i = first, #jobs do some[#some + 1], some[#some + 2] = #jobs[i], jobs[i] end
+    local made, err = patient(self, "create_some", #jobs - first + 1, table.unpack(some))
     for i = first, made and first + #made - 1 or #jobs do
       local answer = made and made[i - first + 1] or copy_err(err)
       answers[i] = type(answer) == "string" and to_err(answer) or answer
@@ -144,7 +145,6 @@ local function create_in_group(self, args)
     if not made then return nil, err end
     self.group = group
   end
-  table.insert(args, 1, #args)
   local place = #group.jobs + 1
   group.jobs[place] = args
   group.done:wait()
