@@ -151,9 +151,9 @@ local function serve(self, req, method, request)
 end
 
 -- status, answer (table, function or nil) and headers; or nil, err and the dialect.
-local function judge(self, req, dialects, handler, params)
+local function judge(self, req, name, dialects, handler, params)
   local dialect = handler and handler.dialect or dialects[1]
-  local method, who, upgrade = head.judge(self, req, handler)
+  local method, who, upgrade = head.judge(self, req, name, handler)
   if not method then return nil, who, dialect end
   if method == true then return 204, nil, { Allow = router.allow(handler) } end
   local request = new_request(self, req, params, who, upgrade)
@@ -213,10 +213,10 @@ end
 
 -- Answers one request of the server. Waits; runs in the request's fiber.
 function api:handle(req)
-  local dialects = dialects_of(self, req)
+  local dialects, name = dialects_of(self, req), req.method
   local handler, params = routes(self):find(dialects, req.path)
-  local call <close> = self.numbers:call(handler, req.method)
-  local status, answer, headers = judge(self, req, dialects, handler, params)
+  local call <close> = self.numbers:call(handler, name)
+  local status, answer, headers = judge(self, req, name, dialects, handler, params)
   if not status then
     call.status = respond_error(self, req, headers, answer)
     return

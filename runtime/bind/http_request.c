@@ -4,7 +4,7 @@
  *     query: name -> list of values in order; headers: name in lower case -> text, several joined;
  *     address: peer without its port. Each is made when it is asked for; but for method and path, and
  *     what was asked for of query and headers, they raise once the request is answered
- *   req:header(name) -> text | nil       one of headers, for little
+ *   req:header(name, ...) -> text | nil, ...     of headers, each for little
  *   req:note(who | nil, jid | nil)          for the access log; before the answer
  *   req:respond(status, headers, body) -> true | nil, err    headers: name -> text or list
  *   req:start(status, headers), req:finish() -> true | nil, err; req:cut()
@@ -539,10 +539,9 @@ static const struct http_request *open_request(lua_State *L, const struct reques
 	return box->req;
 }
 
-static int l_header(lua_State *L)
+static void push_header(lua_State *L, const struct http_request *req, const char *name)
 {
-	const struct http_request *req = open_request(L, bind_http_check(L));
-	const char *name = luaL_checkstring(L, 2), *found, *value;
+	const char *found, *value;
 	int n = 0;
 
 	for (unsigned i = 0; (found = http_request_field(req, i, &value)); i++) {
@@ -557,7 +556,17 @@ static int l_header(lua_State *L)
 		lua_concat(L, 2 * n - 1);
 	else
 		lua_pushnil(L);
-	return 1;
+}
+
+static int l_header(lua_State *L)
+{
+	const struct http_request *req = open_request(L, bind_http_check(L));
+	int last = lua_gettop(L);
+
+	luaL_checkstring(L, 2);
+	for (int name = 2; name <= last; name++)
+		push_header(L, req, luaL_checkstring(L, name));
+	return last - 1;
 }
 
 /* A table of the request, made once. */

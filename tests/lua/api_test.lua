@@ -159,7 +159,10 @@ local function new_request(method, target, body, headers)
     self.text, self.finished = table.concat(self.chunks), true
     return true
   end
-  function req:header(name) return self.headers[name] end
+  function req:header(name, ...)
+    if ... then return self.headers[name], self:header(...) end
+    return self.headers[name]
+  end
   function req:cut() self.was_cut = true end
   function req:note(who, jid) self.who, self.jid = who or self.who, jid or self.jid end
   return req

@@ -41,7 +41,8 @@ static const char program[] =
 	"  req:respond(200, { ['Content-Type'] = 'text/plain' }, table.concat({ req.method,\n"
 	"    req.path, req.raw_query, table.concat(q, ';'), req:header('X-Two'),\n"
 	"    req.headers['x-two'], req.host, req.tag, tostring(req.loopback),\n"
-	"    tostring(req:header('none')), math.type(req.id) }, '|'))\n"
+	"    tostring(req:header('none')), math.type(req.id),\n"
+	"    table.concat(table.pack(req:header('x-two', 'Host')), '+') }, '|'))\n"
 	"end\n"
 	"routes['/raise'] = function() error('on purpose') end\n"
 	"routes['/raise-late'] = function(req) req:respond(200, nil, 'ok') error('too late') end\n"
@@ -234,7 +235,7 @@ static void a_request_has_its_fields(void **state)
 	ask("GET /describe?a=1&b=x%20+y&a=%C3%A9 HTTP/1.1\r\nHost: H\r\n"
 	    "X-Two: 1\r\nx-two: 2\r\n\r\n", 200,
 	    "GET|/describe|a=1&b=x%20+y&a=%C3%A9|a=1,\xc3\xa9;b=x  y;none=-|1, 2|1, 2|H|exed|true|"
-	    "nil|integer");
+	    "nil|integer|1, 2+H");
 	no_fiber_is_left();
 }
 

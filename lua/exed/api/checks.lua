@@ -82,10 +82,9 @@ local function same_origin(origin, host)
   return rest == host or rest .. port == host or rest == host .. port
 end
 
--- Refuses what a page of another site asks for. Looking at something by following a link to it is
--- allowed: the page that has the link does not get the answer.
-function checks.origin(req, changes)
-  local site = req:header "sec-fetch-site"
+-- Refuses what a page of another site asks for, by these headers. Looking at something by following
+-- a link to it is allowed: the page that has the link does not get the answer.
+function checks.origin(req, site, origin, changes)
   if site then
     if site == "same-origin" or site == "none" then return true end
     local follows = req:header "sec-fetch-mode" == "navigate"
@@ -93,7 +92,6 @@ function checks.origin(req, changes)
     if follows and not changes then return true end
     return fail(403, "a page of another site may not ask for this")
   end
-  local origin = req:header "origin"
   if not origin or same_origin(origin, req.host or "") then return true end
   return fail(403, "a page of %s may not ask for this", origin)
 end

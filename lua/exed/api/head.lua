@@ -20,24 +20,24 @@ end
 
 -- Who asks, and whether for a WebSocket; or nil, err.
 local function check_caller(req, method)
-  local upgrade, err = false, nil
-  if method.socket then upgrade, err = socket.asked(req) end
-  if upgrade == nil then return nil, err end
+  local upgrade, site, origin = req:header("upgrade", "sec-fetch-site", "origin")
+  local opens, err = false, nil
+  if upgrade and method.socket then opens, err = socket.asked(req, upgrade) end
+  if opens == nil then return nil, err end
   -- Browsers let a page of any site open a WebSocket, and read it.
   local ok
-  ok, err = checks.origin(req, method.changes or upgrade)
+  ok, err = checks.origin(req, site, origin, method.changes or opens)
   if not ok then return nil, err end
   local who
   who, err = checks.who(req)
   if not who then return nil, err end
   req:note(who)
-  return who, upgrade
+  return who, opens
 end
 
--- handler: that of the request's path, or nil. Returns the handler's method (true for OPTIONS), who
--- asks, and whether for a WebSocket; or nil, err.
-function head.judge(self, req, handler)
-  local name = req.method
+-- name: the request's method; handler: that of its path, or nil. Returns the handler's method (true
+-- for OPTIONS), who asks, and whether for a WebSocket; or nil, err.
+function head.judge(self, req, name, handler)
   local method = handler and handler.methods[name == "HEAD" and "GET" or name]
   if handler and not method and name ~= "OPTIONS" then
     return nil, {
@@ -56,7 +56,7 @@ end
 
 -- The err of a request whose body is still to come, when that need not be waited for.
 function head.refusal(self, req, handler)
-  local method, err = head.judge(self, req, handler)
+  local method, err = head.judge(self, req, req.method, handler)
   if not method then return err end
   -- An empty body needs no type, and whether one in chunks is empty is not known yet.
   local typed = req:header "content-length" or req:header "content-type"

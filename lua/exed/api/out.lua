@@ -25,12 +25,7 @@ function out.new(req, status, headers, call)
   }, out)
 end
 
-local function take(self)
-  local parts = self.parts
-  local text = #parts == 1 and parts[1] or table.concat(parts)
-  self.parts, self.size = {}, 0
-  return text
-end
+local function joined(parts) return #parts == 1 and parts[1] or table.concat(parts) end
 
 function out:write(text, ...)
   if ... then text = table.concat { text, ... } end
@@ -50,7 +45,9 @@ function out:flush()
     if self.req.method == "HEAD" then error(out.ENOUGH, 0) end
   end
   if self.size == 0 then return end
-  if not self.req:write(take(self)) then error(out.GONE, 0) end
+  local text = joined(self.parts)
+  self.parts, self.size = {}, 0
+  if not self.req:write(text) then error(out.GONE, 0) end
 end
 
 -- Ends it so that the client sees that something is missing.
@@ -59,7 +56,7 @@ function out:cut() self.req:cut() end
 -- The answer is whole.
 function out:finish()
   if not self.started then
-    self.req:respond(self.status, self.headers, take(self))
+    self.req:respond(self.status, self.headers, joined(self.parts))
     return
   end
   self:flush()

@@ -22,10 +22,10 @@ local function has_token(header, token)
   return false
 end
 
--- Whether a request asks for a WebSocket; nil, err when it does in a way that cannot be.
-function socket.asked(req)
-  local upgrade = req.method == "GET" and req:header "upgrade"
-  if not upgrade or not has_token(upgrade, "websocket")
+-- Whether a request with that Upgrade header asks for a WebSocket; nil, err when it does in a way
+-- that cannot be.
+function socket.asked(req, upgrade)
+  if req.method ~= "GET" or not has_token(upgrade, "websocket")
     or not has_token(req:header "connection", "upgrade") then
     return false
   end
