@@ -54,7 +54,8 @@ void mask_free(struct mask *m)
 	free(m);
 }
 
-/* The length of the text that begins at data, 0 for none; *more: too few bytes are there to tell. */
+/* The length of the text that begins at data, 0 for none; *more: too few bytes are there to tell whether it is a
+ * longer one. */
 static size_t match(const struct mask *m, const char *data, size_t n, bool *more)
 {
 	for (size_t i = 0; i < m->n; i++) {
@@ -65,7 +66,6 @@ static size_t match(const struct mask *m, const char *data, size_t n, bool *more
 		if (t->len <= n)
 			return t->len;
 		*more = true;
-		return 0;
 	}
 	return 0;
 }

@@ -61,6 +61,18 @@ static void test_the_longest_text_wins(void **state)
 	each_cut((const char *const[]){ "abc", "abcdef", NULL }, "abcde abcdef", "***de ***");
 }
 
+/* More might have come of the longer one; it has not. */
+static void test_a_text_at_the_end_is_hidden_though_a_longer_one_begins_with_it(void **state)
+{
+	const char *const words[] = { "abc", "abcdef", "abcdefghi", NULL };
+
+	(void)state;
+	each_cut(words, "x abc", "x ***");
+	each_cut(words, "abcde", "***de");
+	each_cut(words, "abcdefgh", "***gh");
+	each_cut(words, "abcab", "***ab");
+}
+
 static void test_texts_that_repeat_themselves(void **state)
 {
 	(void)state;
@@ -79,6 +91,7 @@ int main(void)
 		cmocka_unit_test(test_a_text_is_hidden_wherever_it_is_cut),
 		cmocka_unit_test(test_a_beginning_alone_is_shown),
 		cmocka_unit_test(test_the_longest_text_wins),
+		cmocka_unit_test(test_a_text_at_the_end_is_hidden_though_a_longer_one_begins_with_it),
 		cmocka_unit_test(test_texts_that_repeat_themselves),
 		cmocka_unit_test(test_an_empty_text_hides_nothing),
 	};
