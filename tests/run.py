@@ -25,6 +25,10 @@ import time
 import unittest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(1, os.path.join(ROOT, "tests", "support"))
+
+import scratch  # noqa: E402
+
 # Files at once: functional tests mostly wait. EXED_TEST_JOBS overrides.
 JOBS = {"unit": 2, "lua": 2, "functional": 4, "bench": 1}
 # What takes longest begins first, so that nothing long is left at the end.
@@ -219,7 +223,7 @@ def sanitizer_reports(tmp):
 def run_file(suite, path, args):
     """Runs one test file and prints its line. Returns (passed, failed)."""
     limit = float(os.environ.get("EXED_TEST_LIMIT", LIMITS[suite])) * SLOWER[args.sanitizer]
-    tmp = tempfile.mkdtemp(prefix="exed-")
+    tmp, lock = scratch.make()
     os.chmod(tmp, 0o755)
     complaints = []
     try:
@@ -236,6 +240,7 @@ def run_file(suite, path, args):
         reports = sanitizer_reports(tmp)
     finally:
         shutil.rmtree(tmp, ignore_errors=True)
+        os.close(lock)
 
     passed, failed, skipped, complaint = count_tap(text) if suite == "unit" else count_line(text)
     if late:
@@ -347,6 +352,7 @@ def main():
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         print("counts %d %d" % run_file(args.suites[0], args.file, args), flush=True)
         return 0
+    scratch.remove_stale()
     passed = failed = 0
     for suite in args.suites:
         more = run_suite(suite, args)

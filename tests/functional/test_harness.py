@@ -117,6 +117,28 @@ class Leave(unittest.TestCase):
                 exed.term()  # neither answers a kill
         self.assertEqual(self.told(), "")
 
+    def test_what_a_killed_run_has_left_is_removed_by_the_next(self):
+        env = dict(os.environ, TMPDIR=self.dir)
+        code = "import scratch, time\nprint(scratch.make()[0], flush=True)\ntime.sleep(600)"
+        makers = [subprocess.Popen([sys.executable, "-c", code], env=env, text=True, stdout=subprocess.PIPE)
+                  for _ in range(2)]
+        paths = [maker.stdout.readline().strip() for maker in makers]
+        try:
+            makers[0].kill()
+            makers[0].wait()
+            os.mkdir(os.path.join(self.dir, "others"))
+            os.symlink("others", os.path.join(self.dir, "exed.others"))
+            self.assertEqual([os.path.isdir(path) for path in paths], [True, True])
+            subprocess.run([sys.executable, os.path.join(ROOT, "tests", "run.py"), "--only", "nothing", "lua"], env=env,
+                           stdout=subprocess.DEVNULL, timeout=60, check=False)
+            self.assertEqual([os.path.isdir(path) for path in paths], [False, True])
+            self.assertTrue(os.path.isdir(os.path.join(self.dir, "exed.others")))
+        finally:
+            for maker in makers:
+                maker.kill()
+                maker.wait()
+                maker.stdout.close()
+
 
 class Rest(unittest.TestCase):
     def counts(self, exed):

@@ -23,6 +23,7 @@
 
 #include "loop.h"
 #include "ssh_conn.h"
+#include "support.h"
 
 /* ---- sshd ---- */
 
@@ -124,10 +125,9 @@ bool sshd_start(struct sshd *d, const char *extra)
 	char config[128];
 
 	memset(d, 0, sizeof(*d));
-	strcpy(d->dir, "/tmp/exed-sshd-XXXXXX");
 	d->port = port_free();
 	snprintf(d->user, sizeof(d->user), "%s", pw ? pw->pw_name : "root");
-	if (!mkdtemp(d->dir) || !keys_make(d) || !config_write(d, extra))
+	if (!support_make_dir(d->dir, sizeof(d->dir)) || !keys_make(d) || !config_write(d, extra))
 		return false;
 	if (!getuid())
 		mkdir("/run/sshd", 0755); /* sshd wants it there when root starts it */

@@ -3,6 +3,8 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <sys/wait.h>
 
 #include "loop.h"
@@ -71,4 +73,12 @@ bool support_has_children(void)
 	siginfo_t info;
 
 	return !waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) || errno != ECHILD;
+}
+
+bool support_make_dir(char *dir, size_t cap)
+{
+	const char *tmp = getenv("TMPDIR");
+	int n = snprintf(dir, cap, "%s/exed-XXXXXX", tmp ? tmp : "/tmp");
+
+	return n > 0 && (size_t)n < cap && mkdtemp(dir);
 }

@@ -17,14 +17,14 @@
 #include "buf.h"
 #include "config.h"
 #include "config_table.h"
+#include "support.h"
 
 static char dir[64], file[96];
 
 static int make_dir(void **state)
 {
 	(void)state;
-	strcpy(dir, "/tmp/exed-config-XXXXXX");
-	assert_non_null(mkdtemp(dir));
+	assert_true(support_make_dir(dir, sizeof(dir)));
 	snprintf(file, sizeof(file), "%s/exed.conf", dir);
 	return 0;
 }

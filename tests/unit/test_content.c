@@ -21,7 +21,7 @@
 
 static struct loop *loop;
 static struct pool *pool;
-static char dir[] = "/tmp/exedtest-content-XXXXXX";
+static char dir[64];
 static int fds;
 
 struct opened { int done; struct content *content; struct err err; };
@@ -29,7 +29,7 @@ struct opened { int done; struct content *content; struct err err; };
 static int setup(void **state)
 {
 	(void)state;
-	if (!mkdtemp(dir))
+	if (!support_make_dir(dir, sizeof(dir)))
 		return -1;
 	fds = support_count_fds();
 	loop = loop_new(NULL);

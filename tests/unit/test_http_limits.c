@@ -25,6 +25,7 @@
 #include "http_client.h"
 #include "http_peers.h"
 #include "log.h"
+#include "support.h"
 
 #define GET(path) "GET " path " HTTP/1.1\r\nHost: a\r\n\r\n"
 #define MANY 40
@@ -75,8 +76,7 @@ static int setup(void **state)
 	(void)state;
 	memset(&t, 0, sizeof(t));
 	fds_before = count_fds();
-	snprintf(t.dir, sizeof(t.dir), "/tmp/exed-test-http-XXXXXX");
-	assert_non_null(mkdtemp(t.dir));
+	assert_true(support_make_dir(t.dir, sizeof(t.dir)));
 	snprintf(t.path, sizeof(t.path), "%s/s", t.dir);
 	snprintf(t.address, sizeof(t.address), "unix:%s", t.path);
 	t.loop = loop_new(NULL);

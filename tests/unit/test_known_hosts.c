@@ -17,14 +17,14 @@
 
 #include "buf.h"
 #include "known_hosts.h"
+#include "support.h"
 
 static char dir[64], file[96];
 
 static int setup(void **state)
 {
 	(void)state;
-	strcpy(dir, "/tmp/exed-known-XXXXXX");
-	if (!mkdtemp(dir))
+	if (!support_make_dir(dir, sizeof(dir)))
 		return -1;
 	snprintf(file, sizeof(file), "%s/known_hosts", dir);
 	return 0;

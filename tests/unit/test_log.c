@@ -24,8 +24,7 @@ static int setup(void **state)
 {
 	(void)state;
 	fds = support_count_fds();
-	strcpy(dir, "/tmp/exed-log-XXXXXX");
-	if (!mkdtemp(dir))
+	if (!support_make_dir(dir, sizeof(dir)))
 		return -1;
 	snprintf(error_path, sizeof(error_path), "%s/error", dir);
 	snprintf(access_path, sizeof(access_path), "%s/access", dir);

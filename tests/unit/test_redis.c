@@ -21,6 +21,7 @@
 #include "log.h"
 #include "redis.h"
 #include "redis_child.h"
+#include "support.h"
 
 #define PATIENCE_MS 10000
 
@@ -97,8 +98,7 @@ static int start_server(void **state)
 	int started = 0;
 
 	(void)state;
-	strcpy(dir, "/tmp/exed-redis-XXXXXX");
-	if (!mkdtemp(dir))
+	if (!support_make_dir(dir, sizeof(dir)))
 		return -1;
 	signal(SIGPIPE, SIG_IGN);
 	log_open("/dev/null", NULL, LOG_ERROR, NULL);

@@ -23,6 +23,7 @@
 #include "log.h"
 #include "redis_child.h"
 #include "state_dir.h"
+#include "support.h"
 
 #define PATIENCE_MS 15000
 
@@ -34,8 +35,7 @@ static char top[64], dir[96];
 static int make_loop(void **state)
 {
 	(void)state;
-	strcpy(top, "/tmp/exed-child-XXXXXX");
-	if (!mkdtemp(top))
+	if (!support_make_dir(top, sizeof(top)))
 		return -1;
 	signal(SIGPIPE, SIG_IGN);
 	log_open("/dev/null", NULL, LOG_NONE, NULL);

@@ -407,8 +407,7 @@ static int open_all(void **state)
 	fds = support_count_fds();
 	signal(SIGPIPE, SIG_IGN);
 	log_open("/dev/null", NULL, LOG_ERROR, NULL);
-	strcpy(dir, "/tmp/exed-sink-XXXXXX");
-	if (!mkdtemp(dir))
+	if (!support_make_dir(dir, sizeof(dir)))
 		return -1;
 	library = read_file("lua/store/functions.lua");
 	loop = loop_new(&err);

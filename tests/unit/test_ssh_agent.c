@@ -19,6 +19,7 @@
 
 #include "loop.h"
 #include "ssh_agent.h"
+#include "support.h"
 
 static const unsigned char signature[] = { 0, 0, 0, 7, 14, 0, 0, 0, 2, 'o', 'k' };
 
@@ -28,7 +29,7 @@ static struct evconnlistener *listener;
 static struct bufferevent *client;
 static struct event *later;
 static int64_t delay_ms; /* of its answers; < 0: none comes */
-static char dir[] = "/tmp/exed-agent-XXXXXX", path[64];
+static char dir[64], path[80];
 
 /* What came of a question. */
 static struct { int n, code; char message[256]; } answer;
@@ -69,8 +70,7 @@ static int setup(void **state)
 
 	(void)state;
 	memset(&answer, 0, sizeof(answer));
-	strcpy(dir + sizeof(dir) - 7, "XXXXXX");
-	assert_non_null(mkdtemp(dir));
+	assert_true(support_make_dir(dir, sizeof(dir)));
 	snprintf(path, sizeof(path), "%s/agent", dir);
 	memcpy(at.sun_path, path, sizeof(path));
 	base = event_base_new();

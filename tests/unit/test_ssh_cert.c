@@ -13,6 +13,7 @@
 
 #include "ssh_cert.h"
 #include "ssh_keys.h"
+#include "support.h"
 
 static char dir[64];
 
@@ -32,8 +33,7 @@ static void run(const char *fmt, ...)
 static int setup(void **state)
 {
 	(void)state;
-	strcpy(dir, "/tmp/exed-cert-XXXXXX");
-	if (!mkdtemp(dir))
+	if (!support_make_dir(dir, sizeof(dir)))
 		return -1;
 	run("ssh-keygen -q -t ed25519 -N '' -f %s/ca", dir);
 	return 0;

@@ -18,6 +18,7 @@
 #include "loop.h"
 #include "ssh_conn.h"
 #include "ssh_fixture.h"
+#include "support.h"
 
 #define FLEET "build/support/fleet"
 #define TEXT_BYTES (1500 * 21) /* of output, in one go */
@@ -70,8 +71,7 @@ static int group_setup(void **state)
 
 	(void)state;
 	signal(SIGPIPE, SIG_IGN);
-	strcpy(d.dir, "/tmp/exed-fleet-XXXXXX");
-	if (!mkdtemp(d.dir) || pipe(out))
+	if (!support_make_dir(d.dir, sizeof(d.dir)) || pipe(out))
 		return -1;
 	snprintf(d.known_hosts, sizeof(d.known_hosts), "%s/known_hosts", d.dir);
 	snprintf(d.key, sizeof(d.key), "%s/client_ecdsa", d.dir);

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "ssh_keys.h"
+#include "support.h"
 
 static char dir[64];
 
@@ -36,8 +37,7 @@ static void run(const char *fmt, ...)
 static int setup(void **state)
 {
 	(void)state;
-	strcpy(dir, "/tmp/exed-keys-XXXXXX");
-	return mkdtemp(dir) ? 0 : -1;
+	return support_make_dir(dir, sizeof(dir)) ? 0 : -1;
 }
 
 static int teardown(void **state)

@@ -8,8 +8,9 @@ import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import time
+
+import scratch
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 BUILD = os.path.join(ROOT, os.environ.get("EXED_BUILD", "build"))  # of exed; may be a sanitizer's
@@ -174,7 +175,7 @@ class Fixture:
     """Has a directory of its own and is a context manager: subclasses have start() and stop()."""
 
     def __init__(self):
-        self.dir = tempfile.mkdtemp(prefix="exedtest-")
+        self.dir, self._lock = scratch.make()
         _live.append(self)
 
     def __enter__(self):
@@ -199,6 +200,9 @@ class Fixture:
         if self in _live:
             _live.remove(self)
         shutil.rmtree(self.dir, ignore_errors=True)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
 
 class Child:
