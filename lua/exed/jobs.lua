@@ -139,7 +139,7 @@ local function explain(err, jid)
 end
 
 local function count_submitted(request, no_match, state)
-  metrics.count("exed_jobs_submitted_total", ('operation="%s"'):format(request.operation))
+  metrics.count("exed_jobs_submitted_total", 'operation="' .. request.operation .. '"')
   if no_match > 0 then metrics.count("exed_records_total", 'status="no_match"', no_match) end
   if state == "ended" then metrics.count("exed_jobs_ended_total", 'result="failure"') end
 end

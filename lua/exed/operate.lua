@@ -36,7 +36,10 @@ end
 
 -- values: the checked query or body; args: what the operation itself gets.
 local function to_request(req, values, operation, args)
-  local request = { operation = operation, args = args, who = req.who, resolved = req.resolved }
+  local request = {
+    operation = operation, args = args, who = req.who, resolved = req.resolved,
+    targets = nil, dry_run = nil, count = nil, fenced = nil, -- room for what comes
+  }
   for name, value in pairs(values) do
     if OPTIONS[name] then request[name] = value end
   end

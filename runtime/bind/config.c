@@ -7,7 +7,7 @@
  *     config.api.listen is the listeners in force: { { address, port, dialects = {...} }, ... }
  *     config.ssh.command_timeout is { execute = seconds, facter = ..., ... }
  *   config.where(SECTION, KEY) -> text      where it comes from, to begin a message with
- * A section or key that does not exist raises; so does an assignment. */
+ * A section or key that does not exist raises, but for an executor's section; so does an assignment. */
 #include <lauxlib.h>
 #include <string.h>
 
@@ -94,6 +94,15 @@ static int l_where(lua_State *L)
 	return 1;
 }
 
+/* Whether the name at arg is of an executor's section, which need not be there. */
+static bool is_executors(lua_State *L, int arg)
+{
+	static const char prefix[] = "executor ";
+
+	return lua_type(L, arg) == LUA_TSTRING &&
+	       !strncmp(lua_tostring(L, arg), prefix, sizeof(prefix) - 1);
+}
+
 static int l_section(lua_State *L)
 {
 	lua_settop(L, 2);
@@ -103,7 +112,7 @@ static int l_section(lua_State *L)
 	}
 	lua_pushvalue(L, 2);
 	lua_rawget(L, lua_upvalueindex(1));
-	if (!lua_isnil(L, -1))
+	if (!lua_isnil(L, -1) || is_executors(L, 2))
 		return 1;
 	return luaL_error(L, "there is no section '%s'", luaL_tolstring(L, 2, NULL));
 }

@@ -35,6 +35,11 @@ test("a name that does not exist raises", function()
   t.raises(function() return config.ssh[1] end, "there is no setting '1'")
 end)
 
+test("an executor has a section or none", function()
+  assert(config["executor nobody"] == nil)
+  t.raises(function() return config.executor end, "there is no section 'executor'")
+end)
+
 test("nothing can be changed", function()
   t.raises(function() config.ssh.window = 1 end, "read-only")
   t.raises(function() config.new = 1 end, "read-only")

@@ -16,12 +16,8 @@ local PREFIX <const> = "executor "
 
 -- The texts of a section, as a new table.
 local function section_of(config, name)
-  local texts, wanted = {}, PREFIX .. name
-  for section, values in pairs(config) do
-    if section == wanted then
-      for key, value in pairs(values) do texts[key] = value end
-    end
-  end
+  local texts, section = {}, config[PREFIX .. name]
+  for key, value in pairs(section or {}) do texts[key] = value end
   return texts
 end
 
