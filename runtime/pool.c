@@ -2,7 +2,9 @@
 /* pool: the I/O threads and the queues between them and the loop. A queue is a list under a mutex and
  * an eventfd that is written only when the list was empty; a reader takes the whole list at once.
  * A writer gathers what it has to say in one turn of its own loop and gives it away at the turn's end, so
- * that one wake serves many messages. Freed only by the loop thread, after the threads are joined. */
+ * that one wake serves many messages. An I/O thread that has just given something gathers for a moment: a
+ * turn of the loop costs as much as what most messages are about. Freed only by the loop thread, after the
+ * threads are joined. */
 #include "pool.h"
 
 #include <errno.h>
@@ -18,6 +20,8 @@
 
 /* So many are given away at once in the middle of a long turn. */
 #define GATHER_MAX 32
+/* And so long after an I/O thread gave the loop something it does so again. */
+#define GATHER_MS 2
 
 struct queue {
 	pthread_mutex_t lock;
@@ -42,6 +46,8 @@ struct io {
 	struct gathered from_loop; /* the loop thread's */
 	struct deferred give_soon; /* the loop thread's */
 	struct gathered to_loop;
+	struct event *give_later;
+	int64_t given_ms;
 	pthread_t thread;
 	bool started;
 	bool stopping; /* this thread's only */
@@ -168,13 +174,39 @@ static void stop_thread(struct io *io, struct work *w)
 	event_base_loopbreak(io->base);
 }
 
+static void give_to_loop(struct io *io)
+{
+	event_del(io->give_later);
+	give(&io->to_loop);
+	io->given_ms = loop_now_ms();
+}
+
+static void give_due(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	give_to_loop(arg);
+}
+
+/* Now, when nothing was given for a while, or soon. */
+static void give_paced(struct io *io)
+{
+	const struct timeval soon = { 0, GATHER_MS * 1000 };
+
+	if (!io->to_loop.first || event_pending(io->give_later, EV_TIMEOUT, NULL))
+		return;
+	/* Without memory for the timer: early is better than never. */
+	if (loop_now_ms() - io->given_ms >= GATHER_MS || event_add(io->give_later, &soon))
+		give_to_loop(io);
+}
+
 static void *thread_main(void *arg)
 {
 	struct io *io = arg;
 
 	while (!io->stopping) {
 		event_base_loop(io->base, EVLOOP_ONCE | EVLOOP_NO_EXIT_ON_EMPTY);
-		give(&io->to_loop);
+		give_paced(io);
 	}
 	if (io->ssh_stop)
 		io->ssh_stop(io->ssh);
@@ -202,7 +234,8 @@ static int start_thread(struct io *io, struct err *err)
 	if (!io->base || queue_init(&io->in, METRIC_QUEUE_IN))
 		return err_errno(err, "cannot make an I/O thread's event base");
 	io->wake = event_new(io->base, io->in.fd, EV_READ | EV_PERSIST, drain_in, io);
-	if (!io->wake || event_add(io->wake, NULL))
+	io->give_later = event_new(io->base, -1, 0, give_due, io);
+	if (!io->wake || !io->give_later || event_add(io->wake, NULL))
 		return err_set(err, ERR_MEMORY, "no memory for an I/O thread");
 	/* Signals are the loop thread's. */
 	sigfillset(&all);
@@ -284,6 +317,8 @@ void pool_free(struct pool *pool)
 
 		if (io->wake)
 			event_free(io->wake);
+		if (io->give_later)
+			event_free(io->give_later);
 		if (io->base) {
 			left_events(io->base, "an I/O thread");
 			event_base_free(io->base);
