@@ -25,6 +25,7 @@
 #include "loop.h"
 
 struct redis;
+struct rounds;
 struct redis_sub;
 struct redisReply; /* <hiredis/hiredis.h> */
 
@@ -109,6 +110,10 @@ int redis_raw(struct redis *r, struct buf *resp, redis_cb *cb, void *arg, int64_
 	      struct err *err);
 /* An empty buffer of the client's, to make a command for redis_raw in; until the next call of any function. */
 struct buf *redis_scratch(struct redis *r);
+/* For commands that may wait for others of their kind: those of one round cost the server one write of its
+ * file. Until redis_free. */
+enum redis_kind { REDIS_ASKING, REDIS_TELLING };
+struct rounds *redis_rounds(struct redis *r, enum redis_kind kind);
 /* Commands and bytes that wait for a reply. */
 unsigned redis_pending(const struct redis *r, size_t *bytes);
 

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /* sink: batches of entries, in order, at most a few under way.
  *
- * A batch is one call of append. While one is under way, and for some milliseconds after the last one went
- * out, what comes is gathered; a full one, and the first of all, go out at once. So there are no more calls
- * than the store has time for, and the more hosts end at once, the less each costs; started bits are asked
- * for in the same way. When a call fails in a way that leaves open whether it was done, every batch under way
- * is waited for and all that are not acknowledged are sent again, oldest first, with their numbers. An
- * answer that says that the slice is another owner's ends the fan-out: what it still gives is dropped. The
- * sink is counted: its binding holds it, and every call under way. Loop thread. */
+ * A batch is one call of append. While one is under way, and until the next round (rounds.h), what comes is
+ * gathered; a full one goes out at once, and so does the first of all when the store is quiet. So there are no
+ * more calls than the store has time for, and the more hosts end at once, the less each costs; started bits
+ * are asked for in the same way. All sinks have the same rounds: the store writes its file once for their
+ * calls. When a call fails in a way that leaves open whether it was done, every batch under way is waited for
+ * and all that are not acknowledged are sent again, oldest first, with their numbers. An answer that says that
+ * the slice is another owner's ends the fan-out: what it still gives is dropped. The sink is counted: its
+ * binding holds it, and every call under way. Loop thread. */
 #include "sink.h"
 
 #include <hiredis/hiredis.h>
@@ -18,14 +19,13 @@
 #include "log.h"
 #include "metrics.h"
 #include "redis.h"
+#include "rounds.h"
 
 #define BATCH_ENTRIES 256
 #define BATCH_BYTES (512 * 1024)
 /* Few: what the socket does not take at once the client of Redis moves to the front with each write. */
 #define UNDER_WAY_MAX 2
-/* What is small waits until so long after the last call of its kind: a call costs Redis and its disk as much
- * as ten records, and a store that answers in 0.2 ms would get one for every host or two. */
-#define PACE_MS 15
+/* What is smaller waits for the next round of the store's client. */
 #define PACED_BYTES (16 * 1024)
 /* Hosts in one call of mark. */
 #define MARK_MAX 1024
@@ -63,8 +63,7 @@ struct sink {
 	bool unnumbered;
 	bool resend; /* something failed: wait until nothing is under way, then send again */
 	struct mark_call *marks_first; /* in order; the first may be under way, the last may grow */
-	int64_t append_ms, mark_ms; /* when the last one was sent */
-	struct timer pace;
+	struct round_turn append_turn, mark_turn; /* of small calls */
 	struct timer retry;
 	struct deferred pump;
 	struct err lost; /* code: the slice is not ours any more */
@@ -113,10 +112,6 @@ struct sink *sink_new(struct loop *loop, struct redis *redis, const struct sink_
 	if (!s || !(s->jid = strdup(slice->jid)) || !make_head(s, slice->name) ||
 	    timer_init(&s->retry, loop_base(loop), retry_due, s))
 		goto fail;
-	if (timer_init(&s->pace, loop_base(loop), retry_due, s)) {
-		timer_deinit(&s->retry);
-		goto fail;
-	}
 	s->refs = 1;
 	s->loop = loop;
 	s->redis = redis_ref(redis);
@@ -130,6 +125,8 @@ struct sink *sink_new(struct loop *loop, struct redis *redis, const struct sink_
 	s->last = &s->first;
 	s->waiting_last = &s->waiting;
 	s->pump.run = pump;
+	round_turn_init(&s->append_turn, loop, &s->pump);
+	round_turn_init(&s->mark_turn, loop, &s->pump);
 	return s;
 fail:
 	if (s) {
@@ -152,7 +149,8 @@ void sink_unref(struct sink *s)
 		return;
 	loop_undefer(s->loop, &s->pump);
 	timer_deinit(&s->retry);
-	timer_deinit(&s->pace);
+	round_turn_deinit(&s->append_turn);
+	round_turn_deinit(&s->mark_turn);
 	redis_unref(s->redis);
 	free(s->jid);
 	free(s->head);
@@ -181,16 +179,6 @@ static void pump_later(struct sink *s)
 {
 	if (!event_pending(s->retry.ev, EV_TIMEOUT, NULL))
 		timer_set(&s->retry, RETRY_MS);
-}
-
-/* Whether a small call may go out, the last of its kind having gone at last_ms; if not it is looked at again. */
-static bool is_time(struct sink *s, int64_t last_ms)
-{
-	int64_t ms = last_ms + PACE_MS - loop_now_ms();
-
-	if (ms > 0 && !event_pending(s->pace.ev, EV_TIMEOUT, NULL))
-		timer_set(&s->pace, ms);
-	return ms <= 0;
 }
 
 /* The node ends: what could not be written will not be, and nobody has to wait for it. */
@@ -355,7 +343,6 @@ static int send_batch(struct sink *s, struct batch *batch)
 		free(call);
 		return rc;
 	}
-	s->append_ms = loop_now_ms();
 	s->under_way++;
 	sink_ref(s);
 	return 0;
@@ -442,7 +429,8 @@ static bool is_due(struct sink *s)
 		return false;
 	if (s->nwaiting >= BATCH_ENTRIES || s->waiting_bytes >= BATCH_BYTES)
 		return true;
-	return !s->under_way && (s->waiting_bytes >= PACED_BYTES || is_time(s, s->append_ms));
+	return !s->under_way && (s->waiting_bytes >= PACED_BYTES ||
+				 rounds_go(redis_rounds(s->redis, REDIS_TELLING), &s->append_turn));
 }
 
 static void take_all(struct sink *s)
@@ -520,7 +508,6 @@ static int send_mark(struct sink *s, struct mark_call *m)
 	if (redis_raw(s->redis, b, on_marked, m, 0, NULL))
 		return -ERR_AWAY;
 	m->sent = true;
-	s->mark_ms = loop_now_ms();
 	sink_ref(s);
 	return 0;
 }
@@ -536,7 +523,8 @@ static void pump_marks(struct sink *s)
 		fanout_marked(s->fanout, m->n, m->ok);
 		free(m);
 	}
-	if (m && !m->sent && !waiting && is_time(s, s->mark_ms) && send_mark(s, m))
+	if (m && !m->sent && !waiting &&
+	    rounds_go(redis_rounds(s->redis, REDIS_ASKING), &s->mark_turn) && send_mark(s, m))
 		pump_later(s);
 }
 
