@@ -6,8 +6,6 @@
 
 /* What a slice takes, in microseconds of CPU. The last step begins before it is over. */
 #define SLICE_US 1000
-/* So many times that is the longest one, when turns leave more than a slice frees. */
-#define SLICES_MAX 5
 /* A slice frees so many bytes only when all that is in use has been looked at; before that it is stacks. */
 #define FREES (64 << 10)
 /* Work of a step for each 16 bytes of STEP_LOG2, in what Lua counts: about a value that is looked at or an object
@@ -44,15 +42,15 @@ static void plan_cycle(struct collector *c, size_t live)
 }
 
 /* Longer the more memory is over what a cycle is to need: else it would grow for as long as each turn leaves more
- * than is freed after it. */
-static int64_t slice_us(const struct collector *c)
+ * than is freed after it. By no more than twice what the turn itself took: to free costs less than to make. */
+static int64_t slice_us(const struct collector *c, int64_t turn_us)
 {
 	size_t room = c->live + TURN_GARBAGE, calm = c->begin_at + room;
 	size_t over = *c->memory > calm ? *c->memory - calm : 0;
 
-	if (over > room)
-		over = room;
-	return SLICE_US + (int64_t)((uint64_t)over * (SLICES_MAX - 1) * SLICE_US / room);
+	if (over > 2 * room)
+		over = 2 * room;
+	return SLICE_US + (int64_t)((double)turn_us * (double)over / (double)room);
 }
 
 /* What there is in use when the cycle begins to free, less what it frees. What turns leave from then on is not
@@ -72,7 +70,7 @@ static void run_slice(struct deferred *d)
 {
 	struct collector *c = container_of(d, struct collector, slice);
 	size_t before = *c->memory;
-	int64_t end;
+	int64_t now = cpu_us(), end;
 
 	lua_gc(c->L, LUA_GCSTOP);
 	if (c->held)
@@ -81,10 +79,12 @@ static void run_slice(struct deferred *d)
 		c->found = before;
 		c->freeing = false;
 	}
-	end = cpu_us() + slice_us(c);
-	do
+	end = now + slice_us(c, c->cycle ? now - c->last_us : 0);
+	do {
 		c->cycle = !lua_gc(c->L, LUA_GCSTEP, 0);
-	while (c->cycle && cpu_us() < end);
+		now = cpu_us();
+	} while (c->cycle && now < end);
+	c->last_us = now;
 	note_freed(c, before);
 	if (c->cycle)
 		loop_defer(c->loop, &c->slice);

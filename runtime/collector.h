@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /* collector: when the garbage of a script's Lua state is collected. By itself Lua collects in the middle of what
  * runs, in proportion to what that allocates: a text of some hundred KB then pays for a whole cycle, in one go.
- * Here a cycle goes in slices of a millisecond, one at the end of each turn of the loop; of up to five while turns
- * leave more garbage than such slices free. Loop thread. */
+ * Here a cycle goes in slices of a millisecond, one at the end of each turn of the loop; longer ones while
+ * turns leave more garbage than such slices free. Loop thread. */
 #ifndef EXED_COLLECTOR_H
 #define EXED_COLLECTOR_H
 
 #include <lua.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "loop.h"
 
@@ -20,6 +21,7 @@ struct collector {
 	size_t found;         /* what will be that of the cycle under way */
 	size_t begin_at;      /* a cycle begins when so many are */
 	size_t hurry_at;      /* Lua's own collector goes on for the rest of the turn when so many are */
+	int64_t last_us;      /* CPU time of the thread at the end of the last slice */
 	bool cycle;           /* one is under way */
 	bool freeing;         /* and has seen what is in use */
 	bool held;
