@@ -16,7 +16,6 @@ import ctypes
 import glob
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -239,8 +238,7 @@ def run_file(suite, path, args):
             text = out.read().decode("utf-8", "replace")
         reports = sanitizer_reports(tmp)
     finally:
-        shutil.rmtree(tmp, ignore_errors=True)
-        os.close(lock)
+        scratch.remove(tmp, lock)
 
     passed, failed, skipped, complaint = count_tap(text) if suite == "unit" else count_line(text)
     if late:

@@ -128,6 +128,7 @@ class Leave(unittest.TestCase):
             makers[0].wait()
             os.mkdir(os.path.join(self.dir, "others"))
             os.symlink("others", os.path.join(self.dir, "exed.others"))
+            os.symlink("others", os.path.join(self.dir, "exed.others.lock"))
             self.assertEqual([os.path.isdir(path) for path in paths], [True, True])
             subprocess.run([sys.executable, os.path.join(ROOT, "tests", "run.py"), "--only", "nothing", "lua"], env=env,
                            stdout=subprocess.DEVNULL, timeout=60, check=False)

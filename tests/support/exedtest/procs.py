@@ -4,7 +4,6 @@
 import atexit
 import ctypes
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -199,9 +198,8 @@ class Fixture:
         """The last thing that stop does: removes the directory."""
         if self in _live:
             _live.remove(self)
-        shutil.rmtree(self.dir, ignore_errors=True)
         if self._lock is not None:
-            os.close(self._lock)
+            scratch.remove(self.dir, self._lock)
             self._lock = None
 
 
