@@ -234,28 +234,11 @@ static void complain(struct sink *s, const char *what, const redisReply *r, cons
 
 /* ---- sending ---- */
 
-/* Writes v before end; returns where it begins. Each record has five numbers beside its text, and printf
- * is slow at them. */
-static char *number_before(char *end, int64_t v)
-{
-	uint64_t rest = v < 0 ? 0 - (uint64_t)v : (uint64_t)v;
-
-	do
-		*--end = (char)('0' + rest % 10);
-	while (rest /= 10);
-	if (v < 0)
-		*--end = '-';
-	return end;
-}
-
 static void put_length(struct buf *b, size_t n)
 {
-	char text[24], *end = text + sizeof(text), *at;
-
-	memcpy(end - 2, "\r\n", 2);
-	at = number_before(end - 2, (int64_t)n);
-	*--at = '$';
-	buf_add(b, at, (size_t)(end - at));
+	buf_putc(b, '$');
+	buf_integer(b, (long long)n);
+	buf_add(b, "\r\n", 2);
 }
 
 static void put_arg(struct buf *b, const void *data, size_t n)
@@ -267,9 +250,9 @@ static void put_arg(struct buf *b, const void *data, size_t n)
 
 static void put_number(struct buf *b, int64_t v)
 {
-	char text[24], *end = text + sizeof(text), *at = number_before(end, v);
+	char text[BUF_DIGITS];
 
-	put_arg(b, at, (size_t)(end - at));
+	put_arg(b, text, buf_digits(text, v));
 }
 
 static struct buf *put_head(struct sink *s, const char *function, size_t nargs)
