@@ -2,8 +2,6 @@
 /* collector: stops Lua's own collector and runs its cycles from the loop. Loop thread. */
 #include "collector.h"
 
-#include <time.h>
-
 /* What a slice takes, in microseconds of CPU. The last step begins before it is over. */
 #define SLICE_US 1000
 /* A slice frees so many bytes only when all that is in use has been looked at; before that it is stacks. */
@@ -16,14 +14,6 @@
 #define PAUSE_PERCENT 200
 /* Garbage that one turn may leave, in bytes, before Lua's own collector helps. */
 #define TURN_GARBAGE (4 << 20)
-
-static int64_t cpu_us(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
-	return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
-}
 
 static bool is_running(const struct collector *c)
 {
@@ -70,7 +60,7 @@ static void run_slice(struct deferred *d)
 {
 	struct collector *c = container_of(d, struct collector, slice);
 	size_t before = *c->memory;
-	int64_t now = cpu_us(), end;
+	int64_t now = loop_cpu_us(), end;
 
 	lua_gc(c->L, LUA_GCSTOP);
 	if (c->held)
@@ -82,7 +72,7 @@ static void run_slice(struct deferred *d)
 	end = now + slice_us(c, c->cycle ? now - c->last_us : 0);
 	do {
 		c->cycle = !lua_gc(c->L, LUA_GCSTEP, 0);
-		now = cpu_us();
+		now = loop_cpu_us();
 	} while (c->cycle && now < end);
 	c->last_us = now;
 	note_freed(c, before);

@@ -42,6 +42,11 @@ int64_t loop_tick_us(void)
 	return clock_us(CLOCK_MONOTONIC);
 }
 
+int64_t loop_cpu_us(void)
+{
+	return clock_us(CLOCK_THREAD_CPUTIME_ID);
+}
+
 int64_t loop_wall_us(void)
 {
 	return clock_us(CLOCK_REALTIME);
@@ -194,13 +199,13 @@ int loop_run(struct loop *loop)
 
 	/* The first turn loads the program: nobody waits for anything yet. */
 	rc = event_base_loop(loop->base, EVLOOP_ONCE);
-	cpu = clock_us(CLOCK_THREAD_CPUTIME_ID);
+	cpu = loop_cpu_us();
 	loop->lag_due_us = clock_us(CLOCK_MONOTONIC) + LAG_PERIOD_MS * 1000;
 	timer_set(&loop->lag_timer, LAG_PERIOD_MS);
 	while (!rc && !event_base_got_break(loop->base)) {
 		rc = event_base_loop(loop->base, EVLOOP_ONCE);
 		/* Unlike lag, the thread's own time says the same on a busy machine. */
-		now = clock_us(CLOCK_THREAD_CPUTIME_ID);
+		now = loop_cpu_us();
 		metric_observe(METRIC_TIME_LOOP_TURN, now - cpu);
 		cpu = now;
 	}

@@ -39,6 +39,8 @@ void loop_undefer(struct loop *loop, struct deferred *d); /* takes it out again,
 int64_t loop_now_ms(void);
 /* Microseconds of CLOCK_MONOTONIC: for measuring how long something takes. Any thread. */
 int64_t loop_tick_us(void);
+/* Microseconds of CPU that the calling thread has used. Any thread. */
+int64_t loop_cpu_us(void);
 /* Microseconds since the Unix epoch, wall clock: for stamps only. Any thread. */
 int64_t loop_wall_us(void);
 /* The longest time in ms that one turn has taken since the last call (the loop-lag gauge). */
